@@ -1,0 +1,1 @@
+"""Learns: pictures in, classes out."""

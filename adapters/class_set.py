@@ -1,0 +1,395 @@
+"""What a site has been taught, as versions: a new one is a new value, swapped whole, and old ones stay.
+
+The only module of this side that knows SQLite. Rows hold attributes and features; the crops lie beside as files named by
+their SHA-256 and are written first, so that a killed process leaves at most a file that nothing names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.classifier import RESERVED, Classifier, ClassMemory, Features
+from adapters.errors import ConfigError, StoreError
+
+Size = Literal["small", "large", "unknown"]
+Origin = Literal["wild", "domestic", "unknown"]
+
+FILE = "classes.sqlite3"
+CROPS = "crops"
+STARTER = "starter.npz"
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE version (id INTEGER PRIMARY KEY, created TEXT NOT NULL, parent INTEGER, reason TEXT NOT NULL);
+CREATE TABLE active (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL REFERENCES version);
+CREATE TABLE class (version INTEGER NOT NULL REFERENCES version, name TEXT NOT NULL, attributes TEXT NOT NULL, PRIMARY KEY (version, name));
+CREATE TABLE shot (id INTEGER PRIMARY KEY, encoder TEXT NOT NULL, tokens INTEGER NOT NULL, tok BLOB NOT NULL, glob BLOB NOT NULL,
+  crop_sha256 TEXT, origin TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE taught (version INTEGER NOT NULL, name TEXT NOT NULL, shot INTEGER NOT NULL REFERENCES shot, PRIMARY KEY (version, name, shot),
+  FOREIGN KEY (version, name) REFERENCES class (version, name));
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassAttributes:
+    """What traffic control must know of a class; without size and origin an alert can't be coded."""
+
+    name: str
+    size: Size
+    origin: Origin
+    scientific_name: str | None = None
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """One version of what a site has been taught, ready for the classifier.
+
+    Attributes:
+        version: `cs-7` for the seventh.
+        attributes: by class name, in the order of the memory's rows.
+        memory: the inputs of match.onnx.
+    """
+
+    version: str
+    attributes: dict[str, ClassAttributes]
+    memory: ClassMemory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """One labelled crop: its picture (None where it may not be kept), its features, and where it came from."""
+
+    features: Features  # of one crop
+    crop: NDArray[np.uint8] | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionRecord:
+    """A line of the list of versions."""
+
+    version: str
+    created: str
+    parent: str | None
+    reason: str
+    classes: tuple[str, ...] = field(default=())
+    active: bool = False
+
+
+class ClassSetStore:
+    """The versions of one state folder."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Open or make the store; an empty one is seeded with the starter class set.
+
+        Raises:
+            StoreError: the folder can't be written, or the file is not a class store of this or an older format.
+        """
+        self._crops = state_dir / CROPS
+        try:
+            self._crops.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._make_tables()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{state_dir / FILE}: can't be opened as a class store ({error})") from None
+
+    def _make_tables(self) -> None:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found > SCHEMA_VERSION:
+            raise StoreError(f"{FILE}: format {found} is newer than this program's {SCHEMA_VERSION}; update Wildlane")
+        if found == SCHEMA_VERSION:
+            return
+        with self._transaction():
+            (again,) = self._db.execute("PRAGMA user_version").fetchone()  # another process may have been first
+            if again == 0:
+                for statement in SCHEMA.strip().split(";\n"):
+                    self._db.execute(statement.rstrip(";"))
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                self._insert_version(parent=None, reason="nothing taught yet")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def active_version(self) -> int:
+        """Return the number of the version in use; cheap enough to be asked many times a second."""
+        (version,) = self._db.execute("SELECT version FROM active").fetchone()
+        return int(version)
+
+    def seed(self, starter: Path, encoder_hash: str) -> None:
+        """Fill a store in which nothing was ever taught with the starter class set; else do nothing."""
+        if self.active_version() != 1 or not starter.exists():
+            return
+        classes = read_starter(starter, encoder_hash)
+        with self._transaction():
+            if self.active_version() == 1:
+                self._add(classes, parent=1, encoder=encoder_hash, reason="starter class set")
+
+    def teach(self, attributes: ClassAttributes, shots: Sequence[Shot], encoder_hash: str) -> str:
+        """Add shots to a class, new or known, and make the resulting version the active one.
+
+        Returns:
+            The name of the new version.
+        """
+        for shot in shots:
+            if shot.crop is not None:
+                self._keep_crop(shot.crop)
+        with self._transaction():
+            parent = self.active_version()
+            version = self._add({attributes: shots}, parent=parent, encoder=encoder_hash, reason=f"taught {attributes.name}")
+        return _name(version)
+
+    def forget(self, name: str) -> str:
+        """Make a version without the class the active one.
+
+        Raises:
+            ConfigError: no such class is taught.
+        """
+        with self._transaction():
+            parent = self.active_version()
+            if not self._db.execute("SELECT 1 FROM class WHERE version = ? AND name = ?", (parent, name)).fetchone():
+                raise ConfigError(f"no class '{name}' is taught; there are: {', '.join(self.class_names()) or 'none'}")
+            version = self._copy(parent, reason=f"forgot {name}")
+            self._db.execute("DELETE FROM taught WHERE version = ? AND name = ?", (version, name))
+            self._db.execute("DELETE FROM class WHERE version = ? AND name = ?", (version, name))
+        self._delete_orphans()
+        return _name(version)
+
+    def rollback(self, version: str | None = None) -> str:
+        """Make an older version the active one again: the named one, or the parent of the active one.
+
+        Raises:
+            ConfigError: there is no such version.
+        """
+        with self._transaction():
+            active = self.active_version()
+            target = self._db.execute("SELECT parent FROM version WHERE id = ?", (active,)).fetchone()[0] if version is None else _number(version)
+            if target is None or not self._db.execute("SELECT 1 FROM version WHERE id = ?", (target,)).fetchone():
+                raise ConfigError(f"no version {version or f'before {_name(active)}'}; `wildlane classes list` shows what there is")
+            self._db.execute("UPDATE active SET version = ?", (target,))
+        return _name(target)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes of the active version."""
+        rows = self._db.execute("SELECT name FROM class WHERE version = ? ORDER BY rowid", (self.active_version(),))
+        return tuple(name for (name,) in rows)
+
+    def versions(self) -> list[VersionRecord]:
+        """Return all versions, oldest first."""
+        active = self.active_version()
+        return [
+            VersionRecord(
+                version=_name(number),
+                created=created,
+                parent=None if parent is None else _name(parent),
+                reason=reason,
+                classes=tuple(name for (name,) in self._db.execute("SELECT name FROM class WHERE version = ? ORDER BY rowid", (number,))),
+                active=number == active,
+            )
+            for number, created, parent, reason in self._db.execute("SELECT id, created, parent, reason FROM version ORDER BY id").fetchall()
+        ]
+
+    def load(self, classifier: Classifier, only: Sequence[str] | None = None) -> ClassSet:
+        """Return the active version as inputs of match.onnx.
+
+        Args:
+            classifier: its adapt.onnx makes the class memory.
+            only: load just these classes.
+
+        Raises:
+            ConfigError: a class of `only` is not taught.
+            StoreError: a shot was encoded by another encoder and its crop is not there to encode it again.
+        """
+        with self._snapshot():
+            version = self.active_version()
+            attributes = self._attributes(version)
+            _check_known(only, tuple(attributes))
+            wanted = {name: value for name, value in attributes.items() if only is None or name in only}
+            supports = {name: self._features(version, name, classifier) for name in wanted}
+        return ClassSet(_name(version), wanted, classifier.adapt(supports))
+
+    def shots(self, name: str, classifier: Classifier) -> Features | None:
+        """Return the features of a taught class, None where it is not taught."""
+        version = self.active_version()
+        return self._features(version, name, classifier) if name in self._attributes(version) else None
+
+    def _attributes(self, version: int) -> dict[str, ClassAttributes]:
+        rows = self._db.execute("SELECT name, attributes FROM class WHERE version = ? ORDER BY rowid", (version,))
+        return {name: ClassAttributes(**json.loads(stored)) for name, stored in rows}
+
+    def _features(self, version: int, name: str, classifier: Classifier) -> Features:
+        rows = self._db.execute(
+            "SELECT encoder, tokens, tok, glob, crop_sha256 FROM shot JOIN taught ON shot.id = taught.shot WHERE version = ? AND name = ? ORDER BY shot.id",
+            (version, name),
+        ).fetchall()
+        parts = [self._shot_features(name, classifier, *row) for row in rows]
+        return Features(np.concatenate([part.tok for part in parts]), np.concatenate([part.glob for part in parts]))
+
+    def _shot_features(self, name: str, classifier: Classifier, encoder: str, tokens: int, tok: bytes, glob: bytes, crop: str | None) -> Features:
+        if encoder == classifier.encoder_hash:
+            stored = np.frombuffer(tok, np.float16).astype(np.float32)
+            return Features(stored.reshape(1, tokens, -1), np.frombuffer(glob, np.float32)[None])
+        picture = None if crop is None else cv2.imread(str(self._crops / f"{crop}.png"))
+        if picture is None:
+            raise StoreError(f"class '{name}' was taught with another encoder ({encoder}) and its crop is not kept: forget the class and teach it again")
+        return classifier.encode([picture])  # type: ignore[list-item]  # cv2 types a picture as any integer or float array
+
+    def _add(self, classes: dict[ClassAttributes, Sequence[Shot]], *, parent: int, encoder: str, reason: str) -> int:
+        version = self._copy(parent, reason)
+        for attributes, shots in classes.items():
+            stored = json.dumps(asdict(attributes))
+            self._db.execute(
+                "INSERT INTO class VALUES (?, ?, ?) ON CONFLICT (version, name) DO UPDATE SET attributes = excluded.attributes",
+                (version, attributes.name, stored),
+            )
+            for shot in shots:
+                row = self._insert_shot(shot, encoder)
+                self._db.execute("INSERT INTO taught VALUES (?, ?, ?)", (version, attributes.name, row))
+        return version
+
+    def _copy(self, parent: int, reason: str) -> int:
+        version = self._insert_version(parent=parent, reason=reason)
+        self._db.execute("INSERT INTO class SELECT ?, name, attributes FROM class WHERE version = ? ORDER BY rowid", (version, parent))
+        self._db.execute("INSERT INTO taught SELECT ?, name, shot FROM taught WHERE version = ?", (version, parent))
+        return version
+
+    def _insert_version(self, *, parent: int | None, reason: str) -> int:
+        cursor = self._db.execute("INSERT INTO version (created, parent, reason) VALUES (?, ?, ?)", (_now(), parent, reason))
+        version = int(cursor.lastrowid or 0)
+        self._db.execute("INSERT INTO active VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET version = excluded.version", (version,))
+        return version
+
+    def _insert_shot(self, shot: Shot, encoder: str) -> int:
+        features = shot.features
+        cursor = self._db.execute(
+            "INSERT INTO shot (encoder, tokens, tok, glob, crop_sha256, origin, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                encoder,
+                features.tok.shape[1],
+                features.tok.astype(np.float16).tobytes(),
+                features.glob.astype(np.float32).tobytes(),
+                None if shot.crop is None else _crop_hash(shot.crop),
+                shot.source,
+                _now(),
+            ),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def _keep_crop(self, crop: NDArray[np.uint8]) -> None:
+        path = self._crops / f"{_crop_hash(crop)}.png"
+        if path.exists():
+            return
+        _, encoded = cv2.imencode(".png", crop)
+        draft = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            with draft.open("wb") as file:
+                file.write(encoded.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise StoreError(f"{path}: the crop can't be kept ({error.strerror}); nothing was taught") from None
+
+    def _delete_orphans(self) -> None:
+        """Erase shots and crops that no version names: a class forgotten in every version is gone for good."""
+        with self._transaction():
+            self._db.execute("DELETE FROM shot WHERE id NOT IN (SELECT shot FROM taught)")
+        kept = {crop for (crop,) in self._db.execute("SELECT crop_sha256 FROM shot")}
+        for path in self._crops.glob("*.png"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(f"{FILE}: {error}; nothing was changed") from None
+            raise
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """All reads inside see one state, whatever another process commits meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
+
+def read_starter(path: Path, encoder_hash: str) -> dict[ClassAttributes, Sequence[Shot]]:
+    """Return the classes of a starter file: arrays `tok`, `glob`, `owner` and a JSON text `classes`.
+
+    Raises:
+        StoreError: it belongs to another encoder, or is no such file.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            facts = json.loads(str(stored["facts"]))
+            tok, glob, owner = stored["tok"], stored["glob"], stored["owner"]
+        if facts["encoder"] != encoder_hash:
+            raise StoreError(f"{path}: was made for encoder {facts['encoder']}, this is {encoder_hash}; run tools/make_starter_classes.py")
+        classes = [ClassAttributes(**entry) for entry in facts["classes"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: not a starter class set ({error})") from None
+    return {
+        attributes: [
+            Shot(features=Features(tok[i : i + 1].astype(np.float32), glob[i : i + 1].astype(np.float32)), crop=None, source=facts["provenance"])
+            for i in np.flatnonzero(owner == row)
+        ]
+        for row, attributes in enumerate(classes)
+    }
+
+
+def check_class_name(name: str) -> None:
+    """Raise ConfigError unless the name can be a class: it becomes a key of messages and a cell of the policy table."""
+    if name in RESERVED:
+        raise ConfigError(f"'{name}' is an answer of its own and can't be taught as a class")
+    if not name or len(name) > 64 or name != name.strip() or not all(c.isalnum() or c in " -_'" for c in name):
+        raise ConfigError(f"class name {name!r}: expected 1 to 64 letters, digits, spaces, '-', '_' or \"'\"")
+
+
+def _check_known(only: Sequence[str] | None, names: tuple[str, ...]) -> None:
+    for name in only or ():
+        if name not in names:
+            raise ConfigError(f"class '{name}' is not taught; there are: {', '.join(names) or 'none'}")
+
+
+def _name(version: int) -> str:
+    return f"cs-{version}"
+
+
+def _number(version: str) -> int:
+    try:
+        return int(version.removeprefix("cs-"))
+    except ValueError:
+        raise ConfigError(f"version '{version}': expected a name such as cs-3") from None
+
+
+def _crop_hash(crop: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(str(crop.shape).encode() + crop.tobytes()).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

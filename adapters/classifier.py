@@ -1,0 +1,200 @@
+"""Crops -> N(x): encode.onnx and match.onnx with a class memory; adapt.onnx makes the class memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.errors import ModelError
+from adapters.knowledge import KnowledgeBase
+from adapters.runtime import ADAPT, ENCODE, MATCH, MODELS, Device, Graph, file_hash
+
+UNKNOWN: Final = "unknown-animal"
+NONE: Final = "none"
+CANNOT_TELL: Final = "cannot-tell"
+RESERVED = frozenset({UNKNOWN, NONE, CANNOT_TELL})
+
+P_ANIMAL = 0.5  # at or above: an animal, taught or not
+P_ANIMAL_TAUGHT = 0.2  # a taught class needs less: its own similarity speaks too
+MIN_SIDE_PX = 10  # smaller crops hold no shape
+MIN_CONTRAST = 3.0  # standard deviation of luma in grey levels; below, there is nothing to see
+MAX_BATCH = 16  # crops in one run; larger batches gain nothing on a CPU and fill a small GPU's memory
+
+Image = NDArray[np.uint8]  # (height, width, 3), BGR
+
+
+@dataclass(frozen=True)
+class Features:
+    """What encode.onnx makes of n crops.
+
+    Attributes:
+        tok: tokens, float32 (n, T, d_token).
+        glob: pooled vectors, float32 (n, d_pooled).
+    """
+
+    tok: NDArray[np.float32]
+    glob: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.glob)
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> Features:
+        return Features(self.tok[rows], self.glob[rows])
+
+
+@dataclass(frozen=True)
+class ClassMemory:
+    """What adapt.onnx made of a support set: the inputs of match.onnx, one row a class.
+
+    Attributes:
+        names: the classes, in the order of the rows.
+        arrays: Z, proto, W, b, none, shots, as `design` section 3.1 shapes them; float32.
+    """
+
+    names: tuple[str, ...]
+    arrays: dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """N(x) of one crop.
+
+    Attributes:
+        weights: a weight for each taught class and for `none`; they sum to 1.
+        p_class: the independent probability of each taught class.
+        p_animal: probability that the crop shows an animal at all.
+        similarity_m: largest cosine to the knowledge base.
+        legible: False where the crop is too small or too flat for any answer.
+    """
+
+    weights: dict[str, float]
+    p_class: dict[str, float]
+    p_animal: float
+    similarity_m: float
+    legible: bool
+
+    @property
+    def label(self) -> str:
+        """A taught name, `unknown-animal`, `none` or `cannot-tell`."""
+        if not self.legible:
+            return CANNOT_TELL
+        best = max(self.weights, key=self.weights.__getitem__)
+        if best != NONE and self.p_animal >= P_ANIMAL_TAUGHT:
+            return best
+        return UNKNOWN if self.p_animal >= P_ANIMAL else NONE
+
+    @property
+    def probability(self) -> float:
+        """How sure the label is, 0 to 1."""
+        if self.label == CANNOT_TELL:
+            return 0.0
+        if self.label == UNKNOWN:
+            return self.p_animal
+        if self.label == NONE:
+            return 1 - self.p_animal
+        return self.p_class[self.label]
+
+
+class Classifier:
+    """The three graphs of one model folder on one device."""
+
+    def __init__(self, folder: Path = MODELS, *, device: Device = "auto", threads: int = 2) -> None:
+        """Load the graphs.
+
+        Raises:
+            ModelError: a file is missing or altered, or the device does not work.
+        """
+        self._encode = Graph(folder, ENCODE, device, threads=threads)
+        self._match = Graph(folder, MATCH, "cpu", threads=1)  # under a millisecond; a copy to the GPU would cost more
+        self._adapt = Graph(folder, ADAPT, "cpu", threads=threads)
+        self.knowledge = KnowledgeBase.load(folder)
+        self.encoder_hash = file_hash(folder, ENCODE)
+        self.provider = self._encode.provider
+        self._read_metadata(folder / ENCODE)
+
+    def _read_metadata(self, path: Path) -> None:
+        try:
+            metadata = self._encode.metadata
+            self.input_px = int(metadata["input_px"])
+            self._mean = np.array(json.loads(metadata["mean"]), np.float32)
+            self._std = np.array(json.loads(metadata["std"]), np.float32)
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"{path}: its metadata lacks a usable {error}; export it with `wildlane model export`") from None
+
+    def encode(self, crops: Sequence[Image]) -> Features:
+        """Return the features of crops of any size and shape; each is squeezed to the network's square input."""
+        batches = [self._encode.run(image=self._prepare(crops[i : i + MAX_BATCH])) for i in range(0, len(crops), MAX_BATCH)]
+        return Features(np.concatenate([tok for tok, _ in batches]), np.concatenate([glob for _, glob in batches]))
+
+    def _prepare(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        batch = np.empty((len(crops), self.input_px, self.input_px, 3), np.uint8)
+        for row, crop in zip(batch, crops, strict=True):
+            shrinks = min(crop.shape[:2]) > self.input_px
+            size = (self.input_px, self.input_px)
+            row[:] = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        rgb = batch[..., ::-1].astype(np.float32)
+        return np.ascontiguousarray(((rgb - self._mean) / self._std).transpose(0, 3, 1, 2))
+
+    def adapt(self, supports: dict[str, Features]) -> ClassMemory:
+        """Return the class memory of a support set: name -> features of its shots. No training of the network."""
+        if not supports:
+            return ClassMemory((), {})
+        most = max(len(shots) for shots in supports.values())
+        first = next(iter(supports.values()))
+        tok = np.zeros((len(supports), most, *first.tok.shape[1:]), np.float32)
+        glob = np.zeros((len(supports), most, first.glob.shape[1]), np.float32)
+        mask = np.zeros((len(supports), most), np.float32)
+        for row, shots in enumerate(supports.values()):
+            tok[row, : len(shots)], glob[row, : len(shots)], mask[row, : len(shots)] = shots.tok, shots.glob, 1
+        neg = np.zeros((1, glob.shape[2]), np.float32)
+        outputs = self._adapt.run(tok=tok, glob=glob, mask=mask, neg=neg, mkey=self.knowledge.keys, mu=self.knowledge.mu)
+        return ClassMemory(tuple(supports), dict(zip(("Z", "proto", "W", "b", "none", "shots"), outputs, strict=True)))
+
+    def classify(self, crops: Sequence[Image], memory: ClassMemory) -> list[Classification]:
+        """Return N(x) of each crop."""
+        if not crops:
+            return []
+        legible = [is_legible(crop) for crop in crops]
+        features = self.encode(crops)
+        weights, p_class, p_animal, similarity = self.match(features, memory)
+        columns = (*memory.names, NONE)
+        return [
+            Classification(
+                weights=dict(zip(columns, weights[i].tolist(), strict=True)),
+                p_class=dict(zip(memory.names, p_class[i].tolist(), strict=True)),
+                p_animal=float(p_animal[i]),
+                similarity_m=float(similarity[i]),
+                legible=legible[i],
+            )
+            for i in range(len(crops))
+        ]
+
+    def match(self, features: Features, memory: ClassMemory) -> tuple[NDArray[np.float32], ...]:
+        """Return (weights, p_class, p_animal, similarity_m) of encoded crops; see `Match` for shapes."""
+        taught = memory if memory.names else self._nothing_taught()
+        weights, p_class, p_animal, similarity, _ = self._match.run(
+            tok=features.tok, glob=features.glob, **taught.arrays, mkey=self.knowledge.keys, mu=self.knowledge.mu
+        )
+        if not memory.names:  # the stand-in's weight belongs to none
+            weights, p_class = np.ones_like(weights[:, :1]), p_class[:, :0]
+        return weights, p_class, p_animal, similarity
+
+    def _nothing_taught(self) -> ClassMemory:
+        """Return a stand-in class that resembles nothing, since the graph takes at least one row."""
+        width, key = len(self.knowledge.mu), self.knowledge.keys.shape[1]
+        shapes = {"Z": (1, 8, key), "proto": (1, width), "W": (1, width), "b": (1,), "none": (8, key), "shots": (1,)}
+        return ClassMemory(("",), {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+
+
+def is_legible(crop: Image) -> bool:
+    """Tell whether a crop holds enough picture for any answer."""
+    if min(crop.shape[:2]) < MIN_SIDE_PX:
+        return False
+    return float(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY).std()) >= MIN_CONTRAST

@@ -1,0 +1,129 @@
+"""The only module that knows onnxruntime: verified model files, the device that is proved to run, sessions."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from adapters.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+MODELS = Path(__file__).with_name("models")
+ENCODE, ADAPT, MATCH, KNOWLEDGE, MANIFEST = "encode.onnx", "adapt.onnx", "match.onnx", "knowledge.npz", "manifest.json"
+
+Device = Literal["auto", "cuda", "tensorrt", "cpu"]
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
+INSTALL_CUDA = "install the NVIDIA driver and run: pip install 'wildlane[cuda]'"
+
+
+def write_manifest(folder: Path, names: Iterable[str]) -> None:
+    """Write manifest.json with the SHA-256 and size of each named file of the folder."""
+    files = {name: {"sha256": _sha256((folder / name).read_bytes()), "bytes": (folder / name).stat().st_size} for name in names}
+    (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}, indent=1) + "\n")
+
+
+def read_verified(folder: Path, name: str) -> bytes:
+    """Return the bytes of a model file after checking them against the folder's manifest.
+
+    Raises:
+        ModelError: the file or the manifest is missing, or the bytes are not those that the manifest names.
+    """
+    expected = _manifest(folder).get(name)
+    if expected is None:
+        raise ModelError(f"{folder / MANIFEST}: does not name {name}")
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{folder / name}: can't be read ({error.strerror})") from None
+    if _sha256(content) != expected:
+        raise ModelError(f"{folder / name}: SHA-256 is {_sha256(content)}, the manifest says {expected}; the file was altered or cut short")
+    return content
+
+
+def file_hash(folder: Path, name: str) -> str:
+    """Return the SHA-256 that the manifest gives for a file, as `sha256:...`."""
+    return f"sha256:{_manifest(folder)[name]}"
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    try:
+        listed = json.loads((folder / MANIFEST).read_text())
+        return {name: entry["sha256"] for name, entry in listed["files"].items()}
+    except OSError as error:
+        raise ModelError(f"{folder / MANIFEST}: can't be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f'{folder / MANIFEST}: expected {{"files": {{name: {{"sha256": ...}}}}}}') from None
+
+
+class Graph:
+    """One ONNX graph on the device that was asked for, proved by the provider that the session really holds."""
+
+    def __init__(self, folder: Path, name: str, device: Device, *, threads: int) -> None:
+        """Load and verify `folder/name`.
+
+        Args:
+            folder: holds the file and its manifest.
+            name: the file.
+            device: `auto` takes a GPU where one works, else the CPU.
+            threads: CPU threads within an operator.
+
+        Raises:
+            ModelError: see `read_verified`; or the device asked for does not work, with what to install.
+        """
+        content = read_verified(folder, name)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # warnings about fallen-back nodes are told once, by us
+        # A spinning worker would take the cores that decode the video.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(content, options, providers=_providers(device))
+        except Exception as error:  # noqa: BLE001  # onnxruntime raises half a dozen private classes here
+            raise ModelError(f"{folder / name}: onnxruntime refuses it: {error}") from None
+        self.provider = self._session.get_providers()[0]
+        if device in ("cuda", "tensorrt") and self.provider == PROVIDERS["cpu"]:
+            raise ModelError(f"device = '{device}' is asked for, but {name} runs on {self.provider}; {INSTALL_CUDA}")
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, **inputs: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
+        """Run the graph on named inputs and return its outputs in order."""
+        outputs: Sequence[NDArray[np.float32]] = self._session.run(None, inputs)
+        return outputs
+
+
+def _providers(device: Device) -> list[str]:
+    """Return the providers to ask for, best first; a provider whose driver is absent is never tried, it only writes noise."""
+    cpu = [PROVIDERS["cpu"]]
+    if device == "cpu":
+        return cpu
+    usable = [name for name in ort.get_available_providers() if name in (PROVIDERS["cuda"], PROVIDERS["tensorrt"])]
+    if not _has_nvidia_driver() or PROVIDERS["cuda"] not in usable:
+        if device == "auto":
+            return cpu
+        raise ModelError(f"device = '{device}' is asked for, but there is no usable NVIDIA GPU here; {INSTALL_CUDA}, or set device = 'auto'")
+    ort.preload_dlls()  # takes CUDA and cuDNN from the pip packages of the `cuda` extra
+    wanted = [PROVIDERS["tensorrt"], PROVIDERS["cuda"]] if device == "tensorrt" else [PROVIDERS["cuda"]]
+    return [name for name in wanted if name in usable] + cpu
+
+
+def _has_nvidia_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,54 @@
+"""Picture files -> arrays, strictly: what a decoder would only warn about is an error that names the file."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from adapters.errors import InputError
+
+MAX_PIXELS = 100_000_000  # a 100-megapixel still; more is a decompression bomb or no camera frame
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Return a still as uint8 (height, width, 3), BGR, turned upright by its EXIF orientation.
+
+    Grey, CMYK, palette and 16-bit pictures are converted; transparency is laid on grey.
+
+    Raises:
+        InputError: the file is missing, unreadable, cut short, of another format, or larger than `MAX_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise InputError(f"{path}: {picture.width} x {picture.height} pixels, at most {MAX_PIXELS:,} are read")
+                picture.load()
+                return _bgr(ImageOps.exif_transpose(picture))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such picture") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, expected a picture") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not a picture; expected one of {', '.join(FORMATS)}") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{path}: can't be decoded ({error})") from None
+
+
+def _bgr(picture: Image.Image) -> NDArray[np.uint8]:
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        deep = np.asarray(picture, np.float32)
+        spread = max(float(deep.max() - deep.min()), 1.0)  # sensors fill 10 to 16 of the 16 bits: stretch what is there
+        grey = ((deep - deep.min()) * (255 / spread)).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        over = picture.convert("RGBA")
+        ground = Image.new("RGBA", over.size, (128, 128, 128, 255))
+        picture = Image.alpha_composite(ground, over)
+    return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1])

@@ -1,0 +1,158 @@
+"""Labelled frames -> a new class set, and a report card that tells how good it is and what would help."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.class_set import ClassAttributes, ClassSetStore, Shot
+from adapters.classifier import MIN_SIDE_PX, Classifier, Features, is_legible
+from adapters.errors import TeachError
+
+SAME_PICTURE = 0.995  # cosine of pooled vectors above which two frames are one picture
+FAR_PX = 48  # crops of this side or less show how the animal looks from afar
+GREY = 4.0  # mean spread of the colour channels in grey levels; less is an infra-red picture
+ENOUGH = 5
+NEAR_CLASSES = 3
+
+Crop = NDArray[np.uint8] | str  # a crop, or why there is none
+
+
+@dataclass
+class Lesson:
+    """What teaching led to."""
+
+    name: str
+    version: str
+    frames: int
+    used: int
+    refused: list[dict[str, str]]
+    seconds: float
+    leave_one_out: float | None
+    confused_with: dict[str, float]
+    missing: list[str]
+    nearest: dict[str, float] = field(default_factory=dict)
+
+    def answer(self) -> dict[str, Any]:
+        """Return it as the contract words it."""
+        report = {name: getattr(self, name) for name in ("leave_one_out", "confused_with", "missing", "nearest")}
+        return {
+            "class": self.name,
+            "version": self.version,
+            "frames": self.frames,
+            "used": self.used,
+            "refused": self.refused,
+            "seconds": round(self.seconds, 3),
+            "report": report,
+        }
+
+
+def teach(store: ClassSetStore, classifier: Classifier, attributes: ClassAttributes, images: Sequence[str], crops: Sequence[Crop]) -> Lesson:
+    """Teach a class from crops and make the new version the active one.
+
+    Args:
+        store: where the class set is kept.
+        classifier: encodes the crops.
+        attributes: of the class, known or new.
+        images: what each crop is called in the answer.
+        crops: the animal with a margin, uint8 (height, width, 3), BGR; or why there is none.
+
+    Raises:
+        TeachError: no crop is usable; nothing was changed.
+    """
+    started = time.monotonic()
+    usable, refused = _sort_out(images, crops)
+    features = classifier.encode([crop for _, crop in usable]) if usable else None
+    if features is not None:
+        usable, features = _without_repeats(usable, features, refused)
+    if not usable or features is None:
+        why = "; ".join(f"{entry['image']}: {entry['why']}" for entry in refused) or "no image was given"
+        raise TeachError(f"nothing of '{attributes.name}' can be taught, nothing was changed: {why}")
+    shots = [Shot(features=features[i : i + 1], crop=crop, source=image) for i, (image, crop) in enumerate(usable)]
+    version = store.teach(attributes, shots, classifier.encoder_hash)
+    rate, confused, nearest = _examine(store, classifier, attributes.name)
+    return Lesson(
+        name=attributes.name,
+        version=version,
+        frames=len(images),
+        used=len(usable),
+        refused=refused,
+        seconds=time.monotonic() - started,
+        leave_one_out=rate,
+        confused_with=confused,
+        missing=_missing([crop for _, crop in usable]),
+        nearest=nearest,
+    )
+
+
+def _sort_out(images: Sequence[str], crops: Sequence[Crop]) -> tuple[list[tuple[str, NDArray[np.uint8]]], list[dict[str, str]]]:
+    usable: list[tuple[str, NDArray[np.uint8]]] = []
+    refused: list[dict[str, str]] = []
+    for image, crop in zip(images, crops, strict=True):
+        if isinstance(crop, str):
+            refused.append({"image": image, "why": crop})
+        elif not is_legible(crop):
+            refused.append({"image": image, "why": f"too small or too flat: {crop.shape[1]} x {crop.shape[0]} pixels, at least {MIN_SIDE_PX} with some contrast are needed"})
+        else:
+            usable.append((image, crop))
+    return usable, refused
+
+
+def _without_repeats(usable: list[tuple[str, NDArray[np.uint8]]], features: Features, refused: list[dict[str, str]]) -> tuple[list[tuple[str, NDArray[np.uint8]]], Features]:
+    """Leave out frames that show what another one shows already; they would count twice and teach nothing."""
+    unit = features.glob / np.linalg.norm(features.glob, axis=1, keepdims=True)
+    kept: list[int] = []
+    for i in range(len(usable)):
+        twin = next((j for j in kept if float(unit[i] @ unit[j]) > SAME_PICTURE), None)
+        if twin is None:
+            kept.append(i)
+        else:
+            refused.append({"image": usable[i][0], "why": f"shows the same as {usable[twin][0]}"})
+    return [usable[i] for i in kept], features[np.array(kept)]
+
+
+def _examine(store: ClassSetStore, classifier: Classifier, name: str) -> tuple[float | None, dict[str, float], dict[str, float]]:
+    """Return (share found again, confusions, nearest classes) when each shot in turn is left out of its class."""
+    supports = {taught: shots for taught in store.class_names() if (shots := store.shots(taught, classifier)) is not None}
+    own = supports[name]
+    memory = classifier.adapt(supports)
+    row = memory.names.index(name)
+    prototypes = memory.arrays["proto"]
+    cosines = {other: float(prototypes[row] @ prototypes[i]) for i, other in enumerate(memory.names) if other != name}
+    nearest = dict(sorted(cosines.items(), key=lambda item: -item[1])[:NEAR_CLASSES])
+    if len(own) < 2:  # noqa: PLR2004  # one shot can't be left out
+        return None, {}, nearest
+    answers = [_found_as(classifier, supports, name, i) for i in range(len(own))]
+    confused = {other: answers.count(other) / len(answers) for other in sorted(set(answers) - {name})}
+    return answers.count(name) / len(answers), confused, nearest
+
+
+def _found_as(classifier: Classifier, supports: dict[str, Features], name: str, left_out: int) -> str:
+    own = supports[name]
+    rest = own[np.delete(np.arange(len(own)), left_out)]
+    memory = classifier.adapt({**supports, name: rest})
+    weights = classifier.match(own[left_out : left_out + 1], memory)[0][0]
+    return (*memory.names, "none")[int(weights.argmax())]
+
+
+def _missing(crops: Sequence[NDArray[np.uint8]]) -> list[str]:
+    """Return in plain words which frames would help."""
+    wishes = []
+    if len(crops) < ENOUGH:
+        wishes.append(f"{ENOUGH - len(crops)} more frames, from other angles")
+    if not any(_is_grey(crop) for crop in crops):
+        wishes.append("frames at night or in infra-red")
+    if min(min(crop.shape[:2]) for crop in crops) > FAR_PX:
+        wishes.append(f"frames from far away, {FAR_PX} pixels or less")
+    return wishes
+
+
+def _is_grey(crop: NDArray[np.uint8]) -> bool:
+    small = cv2.resize(crop, (32, 32), interpolation=cv2.INTER_AREA)
+    return float(np.ptp(small, axis=2).mean()) < GREY

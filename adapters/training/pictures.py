@@ -1,0 +1,71 @@
+"""Folders of pictures and clips as training material."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.errors import InputError
+
+# Kinds that no road camera will meet. They would only teach the probe that water, petals and sand are animals.
+NOT_ON_A_ROAD = frozenset(
+    """architeuthis-dux balaenoptera-musculus betta-splendens carcharodon-carcharias centruroides-vittatus ceratitis-capitata
+    apis-mellifera danaus-plexippus delphinapterus-leucas dermochelys-coriacea dugong-dugon enteroctopus-dofleini formicidae
+    hapalochlaena-maculosa heterocera megaptera-novaeangliae monodon-monoceros musca-domestica papilio-glaucus
+    periplaneta-americana physalia-physalis physeter-macrocephalus pterois-mombasae salmo-salar sphyrna-mokarran
+    tursiops-truncatus chelonia-mydas hydrurga-leptonyx
+    n01910747 n02165456 n02606052 n01770081 n02074367 n02174001 n09256479 n04275548 n01704323 n02966193""".split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledPicture:
+    """A picture file with its class, and whether that class is an animal."""
+
+    path: Path
+    label: str
+    animal: bool
+
+
+def base_pictures(data: Path, *, per_class: int = 60) -> Iterator[LabelledPicture]:
+    """Yield the pictures of the species folder and of mini-ImageNet's train classes, at most `per_class` of each class."""
+    for folder in sorted((data / "images/species").iterdir()):
+        for path in sorted(folder.iterdir())[:per_class]:
+            yield LabelledPicture(path=path, label=folder.name, animal=True)
+    animals = {row["wnid"] for row in _rows(data / "images/mini-imagenet/classes.tsv") if row["animal"]}
+    for folder in sorted((data / "images/mini-imagenet/train").iterdir()):
+        for path in sorted(folder.iterdir())[:per_class]:
+            yield LabelledPicture(path=path, label=folder.name, animal=folder.name in animals)
+
+
+def cutouts(data: Path) -> list[NDArray[np.uint8]]:
+    """Return the cut-outs of land animals, each uint8 (height, width, 4)."""
+    rows = _rows(data / "stamps/stamps.tsv")
+    read = [cv2.imread(str(data / "stamps" / row["file"]), cv2.IMREAD_UNCHANGED) for row in rows if row["group"] != "aquatic"]
+    return [cutout for cutout in read if cutout is not None]
+
+
+def clip_frames(path: Path, *, every: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield every n-th frame of a clip, uint8 (height, width, 3), BGR."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise InputError(f"{path}: not a video that FFmpeg can open")
+    index = 0
+    while capture.grab():
+        index += 1
+        if index % every == 0:
+            ok, frame = capture.retrieve()
+            if ok:
+                yield frame  # type: ignore[misc]  # cv2 types a frame as any integer or float array
+    capture.release()
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))

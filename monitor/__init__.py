@@ -1,0 +1,3 @@
+"""Watches: frames in, alerts out."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,1 @@
+"""From situations to traffic control: messages, journal, publisher."""

@@ -1,0 +1,195 @@
+"""A situation version -> the alert that tells of it: places, times, and the road world's own codes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from adapters.class_set import ClassAttributes
+from adapters.classifier import UNKNOWN
+from monitor.alerts import schema
+from monitor.policy import Phase, Situation
+
+CERTAIN, PROBABLE = 0.98, 0.8  # lower bounds of DATEX II's `certain` and `probable`
+DATEX2 = {"small": "smallAnimalsOnTheRoad", "large": "largeAnimalsOnTheRoad"}
+ETSI_R1 = {"small": 3, "large": 4}  # CDD V1.3.1, sub-causes of cause 11
+ETSI_R2 = {("wild", "small"): 5, ("wild", "large"): 6, ("domestic", "small"): 8, ("domestic", "large"): 9}
+ITIS = {"large": 1291}  # J2540-2; 1290 animal-on-roadway otherwise
+ALERT_C = {"large": 1067}  # 922 animals on roadway otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a camera stands, as far as configured: the place of every situation that it sees."""
+
+    latitude_deg: float
+    longitude_deg: float
+    view_radius_m: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFacts:
+    """What is the same in every alert of a run."""
+
+    site: str
+    mode: schema.Mode
+    device: str
+    software: str
+    encoder: str  # sha256:...
+    valid_s: float
+    places: Mapping[str, Place]
+
+    @property
+    def info_version(self) -> str:
+        """Hash of the site's geometry, so that a consumer knows which `info` document an alert was made with."""
+        stored = json.dumps({name: vars(place) for name, place in sorted(self.places.items())}, sort_keys=True)
+        return f"sha256:{hashlib.sha256(stored.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """An alert that only lacks what the journal gives when it commits it: number, journal, ETSI sequence number."""
+
+    situation: Situation
+    facts: SiteFacts
+    class_set: str
+    attributes: ClassAttributes | None  # None for an animal of no taught class
+    at: Callable[[float], datetime]  # the run's clock -> wall time
+
+    def numbered(self, seq: int, journal: str, etsi_sequence: int) -> schema.Alert:
+        """Return the alert under a sequence number."""
+        situation = self.situation
+        phase = situation.phase.value
+        return schema.Alert(
+            specversion="1.0",
+            id=f"{situation.id}.{situation.version}",
+            source=f"urn:wildlane:site:{self.facts.site}",
+            type=schema.EVENT_TYPES[phase],
+            subject=f"zone/{situation.zone.id}",
+            time=self.at(situation.decided_s),
+            datacontenttype="application/json",
+            dataschema=schema.SCHEMA_ID,
+            sequence=f"{seq:016d}",
+            partitionkey=situation.id,
+            data=schema.AlertData(
+                seq=seq,
+                journal=journal,
+                mode=self.facts.mode,
+                situation=self._situation(),
+                where=self._where(),
+                animal=self._animal(),
+                certainty=self._certainty(),
+                severity=self._severity(),
+                codes=self._codes(etsi_sequence),
+                evidence=None,
+                provenance=self._provenance(),
+                recognition=self._recognition(),
+                because=situation.because,
+                advisory=schema.ADVISORY,
+            ),
+        )
+
+    def _situation(self) -> schema.SituationPart:
+        situation, decided = self.situation, self.at(self.situation.decided_s)
+        ended = decided if situation.phase is Phase.END else None
+        return schema.SituationPart(
+            id=situation.id,
+            version=situation.version,
+            phase=situation.phase.value,
+            first_observed=self.at(situation.first_seen_s),
+            observed=self.at(situation.seen_s),
+            valid_until=ended or decided + timedelta(seconds=self.facts.valid_s),
+            ended=ended,
+            end_reason=situation.end_reason,
+            supersedes=(),
+        )
+
+    def _where(self) -> schema.WherePart:
+        camera = self.situation.newest.camera
+        place = self.facts.places.get(camera)
+        point = place and schema.PointPart(lat=place.latitude_deg, lon=place.longitude_deg, accuracy_m=place.view_radius_m, method="configured")
+        return schema.WherePart(
+            site=self.facts.site,
+            zone=schema.ZonePart(id=self.situation.zone.id, kind=self.situation.zone.kind, lanes=()),
+            point=point,
+            road_bearing_deg=None,
+            approaches=(),
+            info_version=self.facts.info_version,
+            cameras=self.situation.cameras,
+        )
+
+    def _animal(self) -> schema.AnimalPart:
+        known = self.attributes
+        taxon = schema.TaxonPart(scientific_name=known.scientific_name, gbif_id=None) if known and known.scientific_name else None
+        return schema.AnimalPart(
+            class_=self.situation.label,
+            taxon=taxon,
+            size=known.size if known else "unknown",
+            origin=known.origin if known else "unknown",
+            count=self.situation.count,
+            herd=self.situation.count > 2,  # noqa: PLR2004  # a pair is no herd
+            alive=True,
+            heading_deg=None,
+            speed_mps=None,
+        )
+
+    def _certainty(self) -> schema.CertaintyPart:
+        best = self.situation.best
+        return schema.CertaintyPart(
+            probability=best.probability,
+            level=self._level(),
+            novelty=1.0 if self.situation.label == UNKNOWN else best.weights.get("none", 0.0),
+            frames=best.looks,
+            confirmed_by=None,
+        )
+
+    def _level(self) -> str:
+        probability = self.situation.best.probability
+        return "certain" if probability >= CERTAIN else "probable" if probability >= PROBABLE else "riskOf"
+
+    def _severity(self) -> str:
+        size = self.attributes.size if self.attributes else "unknown"
+        return {"large": "high", "small": "low", "unknown": "medium"}[size]
+
+    def _codes(self, etsi_sequence: int) -> schema.CodesPart:
+        animal = self._animal()
+        herd_r1 = 2 if animal.herd else ETSI_R1.get(animal.size, 1 if animal.origin == "wild" else 0)
+        datex2 = "herdOfAnimalsOnTheRoad" if animal.herd else DATEX2.get(animal.size, "animalsOnTheRoad")
+        r2 = 2 if animal.herd else ETSI_R2.get((animal.origin, animal.size), herd_r1)
+        return schema.CodesPart(
+            datex2=schema.Datex2Code(animal_presence_type=datex2, probability_of_occurrence=self._level()),
+            etsi=schema.EtsiCode(
+                cause_code=11,
+                sub_cause_code=r2,
+                sub_cause_code_r1=herd_r1,
+                information_quality=min(7, 1 + int(6 * self.situation.best.probability)),
+                station_id=0,
+                sequence_number=etsi_sequence,
+            ),
+            itis=(1292 if animal.herd else ITIS.get(animal.size, 1290),),
+            alert_c=(1068 if animal.herd else ALERT_C.get(animal.size, 922),),
+            tpeg_tec=schema.TpegCode(cause_code=11, sub_cause_code=herd_r1),
+        )
+
+    def _provenance(self) -> schema.ProvenancePart:
+        return schema.ProvenancePart(
+            device=self.facts.device,
+            software=self.facts.software,
+            detector=self.facts.encoder,
+            class_set=self.class_set,
+            captured=self.at(self.situation.seen_s),
+            decided=self.at(self.situation.decided_s),
+            clock=schema.ClockPart(synced=False, source="system", error_ms=None),
+        )
+
+    def _recognition(self) -> schema.RecognitionPart:
+        best = self.situation.best
+        return schema.RecognitionPart(
+            weights={name: min(1.0, max(0.0, weight)) for name, weight in best.weights.items()},
+            p_animal=best.p_animal,
+            similarity_m=best.similarity_m,
+            frames_fused=best.looks,
+        )

@@ -1,0 +1,193 @@
+"""The journal: every situation version is on disk before anything is published, and stays until its retention is over.
+
+The only module of the monitor that knows SQLite. WAL with `synchronous = FULL`: a commit that returned survives a power cut.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from adapters.errors import StoreError
+from monitor.alerts.compose import Draft
+from monitor.alerts.schema import EVENT_TYPES, Alert, utc_text
+from monitor.policy import Phase
+
+FILE = "journal.sqlite3"
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE journal (id TEXT NOT NULL, created TEXT NOT NULL, seq INTEGER NOT NULL, etsi_sequence INTEGER NOT NULL);
+CREATE TABLE situation (id TEXT PRIMARY KEY, zone TEXT NOT NULL, etsi_sequence INTEGER NOT NULL, open INTEGER NOT NULL, newest TEXT NOT NULL);
+CREATE TABLE outbox (seq INTEGER PRIMARY KEY, situation TEXT NOT NULL, zone TEXT NOT NULL, event TEXT NOT NULL, created TEXT NOT NULL,
+  acked_at TEXT, parked TEXT);
+CREATE INDEX outbox_unsent ON outbox (seq) WHERE acked_at IS NULL AND parked IS NULL;
+"""
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # the alphabet of ULIDs
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A row of the outbox."""
+
+    seq: int
+    zone: str
+    event: str
+
+
+class Journal:
+    """Situations and their messages, of one state folder. Safe to use from several threads."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Open or make the journal.
+
+        Raises:
+            StoreError: it can't be opened or written, or was written by a newer program.
+        """
+        self._path = state_dir / FILE
+        self._lock = threading.RLock()
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self._path, isolation_level=None, timeout=10, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._make_tables()
+            (self.id,) = self._db.execute("SELECT id FROM journal").fetchone()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{self._path}: can't be opened as a journal ({error})") from None
+
+    def _make_tables(self) -> None:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found > SCHEMA_VERSION:
+            raise StoreError(f"{self._path}: format {found} is newer than this program's {SCHEMA_VERSION}; update Wildlane")
+        if found == SCHEMA_VERSION:
+            return
+        with self._transaction():
+            for statement in SCHEMA.strip().split(";\n"):
+                self._db.execute(statement.rstrip(";"))
+            self._db.execute("INSERT INTO journal VALUES (?, ?, 0, 0)", (_ulid(), utc_text(datetime.now(UTC))))
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def append(self, drafts: Sequence[Draft]) -> list[Alert]:
+        """Commit situation versions and their messages together; return the alerts as they will be published.
+
+        Raises:
+            StoreError: nothing of it was committed.
+        """
+        with self._transaction():
+            return [self._append(draft) for draft in drafts]
+
+    def _append(self, draft: Draft) -> Alert:
+        situation = draft.situation
+        row = self._db.execute("SELECT etsi_sequence FROM situation WHERE id = ?", (situation.id,)).fetchone()
+        etsi = row[0] if row else self._next_etsi_sequence()
+        alert = draft.numbered(self._next_seq(), self.id, etsi)
+        self._store(alert, etsi, is_open=situation.phase is not Phase.END)
+        return alert
+
+    def _store(self, alert: Alert, etsi: int, *, is_open: bool) -> None:
+        situation, zone, event = alert.data.situation, alert.data.where.zone.id, alert.json_text()
+        self._db.execute(
+            "INSERT INTO situation VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET open = excluded.open, newest = excluded.newest",
+            (situation.id, zone, etsi, is_open, event),
+        )
+        self._db.execute(
+            "INSERT INTO outbox (seq, situation, zone, event, created) VALUES (?, ?, ?, ?, ?)",
+            (alert.data.seq, situation.id, zone, event, utc_text(datetime.now(UTC))),
+        )
+
+    def end_left_open(self, now: datetime) -> list[Alert]:
+        """End the situations that a killed run left open, with the reason `restart`; call it once, at the start."""
+        with self._transaction():
+            rows = self._db.execute("SELECT newest, etsi_sequence FROM situation WHERE open ORDER BY id").fetchall()
+            return [self._end_restarted(json.loads(newest), etsi, now) for newest, etsi in rows]
+
+    def _end_restarted(self, event: dict[str, Any], etsi: int, now: datetime) -> Alert:
+        data, situation = event["data"], event["data"]["situation"]
+        moment, seq = max(utc_text(now), situation["observed"]), self._next_seq()
+        situation |= {"version": situation["version"] + 1, "phase": "end", "ended": moment, "endReason": "restart", "validUntil": moment}
+        data |= {"seq": seq, "because": ["the program was restarted and does not see it any more"]}
+        data["provenance"]["decided"] = moment
+        event |= {"id": f"{situation['id']}.{situation['version']}", "type": EVENT_TYPES["end"], "time": moment, "sequence": f"{seq:016d}"}
+        alert = Alert.model_validate_json(json.dumps(event))
+        self._store(alert, etsi, is_open=False)
+        return alert
+
+    def unsent(self, after_seq: int, limit: int) -> list[Outgoing]:
+        """Return the oldest rows that no broker has taken, beyond a sequence number."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT seq, zone, event FROM outbox WHERE acked_at IS NULL AND parked IS NULL AND seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
+            )
+            return [Outgoing(*row) for row in rows]
+
+    def mark_acked(self, seq: int) -> None:
+        """Note that the broker took a row. It is kept: a broker's receipt is not durability."""
+        with self._transaction():
+            self._db.execute("UPDATE outbox SET acked_at = ? WHERE seq = ?", (utc_text(datetime.now(UTC)), seq))
+
+    def park(self, seq: int, reason: str) -> None:
+        """Set aside a row that the broker will never take, so that it does not block the others."""
+        with self._transaction():
+            self._db.execute("UPDATE outbox SET parked = ? WHERE seq = ?", (reason, seq))
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many rows are unsent, and how many are parked."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT count(*) FILTER (WHERE acked_at IS NULL AND parked IS NULL), count(*) FILTER (WHERE parked IS NOT NULL) FROM outbox"
+            ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def forget_before(self, moment: datetime) -> int:
+        """Erase acknowledged rows that are older than the retention; return how many."""
+        with self._transaction():
+            done = self._db.execute("DELETE FROM outbox WHERE acked_at IS NOT NULL AND created < ?", (utc_text(moment),))
+            self._db.execute("DELETE FROM situation WHERE NOT open AND id NOT IN (SELECT situation FROM outbox)")
+            return done.rowcount
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _next_seq(self) -> int:
+        """Return the next number of this journal: gap-free, since it is taken and used in one transaction."""
+        (newest,) = self._db.execute("UPDATE journal SET seq = seq + 1 RETURNING seq").fetchone()
+        return int(newest)
+
+    def _next_etsi_sequence(self) -> int:
+        """Return the next 16-bit number of a DENM; it wraps, as ETSI EN 302 637-3 has it."""
+        (newest,) = self._db.execute("UPDATE journal SET etsi_sequence = (etsi_sequence + 1) % 65536 RETURNING etsi_sequence").fetchone()
+        return int(newest)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise StoreError(f"{self._path}: {error}; nothing was written") from None
+                raise
+
+
+def retention_start(now: datetime, days: float) -> datetime:
+    """Return the moment before which acknowledged rows may go."""
+    return now - timedelta(days=days)
+
+
+def _ulid() -> str:
+    """Return 48 bits of time in ms and 80 random bits in Crockford's base 32, as https://github.com/ulid/spec."""
+    value = int(datetime.now(UTC).timestamp() * 1000) << 80 | int.from_bytes(os.urandom(10))
+    return "".join(CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))

@@ -1,0 +1,312 @@
+"""The only module that knows paho: it takes rows from the journal to the broker, in order, and the levels beside them.
+
+paho's own queue is never used. It forgets the receive maximum on reconnecting, sends what it reported as failed, and reports
+as published what the broker refused; see `docs/alerts.md`. So the window is kept here, a broken client is thrown away, and
+the next one starts from the oldest row without a receipt.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from adapters.errors import ConfigError
+from monitor.alerts.journal import Journal, Outgoing
+
+log = logging.getLogger(__name__)
+
+WINDOW = 20  # unacknowledged messages at once; less where the broker's receive maximum says so
+CONNECT_TIMEOUT_S = 5.0
+KEEPALIVE_S = 20
+RETRY_FIRST_S, RETRY_GROWTH, RETRY_MOST_S = 0.5, 1.5, 15.0
+LEVEL_EVERY_S = 10.0  # the level of each zone is told again this often,
+LEVEL_EXPIRES_S = 30  # and is gone from the broker when it was not
+EVENT_EXPIRES_S = 86_400
+WILL_DELAY_S = 5
+TICK_S = 0.1
+REFUSED_FOR_NOW = frozenset({0x80, 0x83, 0x97})  # unspecified, implementation specific, quota: try again
+NO_SUBSCRIBER = 0x10
+FAILURE = 0x80
+CLOUDEVENT = "application/cloudevents+json; charset=utf-8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where the broker is, and who we are to it."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str | None = None
+    password: str | None = None
+    tls_ca_file: str | None = None
+
+
+@dataclass(frozen=True)
+class Retained:
+    """A message of which only the newest counts."""
+
+    payload: str
+    expires_s: int | None
+    qos: int
+
+
+class Publisher:
+    """A thread that publishes; it owns the client, and everything else only leaves things for it."""
+
+    def __init__(self, address: Address, journal: Journal, *, root: str, online: str, offline: str) -> None:
+        """Prepare, without connecting.
+
+        Args:
+            address: of the broker.
+            journal: whose rows are to be taken there.
+            root: topic prefix, `wildlane/v1/{site}`.
+            online, offline: payloads of the status topic: birth, and will.
+        """
+        self._address, self._journal, self._root = address, journal, root
+        self._online, self._offline = online, offline
+        self._levels: dict[str, Retained] = {}  # topic -> newest
+        self._changed: set[str] = set()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self.connected = threading.Event()
+        self.progress_s = time.monotonic()  # when the thread last came by, for a watchdog
+
+    def start(self) -> None:
+        """Begin to connect and publish."""
+        self._thread.start()
+
+    def event_committed(self) -> None:
+        """Tell the thread that the journal has a new row."""
+        self._wake.set()
+
+    def set_level(self, topic: str, payload: str, *, expires_s: int | None = LEVEL_EXPIRES_S, qos: int = 1) -> None:
+        """Leave the newest retained message of a topic below the root; older ones that were not sent are dropped."""
+        with self._lock:
+            self._levels[topic] = Retained(payload, expires_s, qos)
+            self._changed.add(topic)
+        self._wake.set()
+
+    def stop(self, timeout_s: float) -> int:
+        """Send what is left, for at most `timeout_s`, say goodbye, and return how many rows stay in the journal."""
+        deadline = time.monotonic() + timeout_s
+        while self._journal.counts()[0] and self.connected.is_set() and time.monotonic() < deadline:
+            self._wake.set()
+            time.sleep(TICK_S / 2)
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(max(0.5, deadline - time.monotonic()))
+        return self._journal.counts()[0]
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                session = _Session(self._address, self._root, self._online, self._offline)
+                if session.connect():
+                    failures = 0
+                    self.connected.set()
+                    self._serve(session)
+                else:
+                    log.info("broker %s:%d: %s", self._address.host, self._address.port, session.problem)
+            except Exception:  # the supervised loop: whatever happened, the next client starts from the journal
+                log.exception("publisher: unexpected error; starting again")
+            finally:
+                self.connected.clear()
+            failures += 1
+            self._pause(failures)
+
+    def _pause(self, failures: int) -> None:
+        longest = min(RETRY_MOST_S, RETRY_FIRST_S * RETRY_GROWTH ** (failures - 1))
+        deadline = time.monotonic() + random.uniform(longest / 2, longest)  # noqa: S311  # jitter, no secret
+        while not self._stopping.is_set() and time.monotonic() < deadline:
+            self.progress_s = time.monotonic()
+            time.sleep(TICK_S)
+
+    def _serve(self, session: _Session) -> None:
+        """Publish until the connection breaks or the program stops."""
+        log.info("broker %s:%d: connected", self._address.host, self._address.port)
+        sent_seq, levels_due_s, hold_until_s = 0, 0.0, 0.0
+        while not self._stopping.is_set() and session.alive:
+            self.progress_s = time.monotonic()
+            if session.take_receipts(self._journal):
+                sent_seq, hold_until_s = 0, time.monotonic() + 1.0  # refused for now: again from the oldest, after a second
+            if time.monotonic() >= hold_until_s:
+                for row in self._journal.unsent(sent_seq, session.room):
+                    session.publish_event(row)
+                    sent_seq = row.seq
+            everything = time.monotonic() >= levels_due_s
+            if everything:
+                levels_due_s = time.monotonic() + LEVEL_EVERY_S
+            for topic, level in self._take_levels(everything=everything).items():
+                session.publish_level(topic, level)
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+        if session.problem:
+            log.warning("broker %s:%d: %s", self._address.host, self._address.port, session.problem)
+        session.close(goodbye=self._stopping.is_set())
+
+    def _take_levels(self, *, everything: bool) -> Mapping[str, Retained]:
+        with self._lock:
+            taken = dict(self._levels) if everything else {topic: self._levels[topic] for topic in self._changed}
+            self._changed.clear()
+        return taken
+
+
+class _Session:
+    """One connection, from connect to loss. paho's callbacks run on its own thread and only leave notes here."""
+
+    def __init__(self, address: Address, root: str, online: str, offline: str) -> None:
+        self._address, self._root, self._online, self._offline = address, root, online, offline
+        self._receipts: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
+        self._in_flight: dict[int, int] = {}  # message id -> sequence number
+        self._answered = threading.Event()
+        self._accepted = False
+        self._window = WINDOW
+        self.alive = False
+        self.problem = ""
+        self._client = self._make_client()
+
+    def _make_client(self) -> paho.Client:
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self._address.client_id, protocol=paho.MQTTv5, reconnect_on_failure=False)
+        if self._address.username:
+            client.username_pw_set(self._address.username, self._address.password)
+        if self._address.tls_ca_file:
+            client.tls_set(ca_certs=self._address.tls_ca_file, tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        delay = Properties(PacketTypes.WILLMESSAGE)
+        delay.WillDelayInterval = WILL_DELAY_S
+        client.will_set(f"{self._root}/status", self._offline, qos=1, retain=True, properties=delay)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        return client
+
+    def connect(self) -> bool:
+        """Connect, announce ourselves, and tell whether it worked; else `problem` says why."""
+        try:
+            self._client.connect_timeout = CONNECT_TIMEOUT_S
+            self._client.connect(self._address.host, self._address.port, keepalive=KEEPALIVE_S, clean_start=True)
+        except (OSError, ValueError) as error:
+            self.problem = f"no connection ({error})"
+            return False
+        self._client.loop_start()
+        if not self._answered.wait(CONNECT_TIMEOUT_S) or not self._accepted:
+            self.problem = self.problem or f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
+            self.close(goodbye=False)
+            return False
+        self.alive = True
+        self.publish_level("status", Retained(self._online, None, 1))
+        return True
+
+    @property
+    def room(self) -> int:
+        """How many more messages may be under way."""
+        return self._window - len(self._in_flight)
+
+    def publish_event(self, row: Outgoing) -> None:
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.ContentType = CLOUDEVENT
+        properties.PayloadFormatIndicator = 1
+        properties.MessageExpiryInterval = EVENT_EXPIRES_S
+        properties.UserProperty = [("seq", str(row.seq))]
+        sent = self._client.publish(f"{self._root}/event/{row.zone}", row.event, qos=1, properties=properties)
+        if sent.rc != paho.MQTT_ERR_SUCCESS:
+            self.alive, self.problem = False, f"publishing failed ({paho.error_string(sent.rc)})"
+            return
+        self._in_flight[sent.mid] = row.seq
+
+    def publish_level(self, topic: str, level: Retained) -> None:
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.ContentType = "application/json; charset=utf-8"
+        properties.PayloadFormatIndicator = 1
+        if level.expires_s is not None:
+            properties.MessageExpiryInterval = level.expires_s
+        self._client.publish(f"{self._root}/{topic}", level.payload, qos=level.qos, retain=True, properties=properties)
+
+    def take_receipts(self, journal: Journal) -> bool:
+        """Write down what the broker said of our messages; return True where it refused one for now."""
+        again = False
+        while not self._receipts.empty():
+            mid, code, name = self._receipts.get()
+            seq = self._in_flight.pop(mid, None)
+            if seq is None:  # a level: the next one comes in ten seconds anyway
+                continue
+            if code < FAILURE:
+                if code == NO_SUBSCRIBER:
+                    log.debug("event %d: delivered, nobody subscribes", seq)
+                journal.mark_acked(seq)
+            elif code in REFUSED_FOR_NOW:
+                again = True
+                log.warning("event %d: the broker refuses it for now (%s)", seq, name)
+            else:
+                journal.park(seq, name)
+                log.error("event %d: the broker refuses it (%s); set aside, `wildlane alerts` shows it", seq, name)
+        return again
+
+    def close(self, *, goodbye: bool) -> None:
+        """End the connection: with our own offline message, or, when it broke, with none: the will speaks then."""
+        self.alive = False
+        if goodbye:
+            last = self._client.publish(f"{self._root}/status", self._offline, qos=1, retain=True)
+            with_receipt = time.monotonic() + 1.0
+            while not last.is_published() and time.monotonic() < with_receipt:
+                time.sleep(TICK_S / 5)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(self, client: object, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None) -> None:
+        self._accepted = not reason.is_failure
+        if reason.is_failure:
+            self.problem = f"refuses us ({reason.getName()})"
+        self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        self._answered.set()
+
+    def _on_disconnect(self, client: object, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None) -> None:
+        self.problem = self.problem or f"connection lost ({reason.getName()})"
+        self.alive = False
+        self._answered.set()
+
+    def _on_publish(self, client: object, userdata: object, mid: int, reason: ReasonCode, properties: Properties | None) -> None:
+        self._receipts.put((mid, reason.value, reason.getName()))
+
+
+def read_password(path: str | None) -> str | None:
+    """Return the password that a file holds.
+
+    Raises:
+        ConfigError: the file can't be read.
+    """
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123  # a path as configured, often under /run/credentials
+            return file.read().strip()
+    except OSError as error:
+        raise ConfigError(f"[broker] password_file = '{path}': can't be read ({error.strerror})") from None
+
+
+def check_reachable(address: Address) -> str | None:
+    """Return why the broker can't be reached, None where it answers a TCP connection."""
+    import socket
+
+    try:
+        with socket.create_connection((address.host, address.port), timeout=CONNECT_TIMEOUT_S):
+            return None
+    except OSError as error:
+        return f"broker {address.host}:{address.port} can't be reached ({error})"
+
+

@@ -1,0 +1,1 @@
+"""Pictures from cameras, each in a process of its own."""

@@ -1,0 +1,41 @@
+"""Tells a recording that was cut short from a whole one, by what its container says of its own length."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+
+def cut_short(path: Path) -> str | None:
+    """Return what is missing of an MP4/MOV or AVI file, None where nothing is or the container is another.
+
+    A decoder plays such a file up to the gap, or not at all, with a warning that nobody reads.
+    """
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == b"RIFF" and len(head) == 12:
+            (declared,) = struct.unpack("<I", head[4:8])
+            # a RIFF of 0 was never closed; live recorders write it, and players take it
+            return f"{declared + 8} bytes are declared, {length} are there" if declared and declared + 8 > length else None
+        if head[4:8] == b"ftyp":
+            return _cut_short_boxes(path, length)
+    return None
+
+
+def _cut_short_boxes(path: Path, length: int) -> str | None:
+    position, kinds = 0, set()
+    with path.open("rb") as file:
+        while position + 8 <= length:
+            file.seek(position)
+            size, kind = struct.unpack(">I4s", file.read(8))
+            if size == 1:
+                (size,) = struct.unpack(">Q", file.read(8).rjust(8, b"\0"))
+            kinds.add(kind)
+            if size == 0:  # to the end of the file
+                break
+            if size < 8 or position + size > length:
+                name = kind.decode("ascii", "replace")
+                return f"the '{name}' part is to end at byte {position + size}, the file ends at {length}"
+            position += size
+    return None if b"moov" in kinds or b"moof" in kinds else "its index ('moov') is missing"

@@ -1,0 +1,174 @@
+"""The child process of a camera: decodes, finds motion, hands frames over. `python -m monitor.cameras.decoder JSON`.
+
+It is a process because a decoder can hang for ever or abort, and must then be killable without harm to the other cameras.
+Messages to and from the parent are JSON, one object each; see `stream.py` for their meaning.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from monitor.cameras.container import cut_short
+from monitor.cameras.ring import SLOTS, FrameRing
+from monitor.regions import MotionRegions
+
+MIN_DECODED_SHARE = 0.9  # of the frames a container declares; healthy files were seen to fall 3 % short
+FALLBACK_FPS = 25.0  # where the container names no usable rate
+PR_SET_PDEATHSIG = 1
+
+
+class StreamEnded(Exception):
+    """The source gives no more frames; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the parent asks for; `stream.py` fills it."""
+
+    source: str
+    pace: str  # "live": as the source comes; "paced": a recording at its own speed; "lossless": as fast as the parent takes
+    analysis_rate_hz: float
+    open_timeout_s: float
+    read_timeout_s: float
+    connection: int  # inherited descriptors
+    memory: int
+
+
+class Decoder:
+    """One opened source, and the parent at the other end of a connection."""
+
+    def __init__(self, request: Request, parent: Connection) -> None:
+        self._request, self._parent = request, parent
+        self._motion = MotionRegions()
+        self._free: set[int] = set(range(SLOTS))
+        self._grabbed_frames = 0
+        self._capture = _open(request)
+        self.size = (int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+        declared = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = declared if 1 <= declared <= 240 else FALLBACK_FPS
+        self._ring = FrameRing(request.memory, self.size)
+
+    def run(self) -> None:
+        """Hand over every frame that is due, until the source ends.
+
+        Raises:
+            StreamEnded: always, in the end.
+        """
+        self._send(event="opened", width=self.size[0], height=self.size[1], fps=self.fps)
+        next_due_s = 0.0
+        for index, time_s, captured_s in self._grabbed():
+            # half a frame of slack, so that 30 frames a second at 5 Hz is every sixth frame whatever the rounding
+            if time_s + 0.5 / self.fps < next_due_s:
+                continue
+            next_due_s = max(next_due_s + 1 / self._request.analysis_rate_hz, time_s)
+            self._hand_over(index, time_s, captured_s)
+
+    def _grabbed(self) -> Iterator[tuple[int, float, float]]:
+        """Yield (index, seconds since the first frame, wall time) of each grabbed frame, at the pace asked for."""
+        started = time.monotonic()
+        while True:
+            if not self._capture.grab():
+                raise StreamEnded(self._why_ended(self._grabbed_frames))
+            index = self._grabbed_frames
+            self._grabbed_frames += 1
+            time_s = time.monotonic() - started if self._request.pace == "live" else index / self.fps
+            if self._request.pace == "paced":
+                time.sleep(max(0.0, started + time_s - time.monotonic()))
+            yield index, time_s, time.time()
+
+    def _why_ended(self, frames: int) -> str:
+        if self._request.pace == "live":
+            return "the stream stopped"
+        declared = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        if frames == 0:
+            return "no frame of it can be decoded"
+        if frames < MIN_DECODED_SHARE * declared:
+            return f"cut short: {frames} of {declared:.0f} frames can be decoded"
+        return ""
+
+    def _hand_over(self, index: int, time_s: float, captured_s: float) -> None:
+        ok, image = self._capture.retrieve()
+        if not ok:
+            return
+        if (image.shape[1], image.shape[0]) != self.size:
+            raise StreamEnded(f"the picture changed from {self.size[0]}x{self.size[1]} to {image.shape[1]}x{image.shape[0]}")
+        moving = self._motion.find(image)  # type: ignore[arg-type]  # cv2 types a frame as any integer or float array
+        slot = self._take_slot()
+        if slot is None:
+            return
+        self._ring.slot(slot)[:] = image
+        self._send(event="frame", slot=slot, index=index, time_s=time_s, captured_s=captured_s, moving=[list(box) for box in moving])
+
+    def _take_slot(self) -> int | None:
+        """Return a free slot; None where there is none and the frame is left out. A lossless decoder waits for one."""
+        while self._parent.poll(None if self._request.pace == "lossless" and not self._free else 0):
+            self._free.add(json.loads(self._parent.recv_bytes())["free"])
+        return self._free.pop() if self._free else None
+
+    def _send(self, **message: Any) -> None:  # noqa: ANN401  # JSON values
+        self._parent.send_bytes(json.dumps(message).encode())
+
+    def close(self, reason: str) -> None:
+        """Release the source first, since some files abort the process there, and only then say how it ended."""
+        self._capture.release()
+        self._send(event="ended", reason=reason, frames=self._grabbed_frames)
+
+
+def _open(request: Request) -> cv2.VideoCapture:
+    source = request.source
+    if request.pace != "live" and (missing := _missing_part(Path(source))):
+        raise StreamEnded(missing)
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")  # UDP loses packets without a word
+    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * request.open_timeout_s), cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(1000 * request.read_timeout_s)]
+    if source.isdecimal() or source.startswith("/dev/"):
+        capture = cv2.VideoCapture(int(source) if source.isdecimal() else source, cv2.CAP_V4L2)
+    else:
+        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
+    if not capture.isOpened():
+        raise StreamEnded("can't be opened: " + ("no answer, or not a camera stream" if request.pace == "live" else "not a video that FFmpeg knows"))
+    return capture
+
+
+def _missing_part(path: Path) -> str | None:
+    if not path.is_file():
+        return "no such file"
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    missing = cut_short(path)
+    return f"cut short: {missing}" if missing else None
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when to stop
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a decoder hung in the network outlives no parent
+    cv2.setNumThreads(1)  # one camera, one core: more cameras run beside
+    request = Request(**json.loads(sys.argv[1]))
+    parent = Connection(request.connection)
+    try:
+        decoder = Decoder(request, parent)
+    except StreamEnded as ended:
+        parent.send_bytes(json.dumps({"event": "ended", "reason": str(ended), "frames": 0}).encode())
+        return
+    try:
+        decoder.run()
+    except StreamEnded as ended:
+        decoder.close(str(ended))
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        return  # the parent is gone or wants no more
+
+
+if __name__ == "__main__":
+    main()

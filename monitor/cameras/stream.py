@@ -1,0 +1,194 @@
+"""A camera as the daemon sees it: a decoder process that is started, listened to, watched, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from typing import Literal
+
+from adapters.errors import InputError
+from monitor.cameras.decoder import Request
+from monitor.cameras.ring import FrameRing, make_memory
+from monitor.values import Box, Frame
+
+log = logging.getLogger(__name__)
+
+Pace = Literal["live", "paced", "lossless"]
+HANG_MARGIN_S = 3.0  # beyond OpenCV's own time-outs, which do not cover every way to hang
+START_MARGIN_S = 5.0  # to start Python and load OpenCV on a busy machine
+RETRY_FIRST_S = 1.0
+RETRY_GROWTH = 1.5
+RETRY_MOST_S = 30.0
+
+
+class CameraError(InputError):
+    """A camera or recording gives no frames; the message names it. The daemon opens it again later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """The source is open. `size` is (width, height) in pixels."""
+
+    size: tuple[int, int]
+    fps: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The source gives no more frames. An empty reason is the plain end of a recording of so many frames."""
+
+    reason: str
+    frames: int = 0
+
+
+Event = Opened | Frame | Ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the pictures come from, and how they are to be read."""
+
+    name: str  # of the camera
+    url: str  # a file, a device number or path, or a URL
+    analysis_rate_hz: float
+    open_timeout_s: float = 5.0
+    read_timeout_s: float = 5.0
+
+    @property
+    def is_recording(self) -> bool:
+        return not ("://" in self.url or self.url.isdecimal() or self.url.startswith("/dev/"))
+
+
+class DecoderProcess:
+    """One run of the decoder of a source, from its start to its end.
+
+    `connection` becomes readable when `receive` has something to tell.
+    """
+
+    def __init__(self, source: Source, pace: Pace, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._source, self._now = source, now
+        ours, theirs = socket.socketpair()
+        self._memory = make_memory()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+        request = Request(
+            source=source.url,
+            pace=pace,
+            analysis_rate_hz=source.analysis_rate_hz,
+            open_timeout_s=source.open_timeout_s,
+            read_timeout_s=source.read_timeout_s,
+            connection=theirs.fileno(),
+            memory=self._memory,
+        )
+        self._process = subprocess.Popen(  # noqa: S603  # our own module
+            [sys.executable, "-m", "monitor.cameras.decoder", json.dumps(asdict(request))],
+            pass_fds=(theirs.fileno(), self._memory),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            env={**os.environ, "OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"},
+        )
+        theirs.close()
+        self.connection = Connection(ours.detach())
+        self._ring: FrameRing | None = None
+        self._deadline = now() + START_MARGIN_S + source.open_timeout_s
+
+    def receive(self) -> Event | None:
+        """Return what the decoder has said, None where it has said nothing.
+
+        The image of a frame is a view that stays valid until `release`.
+        A decoder that hung is killed, one that crashed is told of, both as `Ended`.
+        """
+        try:
+            if not self.connection.poll():
+                return self._hung() if self._now() > self._deadline else None
+            message = json.loads(self.connection.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            return Ended(reason=self._crash())
+        self._deadline = self._now() + self._source.read_timeout_s + HANG_MARGIN_S
+        if message["event"] == "opened":
+            size = (message["width"], message["height"])
+            self._ring = FrameRing(self._memory, size)
+            return Opened(size=size, fps=message["fps"])
+        if message["event"] == "ended":
+            return Ended(reason=message["reason"] or self._crash_at_exit(), frames=message["frames"])
+        return self._frame(message)
+
+    def _frame(self, message: dict[str, object]) -> Frame:
+        assert self._ring is not None  # "opened" always comes first
+        return Frame(
+            camera=self._source.name,
+            index=message["index"],  # type: ignore[arg-type]  # our own decoder wrote it
+            time_s=message["time_s"],  # type: ignore[arg-type]
+            captured_s=message["captured_s"],  # type: ignore[arg-type]
+            image=self._ring.slot(message["slot"]),  # type: ignore[arg-type]
+            slot=message["slot"],  # type: ignore[arg-type]
+            moving=tuple(Box(*box) for box in message["moving"]),  # type: ignore[attr-defined]
+        )
+
+    def release(self, frame: Frame) -> None:
+        """Hand a frame's slot back to the decoder; its image must not be used any more."""
+        try:
+            self.connection.send_bytes(json.dumps({"free": frame.slot}).encode())
+        except OSError:
+            pass  # the decoder is gone; the next `receive` says so
+
+    def stop(self) -> None:
+        """Kill the decoder and wait for its end; it holds nothing that needs a goodbye."""
+        self.connection.close()
+        self._process.kill()
+        self._process.wait()
+        self._errors.close()
+        os.close(self._memory)
+
+    def _hung(self) -> Ended:
+        self._process.kill()
+        return Ended(reason="the decoder hung and was killed")
+
+    def _crash(self) -> str:
+        try:
+            status = self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return f"the decoder {how}{self._last_words()}"
+
+    def _crash_at_exit(self) -> str:
+        """Return '' for a decoder that ended in peace: some files abort it at the very end, after all frames came."""
+        try:
+            return "" if self._process.wait(timeout=2) == 0 else self._crash()
+        except subprocess.TimeoutExpired:
+            return self._hung().reason
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        return f" ({lines[-1][:200]})" if lines else ""
+
+
+class Reconnection:
+    """When to try again: pauses that grow by half from a second to thirty, each drawn at random up to that length."""
+
+    def __init__(self, *, draw: Callable[[float, float], float] = random.uniform) -> None:
+        self._draw, self._failures = draw, 0
+
+    def next_pause_s(self) -> float:
+        """Return the pause before the next attempt."""
+        longest = min(RETRY_MOST_S, RETRY_FIRST_S * RETRY_GROWTH**self._failures)
+        self._failures += 1
+        return self._draw(longest / 2, longest)
+
+    def succeeded(self) -> None:
+        """Begin again with the shortest pause; call it when a frame came, not when the source only opened."""
+        self._failures = 0

@@ -1,0 +1,418 @@
+"""The command `wildlane`: its verbs, and what they print. Heavy parts are imported by the verb that needs them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from adapters.errors import ConfigError, InputError, WildlaneError
+from monitor import VERSION
+
+if TYPE_CHECKING:
+    from adapters.class_set import ClassSet, ClassSetStore
+    from adapters.classifier import Classifier
+    from monitor.config import Config
+    from monitor.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = """
+Examples:
+
+\b
+  wildlane demo                                     see it find animals on the bundled clip
+  wildlane run --config config.toml                 watch your cameras
+  wildlane replay clip.mp4 --json                   the live path on a recording
+  wildlane replay clip.mp4 --truth clip.json        ... judged against the truth
+  wildlane classify photo.jpg --box 40,60,120,90    what is in this box?
+  wildlane teach --class moose --size large --origin wild a.jpg b.jpg c.jpg
+  wildlane classes list                             what was taught, version by version
+  wildlane check-config && wildlane doctor          is everything in place?
+"""
+
+app = typer.Typer(
+    name="wildlane",
+    help="Watch road-intersection cameras for animals and tell traffic control in time.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+classes_app = typer.Typer(help="What the site was taught, and its versions.", no_args_is_help=True, rich_markup_mode=None)
+model_app = typer.Typer(help="The training side; needs the extra `train`.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(classes_app, name="classes")
+app.add_typer(model_app, name="model")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Configuration; default ./config.toml, else the shipped defaults.")]
+StateOption = Annotated[Path | None, typer.Option("--state", help="State folder; default `state_dir` of the configuration.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, logs on standard error.")]
+ClassesOption = Annotated[str | None, typer.Option("--classes", help="Load only these taught classes: A,B,...")]
+BoxOption = Annotated[list[str] | None, typer.Option("--box", help="x,y,w,h in pixels; once for each IMAGE, or not at all.")]
+
+
+class Context:
+    """What most verbs begin with: the configuration, and the parts made from it when they are asked for."""
+
+    def __init__(self, config_path: Path | None, state: Path | None) -> None:
+        from monitor.config import find_config, load_config
+
+        self.path = find_config(config_path)
+        self.config: Config = load_config(self.path)
+        self.state_dir = state or Path(self.config.state_dir)
+
+    def classifier(self) -> Classifier:
+        from adapters.classifier import Classifier
+
+        return Classifier(device=self.config.device.provider, threads=self.config.device.threads)
+
+    @contextmanager
+    def store(self, classifier: Classifier) -> Iterator[ClassSetStore]:
+        from monitor.daemon import open_classes
+
+        store = open_classes(self.config, classifier, self.state_dir)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def class_set(self, classifier: Classifier, only: str | None) -> ClassSet:
+        names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+        with self.store(classifier) as store:
+            return store.load(classifier, names)
+
+    def pipelines(self, only: str | None) -> Callable[[str], Pipeline]:
+        """Return a maker of fresh pipelines, one a recording."""
+        from monitor.daemon import settings_of, zones_of
+        from monitor.pipeline import Budget, Pipeline
+        from monitor.policy import Policy
+
+        classifier = self.classifier()
+        class_set = self.class_set(classifier, only)
+        settings = settings_of(self.config)
+        return lambda camera: Pipeline(classifier, class_set, Policy(settings, zones_of(self.config, [camera])), {camera: Budget()})
+
+
+@app.command(epilog="Example: wildlane run --config /etc/wildlane/config.toml")
+def run(config: ConfigOption = None, state: StateOption = None) -> None:
+    """Watch the configured cameras and publish alerts until SIGTERM or Ctrl-C."""
+    from monitor.daemon import Daemon
+
+    context = Context(config, state)
+    _log_to_stderr(context.config.log_format)
+    daemon = Daemon(context.config, context.path, context.state_dir, tell=lambda alert: _print_line(alert.json_text()))
+    _stop_on_signals(daemon.stop)
+    daemon.run()
+
+
+@app.command(epilog="Example: wildlane demo --out out")
+def demo(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    out: Annotated[Path, typer.Option(help="Folder for demo.mp4.")] = Path("out"),
+) -> None:
+    """Play the bundled clip through the live path, print each alert, and draw out/demo.mp4."""
+    from monitor.demo import run_demo
+
+    _log_to_stderr("text")
+    context = Context(config, state)
+    video = run_demo(context.config, out, tell=lambda alert: _print_line(alert.json_text()), say=_say)
+    _say(f"drawn: {video}")
+
+
+@app.command(epilog="Example: wildlane replay north.mp4 --truth north.json --json")
+def replay(
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Recordings.")],
+    truth: Annotated[Path | None, typer.Option(help="Truth file of the one CLIP.")] = None,
+    classes: ClassesOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Run the live path on recordings: every frame due is analysed, in video time."""
+    from monitor.replay import Replayed, read_truth, write_answers
+    from monitor.replay import replay as replay_clip
+
+    if truth is not None and len(clips) != 1:
+        raise ConfigError(f"--truth judges one CLIP, {len(clips)} were given")
+    expected = read_truth(truth) if truth else None
+    context = Context(config, state)
+    _log_to_stderr(context.config.log_format)
+    build = context.pipelines(classes)
+    results: list[Replayed] = []
+    problems = []
+    for clip in clips:
+        try:
+            with _progress(clip.name) as progress:
+                results.append(replay_clip(clip, build, analysis_rate_hz=DEFAULT_RATE_HZ, progress=progress))
+        except InputError as problem:
+            problems.append(problem)
+            _say(f"error: {problem}")
+    answers = [result.answer(expected) for result in results]
+    if as_json and answers:
+        _print_line(write_answers(answers) if len(clips) == 1 else json.dumps(answers))
+    elif not as_json:
+        for answer in answers:
+            _print_replayed(answer)
+    if problems:
+        raise typer.Exit(problems[0].exit_status)
+
+
+DEFAULT_RATE_HZ = 5.0
+
+
+@app.command(epilog="Example: wildlane classify a.jpg b.jpg --box 10,20,80,60 --box 0,0,50,50 --json")
+def classify(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Stills.")],
+    box: BoxOption = None,
+    classes: ClassesOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Say what stills show: N(x), the weight of each taught class and of none."""
+    from monitor.stills import classify_still, crop_still
+
+    boxes = _boxes(box, images)
+    crops = [crop_still(image, region) for image, region in zip(images, boxes, strict=True)]
+    context = Context(config, state)
+    classifier = context.classifier()
+    class_set = context.class_set(classifier, classes)
+    answers = [classify_still(classifier, class_set, image, crop) for image, crop in zip(images, crops, strict=True)]
+    if as_json:
+        _print_line(json.dumps(answers[0] if len(answers) == 1 else answers))
+        return
+    for answer in answers:
+        _print_line(f"{answer['image']}: {answer['class']} {answer['probability']:.2f} (an animal at all: {answer['p_animal']:.2f})")
+        for name, weight in sorted(answer["weights"].items(), key=lambda item: -item[1])[:5]:
+            _print_line(f"    {weight:5.2f} {name}")
+
+
+@app.command(epilog="Example: wildlane teach --class moose --size large --origin wild a.jpg b.jpg c.jpg")
+def teach(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Stills that show the animal.")],
+    name: Annotated[str, typer.Option("--class", help="Name of the class; a known one gets better.")],
+    size: Annotated[str, typer.Option(help="small or large: traffic control codes by it.")],
+    origin: Annotated[str, typer.Option(help="wild or domestic.")],
+    box: BoxOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Teach a new class, or a better one, from a few labelled stills."""
+    from adapters.class_set import ClassAttributes, check_class_name
+    from adapters.teaching import teach as teach_class
+    from monitor.stills import crop_still, refusable
+
+    check_class_name(name)
+    if size not in ("small", "large") or origin not in ("wild", "domestic"):
+        raise ConfigError(f"--size {size} --origin {origin}: expected --size small or large, --origin wild or domestic")
+    boxes = _boxes(box, images)
+    crops = [refusable(lambda i=i: crop_still(images[i], boxes[i])) for i in range(len(images))]
+    context = Context(config, state)
+    classifier = context.classifier()
+    with context.store(classifier) as store:
+        lesson = teach_class(store, classifier, ClassAttributes(name=name, size=size, origin=origin), [str(image) for image in images], crops)  # type: ignore[arg-type]  # checked above
+    answer = lesson.answer()
+    if as_json:
+        _print_line(json.dumps(answer))
+        return
+    _print_line(f"{name}: {answer['used']} of {answer['frames']} frames used, live as {answer['version']} after {answer['seconds']:.2f} s")
+    for refused in answer["refused"]:
+        _print_line(f"    refused {refused['image']}: {refused['why']}")
+    report = answer["report"]
+    if report["leave_one_out"] is not None:
+        _print_line(f"    leave one out: {100 * report['leave_one_out']:.0f} % are found again" + "".join(f", {100 * share:.0f} % as {other}" for other, share in report["confused_with"].items()))
+    if report["nearest"]:
+        _print_line("    nearest class: " + ", ".join(f"{other} (cosine {cosine:.2f})" for other, cosine in report["nearest"].items()))
+    for wish in report["missing"]:
+        _print_line(f"    would help: {wish}")
+
+
+@classes_app.command("list")
+def classes_list(as_json: JsonOption = False, config: ConfigOption = None, state: StateOption = None) -> None:
+    """List the versions, the active one marked."""
+    context = Context(config, state)
+    with context.store(context.classifier()) as store:
+        versions = store.versions()
+    if as_json:
+        _print_line(json.dumps([vars(record) | {"classes": list(record.classes)} for record in versions]))
+        return
+    for record in versions:
+        _print_line(f"{'*' if record.active else ' '} {record.version:6} {record.created}  {record.reason:24} {', '.join(record.classes) or '-'}")
+
+
+@classes_app.command("forget")
+def classes_forget(name: str, config: ConfigOption = None, state: StateOption = None) -> None:
+    """Make a version without a class the active one."""
+    context = Context(config, state)
+    with context.store(context.classifier()) as store:
+        _print_line(f"{store.forget(name)} is live, without {name}")
+
+
+@classes_app.command("rollback")
+def classes_rollback(
+    version: Annotated[str | None, typer.Argument(help="Such as cs-3; default the one before.")] = None, config: ConfigOption = None, state: StateOption = None
+) -> None:
+    """Make an older version the active one again."""
+    context = Context(config, state)
+    with context.store(context.classifier()) as store:
+        _print_line(f"{store.rollback(version)} is live")
+
+
+@model_app.command("export", epilog="Example: wildlane model export --backbone torchvision:convnext_tiny --out models")
+def model_export(
+    backbone: Annotated[str, typer.Option(help="efficientnet-lite0, or torchvision:NAME.")] = "efficientnet-lite0",
+    out: Annotated[Path, typer.Option(help="Folder for the graphs and their manifest.")] = Path("adapters/models"),
+) -> None:
+    """Turn a pretrained network into encode.onnx, adapt.onnx and match.onnx, each checked against torch."""
+    try:
+        from adapters.training.export import export_models
+    except ImportError as error:
+        raise ConfigError(f"{error.name} is missing; run: pip install 'wildlane[train]'") from None
+
+    export_models(backbone, out, progress=_say)
+
+
+@app.command("check-config")
+def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Read the configuration, check it, and say what it would do."""
+    from monitor.config import source_of
+
+    context = Context(config, None)
+    cameras = {name: source_of(camera, context.path) for name, camera in context.config.cameras.items()}
+    if as_json:
+        _print_line(json.dumps({"config": str(context.path), "ok": True, "cameras": list(cameras)}))
+        return
+    broker = context.config.broker
+    _print_line(f"{context.path}: site {context.config.site}, {len(cameras)} cameras, broker {'embedded' if broker.embedded else broker.host}:{broker.port}")
+
+
+@app.command()
+def doctor(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Check what Wildlane needs on this machine, and say what to do about what is missing."""
+    from monitor.doctor import examine
+
+    findings = examine(Context(config, state))
+    if as_json:
+        _print_line(json.dumps([vars(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            _print_line(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.detail}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def main_options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Options of the command itself."""
+    if version:
+        _print_line(f"wildlane {VERSION}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command; every expected error is one line and its exit status."""
+    try:
+        status = app(standalone_mode=False)
+    except WildlaneError as error:
+        _say(f"error: {error}")
+        status = error.exit_status
+    except typer.Abort:
+        status = 130
+    except Exception as error:
+        status = _usage_status(error)
+        if status is None:
+            raise
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage_status(error: Exception) -> int | None:
+    """Print a usage error the way click does, and return its exit status; None for any other error."""
+    show, status = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is None or status is None:
+        return None
+    show()
+    return int(status)
+
+
+def _boxes(given: list[str] | None, images: Sequence[Path]) -> list[tuple[float, float, float, float] | None]:
+    if not given:
+        return [None] * len(images)
+    if len(given) != len(images):
+        raise ConfigError(f"--box: {len(given)} boxes for {len(images)} images; expected one for each, or none")
+    return [_box(text) for text in given]
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--box '{text}': expected x,y,w,h in pixels, such as 40,60,120,90") from None
+    if not (w > 0 and h > 0 and all(abs(value) < 1e6 for value in (x, y, w, h))):  # noqa: PLR2004  # also refuses nan and inf
+        raise ConfigError(f"--box '{text}': width and height must be greater than 0")
+    return x, y, w, h
+
+
+def _print_replayed(answer: dict[str, Any]) -> None:
+    _print_line(f"{answer['clip']}: {answer['frames']} frames, {answer['analysed']} analysed in {answer['seconds']:.1f} s; {len(answer['situations'])} situations")
+    for found in answer["situations"]:
+        _print_line(f"    {found['start_s']:7.1f} to {found['end_s']:7.1f} s  {found['class']} {found['probability']:.2f} in {found['zone']}")
+    if truth := answer.get("truth"):
+        delays = ", ".join(f"{seconds:.1f}" for seconds in truth["time_to_alert_s"]) or "-"
+        _print_line(f"    found {truth['found']} of {truth['events']} (missed {truth['missed'] or 'none'}), {len(truth['false'])} false; seconds to alert: {delays}")
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[float], None]]:
+    """Show the video time reached on a terminal; nothing where standard error is a file."""
+    if not sys.stderr.isatty():
+        yield lambda seconds: None
+        return
+    try:
+        yield lambda seconds: print(f"\r{name}: {seconds:6.1f} s", end="", file=sys.stderr, flush=True)
+    finally:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _stop_on_signals(stop: Callable[[], None]) -> None:
+    def handle(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C forces
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+def _log_to_stderr(style: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if style == "json":
+        handler.setFormatter(_JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("iotcore").setLevel(logging.WARNING)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _print_line(text: str) -> None:
+    print(text, flush=True)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,190 @@
+"""config.toml -> strict models. The only module that reads it; only `daemon.py` and `cli.py` see the whole."""
+
+from __future__ import annotations
+
+import difflib
+import sysconfig
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from adapters.errors import ConfigError
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Point = tuple[float, float]
+# TOML writes 5 for 5.0; everything else must have the type it says
+Number = Annotated[float, BeforeValidator(lambda value: float(value) if type(value) is int else value)]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no silent conversions, no changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DeviceConfig(Strict):
+    provider: Literal["auto", "cuda", "tensorrt", "cpu"] = "auto"
+    threads: int = Field(default=2, ge=1, le=64)
+
+
+class BrokerConfig(Strict):
+    embedded: bool = False
+    host: str = "127.0.0.1"
+    port: int = Field(default=1883, ge=0, le=65_535)
+    username: str | None = None
+    password_file: str | None = None
+    tls_ca_file: str | None = None
+    required_at_start: bool = True
+
+    @model_validator(mode="after")
+    def _loopback_only(self) -> BrokerConfig:
+        if self.embedded and self.host not in ("127.0.0.1", "localhost"):
+            raise ValueError("the embedded broker listens on loopback only: leave host = '127.0.0.1', or set embedded = false")
+        return self
+
+
+class ZoneConfig(Strict):
+    id: Identifier
+    kind: Literal["carriageway", "verge", "crossing", "pavement", "other"] = "carriageway"
+    polygon_px: list[Point] = Field(min_length=3, strict=False)
+
+
+class CameraConfig(Strict):
+    source: str = Field(min_length=1)
+    analysis_rate_hz: Number = Field(default=5.0, gt=0, le=30)
+    open_timeout_s: Number = Field(default=5.0, gt=0, le=60)
+    read_timeout_s: Number = Field(default=5.0, gt=0, le=60)
+    crops_per_frame: int = Field(default=10, ge=1, le=64)
+    sweep_tiles_per_frame: int = Field(default=2, ge=0, le=16)
+    latitude_deg: Number | None = Field(default=None, ge=-90, le=90)
+    longitude_deg: Number | None = Field(default=None, ge=-180, le=180)
+    view_radius_m: Number = Field(default=50.0, gt=0, le=2_000)
+    zones: list[ZoneConfig] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _position_is_whole(self) -> CameraConfig:
+        if (self.latitude_deg is None) != (self.longitude_deg is None):
+            raise ValueError("latitude_deg and longitude_deg belong together: give both or neither")
+        return self
+
+
+class RuleConfig(Strict):
+    """A line of the policy table."""
+
+    action: Literal["ignore", "watch", "warn"] = "warn"
+    min_probability: Number = Field(default=0.5, ge=0, le=1)
+
+
+class PolicyConfig(Strict):
+    mode: Literal["real", "test", "exercise"] = "real"
+    confirm_frames: int = Field(default=4, ge=1, le=100)
+    confirm_s: Number = Field(default=0.6, ge=0, le=60)
+    hold_s: Number = Field(default=4.0, gt=0, le=600)
+    update_s: Number = Field(default=30.0, gt=0, le=600)
+    valid_s: Number = Field(default=60.0, gt=0, le=3_600)
+    taught: RuleConfig = RuleConfig()
+    unknown_animal: RuleConfig = RuleConfig(min_probability=0.85)
+    classes: dict[str, RuleConfig] = Field(default_factory=dict)
+
+
+class Config(Strict):
+    """The whole of config.toml."""
+
+    site: Identifier = "wildlane"
+    state_dir: str = "./state"
+    log_format: Literal["text", "json"] = "text"
+    device: DeviceConfig = DeviceConfig()
+    broker: BrokerConfig = BrokerConfig()
+    policy: PolicyConfig = PolicyConfig()
+    cameras: dict[Identifier, CameraConfig] = Field(default_factory=dict)
+
+
+def shipped(name: str) -> Path:
+    """Return the path of a file shipped beside the packages (config.toml, demo/...), in a checkout or installed."""
+    checkout = Path(__file__).parents[1] / name
+    return checkout if checkout.exists() else Path(sysconfig.get_path("data")) / "share/wildlane" / name
+
+
+def find_config(given: Path | None) -> Path:
+    """Return the file to read: the given one, else ./config.toml, else the shipped defaults."""
+    if given is not None:
+        return given
+    return Path("config.toml") if Path("config.toml").exists() else shipped("config.toml")
+
+
+def load_config(path: Path) -> Config:
+    """Return the checked configuration.
+
+    Raises:
+        ConfigError: one line that says where, what was expected, and what came.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror}); expected a TOML file, give its path with --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML ({error})") from None
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_complaint(error, content)}") from None
+
+
+def source_of(camera: CameraConfig, config_path: Path) -> str:
+    """Return a camera's source; a file is looked up beside the configuration first.
+
+    Raises:
+        ConfigError: it names a file that does not exist.
+    """
+    source = camera.source
+    if "://" in source or source.isdecimal() or source.startswith("/dev/"):
+        return source
+    beside = config_path.resolve().parent / source
+    if not beside.exists():
+        raise ConfigError(f"{config_path}: camera source '{source}': no such file at {beside}; expected a file, a device number or a URL such as rtsp://host/stream")
+    return str(beside)
+
+
+def _first_complaint(error: ValidationError, content: dict[str, Any]) -> str:
+    first = error.errors(include_url=False)[0]
+    where = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{where[-1]}' in {_table(where[:-1])}{_suggestion(where)}"
+    got = first.get("input")
+    came = "" if isinstance(got, dict) else f", got {got!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"'{where[-1]}' in {_table(where[:-1])}: {message[0].lower()}{message[1:]}{came}" if where else message
+
+
+def _table(where: list[str]) -> str:
+    return f"[{'.'.join(where)}]" if where else "the top level"
+
+
+def _suggestion(where: list[str]) -> str:
+    known = _keys_at(Config, where[:-1])
+    near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.4)
+    # a word may be the whole of another's middle: frame_rate -> analysis_rate_hz
+    shares = [key for key in known if set(key.split("_")) & set(where[-1].split("_"))]
+    best = (near or shares or [""])[0]
+    return f"; perhaps you meant '{best}'" if best else f"; expected one of: {', '.join(known)}"
+
+
+def _keys_at(model: type[BaseModel], where: list[str]) -> list[str]:
+    if not where:
+        return list(model.model_fields)
+    annotation = model.model_fields[where[0]].annotation if where[0] in model.model_fields else None
+    inner = _inner_model(annotation)
+    if inner is None:
+        return []
+    is_container = annotation is not inner  # a dict of named tables or a list of tables: one more step is its key
+    return _keys_at(inner, where[2:] if is_container else where[1:])
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401  # annotations are of any kind
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _inner_model(part))), None)

@@ -1,0 +1,436 @@
+"""Builds every part from the config, starts them, waits, and stops them in a stated order."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from adapters.class_set import STARTER, ClassSet, ClassSetStore
+from adapters.classifier import Classifier
+from adapters.errors import ConfigError
+from adapters.runtime import MODELS
+from monitor import VERSION
+from monitor.alerts import schema
+from monitor.alerts.broker import EmbeddedBroker
+from monitor.alerts.compose import Draft, Place, SiteFacts
+from monitor.alerts.journal import Journal
+from monitor.alerts.mqtt import LEVEL_EXPIRES_S, Address, Publisher, check_reachable, read_password
+from monitor.cameras.health import HealthMonitor
+from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Reconnection, Source
+from monitor.config import Config, source_of
+from monitor.pipeline import Budget, Outcome, Pipeline
+from monitor.policy import Policy, Rule, Settings, Situation
+from monitor.values import Frame
+from monitor.zones import Zone, whole_view
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1
+HEALTH_EVERY_S = 30.0
+CLASS_SET_EVERY_S = 0.5  # how often a version taught meanwhile is looked for; it must be live within a second
+RETENTION_DAYS = 7.0
+RETENTION_EVERY_S = 3600.0
+FLUSH_S = 2.0  # at the stop, for what the broker has not taken yet; the rest stays in the journal
+
+
+def settings_of(config: Config) -> Settings:
+    """Return the policy table of a configuration."""
+    policy = config.policy
+    return Settings(
+        confirm_frames=policy.confirm_frames,
+        confirm_s=policy.confirm_s,
+        hold_s=policy.hold_s,
+        update_s=policy.update_s,
+        taught=Rule(**policy.taught.model_dump()),
+        unknown_animal=Rule(**policy.unknown_animal.model_dump()),
+        classes={name: Rule(**rule.model_dump()) for name, rule in policy.classes.items()},
+    )
+
+
+def open_classes(config: Config, classifier: Classifier, state_dir: Path) -> ClassSetStore:
+    """Return the class store of a state folder, seeded with the starter class set where it is new."""
+    store = ClassSetStore(state_dir)
+    store.seed(MODELS / STARTER, classifier.encoder_hash)
+    return store
+
+
+def zones_of(config: Config, cameras: Sequence[str]) -> dict[str, tuple[Zone, ...]]:
+    """Return the zones of each camera; one without any has one, its whole view."""
+    zones = {}
+    for name in cameras:
+        drawn = config.cameras[name].zones if name in config.cameras else []
+        zones[name] = tuple(Zone(id=zone.id, kind=zone.kind, polygon_px=tuple(zone.polygon_px)) for zone in drawn) or (whole_view(name),)
+    return zones
+
+
+def places_of(config: Config) -> dict[str, Place]:
+    """Return the configured position of each camera that has one."""
+    return {
+        name: Place(latitude_deg=camera.latitude_deg, longitude_deg=camera.longitude_deg, view_radius_m=camera.view_radius_m)
+        for name, camera in config.cameras.items()
+        if camera.latitude_deg is not None and camera.longitude_deg is not None
+    }
+
+
+def wall_clock(now_s: float) -> Callable[[float], datetime]:
+    """Return the translation of monotonic times to wall times as of now; all times of one message use the same one."""
+    wall = datetime.now(UTC)
+    return lambda at_s: wall - timedelta(seconds=now_s - at_s)
+
+
+@dataclass
+class Camera:
+    """A camera of the running daemon: its source, its decoder while there is one, and its health."""
+
+    source: Source
+    health: HealthMonitor
+    reconnection: Reconnection
+    decoder: DecoderProcess | None = None
+    retry_at_s: float = 0.0
+    finished: bool = False  # a recording that was played to its end
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+class Alerts:
+    """From situation versions to the journal and the publisher, and the levels of the zones."""
+
+    def __init__(self, facts: SiteFacts, journal: Journal, publisher: Publisher, zones: Mapping[str, Sequence[Zone]], now: Callable[[], float]) -> None:
+        self._facts, self._journal, self._publisher, self._now = facts, journal, publisher, now
+        self._cameras_of: dict[str, list[str]] = {}
+        for camera, drawn in zones.items():
+            for zone in drawn:
+                self._cameras_of.setdefault(zone.id, []).append(camera)
+        self._told_levels: dict[str, tuple[str, float]] = {}
+        self._levels_due_s = 0.0
+
+    def tell(self, situations: Sequence[Situation], class_set: ClassSet) -> list[schema.Alert]:
+        """Commit situation versions, hand them to the publisher, and return the alerts."""
+        at = wall_clock(self._now())
+        drafts = [
+            Draft(
+                situation=situation,
+                facts=self._facts,
+                class_set=class_set.version,
+                attributes=class_set.attributes.get(situation.label),
+                at=at,
+            )
+            for situation in situations
+        ]
+        alerts = self._journal.append(drafts) if drafts else []
+        if alerts:
+            self._publisher.event_committed()
+        return alerts
+
+    def tell_levels(self, open_situations: Sequence[Situation], cameras: Mapping[str, Camera]) -> None:
+        """Leave the level of each zone for the publisher, when it changed and every few seconds."""
+        now_s = self._now()
+        again = now_s >= self._levels_due_s
+        if again:
+            self._levels_due_s = now_s + LEVEL_EXPIRES_S / 6
+        for zone, watching in self._cameras_of.items():
+            inside = tuple(situation.id for situation in open_situations if situation.zone.id == zone)
+            blind = all(cameras[name].health.check().state == "blind" for name in watching)
+            level = "active" if inside else "unknown" if blind else "clear"
+            told, since_s = self._told_levels.get(zone, ("", now_s))
+            if told != level:
+                self._told_levels[zone] = (level, now_s)
+                since_s = now_s
+            if again or told != level:
+                self._publisher.set_level(f"state/{zone}", self._level(zone, level, inside, since_s).model_dump_json(by_alias=True))
+
+    def _level(self, zone: str, level: str, inside: tuple[str, ...], since_s: float) -> schema.ZoneState:
+        now_s = self._now()
+        at = wall_clock(now_s)
+        return schema.ZoneState(
+            site=self._facts.site,
+            zone=zone,
+            level=level,
+            situations=inside,
+            since=at(since_s),
+            time=at(now_s),
+            valid_until=at(now_s + LEVEL_EXPIRES_S),
+            mode=self._facts.mode,
+            advisory=schema.ADVISORY,
+        )
+
+    def tell_health(self, cameras: Mapping[str, Camera], class_set: ClassSet, provider: str) -> None:
+        """Leave the health of the site for the publisher."""
+        unsent, parked = self._journal.counts()
+        health = schema.SiteHealth(
+            site=self._facts.site,
+            time=datetime.now(UTC),
+            cameras={name: self._camera_health(camera) for name, camera in cameras.items()},
+            unsent=unsent,
+            parked=parked,
+            class_set=class_set.version,
+            provider=provider,
+        )
+        self._publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
+
+    def _camera_health(self, camera: Camera) -> schema.CameraHealth:
+        health = camera.health.check()
+        return schema.CameraHealth(state=health.state, reason=health.reason, since=wall_clock(self._now())(health.since_s), analysed_per_s=camera.health.analysed_per_s)
+
+
+class Daemon:
+    """The running program: one loop over all cameras, a publisher thread, a decoder process a camera."""
+
+    def __init__(
+        self,
+        config: Config,
+        config_path: Path,
+        state_dir: Path,
+        *,
+        tell: Callable[[schema.Alert], None] = lambda alert: None,
+        watch: Callable[[Frame, Outcome], None] = lambda frame, outcome: None,
+    ) -> None:
+        """Check everything and build every part; nothing watches or publishes yet.
+
+        Args:
+            config: the checked configuration.
+            config_path: where it came from; files are looked up beside it.
+            state_dir: where class sets and the journal are kept.
+            tell: called with each alert, after it is on disk.
+            watch: called after each analysed frame, while its image is valid.
+
+        Raises:
+            ConfigError: no camera, a missing file, an unreachable broker.
+            ModelError: a model file or the device asked for does not work.
+            StoreError: the state folder can't be used.
+        """
+        if not config.cameras:
+            raise ConfigError(f"{config_path}: no camera is configured; expected at least one table [cameras.NAME] with a `source`")
+        self._tell, self._watch = tell, watch
+        self._now = time.monotonic
+        self._stop = threading.Event()
+        self._parts = ExitStack()  # closed in reverse: what was built first is closed last
+        sources = {name: _source(name, config, config_path) for name in config.cameras}
+        self._cameras = {name: Camera(source, HealthMonitor(self._now), Reconnection()) for name, source in sources.items()}
+        try:
+            self._build(config, state_dir)
+        except BaseException:
+            self._parts.close()
+            raise
+
+    def _build(self, config: Config, state_dir: Path) -> None:
+        address = self._broker_address(config)
+        self._journal = Journal(state_dir)
+        self._parts.callback(self._journal.close)
+        # Decoders need about a second to open a source; the model loads meanwhile.
+        for camera in self._cameras.values():
+            self._open(camera)
+        self._parts.callback(self._close_decoders)
+        self._classifier = Classifier(device=config.device.provider, threads=config.device.threads)
+        log.info("classifier: %s runs on %s", self._classifier.encoder_hash[:19], self._classifier.provider)
+        self._store = open_classes(config, self._classifier, state_dir)
+        self._parts.callback(self._store.close)
+        self._version = self._store.active_version()
+        zones = zones_of(config, list(self._cameras))
+        budgets = {
+            name: Budget(crops_per_frame=camera.crops_per_frame, sweep_tiles_per_frame=camera.sweep_tiles_per_frame) for name, camera in config.cameras.items()
+        }
+        class_set = self._store.load(self._classifier)
+        log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
+        self._policy = Policy(settings_of(config), zones)
+        self._pipeline = Pipeline(self._classifier, class_set, self._policy, budgets)
+        facts = self._facts(config)
+        self._publisher = _publisher(config.site, address, self._journal)
+        self._alerts = Alerts(facts, self._journal, self._publisher, zones, self._now)
+
+    def _broker_address(self, config: Config) -> Address:
+        port = config.broker.port
+        if config.broker.embedded:
+            broker = EmbeddedBroker(port)
+            self._parts.callback(broker.stop)
+            port = broker.port
+        address = Address(
+            host=config.broker.host,
+            port=port,
+            client_id=f"wildlane-{config.site}",
+            username=config.broker.username,
+            password=read_password(config.broker.password_file),
+            tls_ca_file=config.broker.tls_ca_file,
+        )
+        if config.broker.required_at_start and (problem := check_reachable(address)):
+            raise ConfigError(f"[broker] {problem}; start it, correct host and port, or set embedded = true (or required_at_start = false to watch all the same)")
+        self.broker_port = port
+        return address
+
+    def _facts(self, config: Config) -> SiteFacts:
+        return SiteFacts(
+            site=config.site,
+            mode=config.policy.mode,
+            device=platform.node() or "unnamed",
+            software=VERSION,
+            encoder=self._classifier.encoder_hash,
+            valid_s=config.policy.valid_s,
+            places=places_of(config),
+        )
+
+    def stop(self) -> None:
+        """Ask the running daemon to stop; safe from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Watch until asked to stop, or until every source was a recording and has ended."""
+        self._startup()
+        try:
+            self._main_loop()
+        finally:
+            self._shutdown()
+
+    def _startup(self) -> None:
+        for alert in self._journal.end_left_open(datetime.now(UTC)):
+            log.warning("situation %s was left open by the last run: ended", alert.data.situation.id)
+            self._tell(alert)
+        self._publisher.start()
+        log.info("watching %s", ", ".join(self._cameras))
+
+    def _main_loop(self) -> None:
+        health_due_s = retention_due_s = class_set_due_s = 0.0
+        health_told: object = None
+        while not self._stop.is_set() and not all(camera.finished for camera in self._cameras.values()):
+            self._step()
+            now_s = self._now()
+            states = [camera.health.check() for camera in self._cameras.values()]
+            if now_s >= health_due_s or states != health_told:
+                health_due_s, health_told = now_s + HEALTH_EVERY_S, states
+                self._alerts.tell_health(self._cameras, self._pipeline.class_set, self._classifier.provider)
+            if now_s >= class_set_due_s:
+                class_set_due_s = now_s + CLASS_SET_EVERY_S
+                self._take_up_class_set()
+            if now_s >= retention_due_s:
+                retention_due_s = now_s + RETENTION_EVERY_S
+                self._journal.forget_before(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
+
+    def _step(self) -> None:
+        """Wait for something to happen, and deal with one frame of each camera that has one."""
+        listening = [camera.decoder.connection for camera in self._cameras.values() if camera.decoder]
+        if listening:
+            wait(listening, timeout=TICK_S)
+        else:
+            self._stop.wait(TICK_S)
+        frames = [(camera, event) for camera in self._cameras.values() if isinstance(event := self._next_event(camera), Frame)]
+        now_s = self._now()
+        if frames:
+            outcome = self._pipeline.process([frame for _, frame in frames], now_s, blind=self._blind_cameras())
+            for camera, frame in frames:
+                self._watch(frame, outcome)
+                if camera.decoder:
+                    camera.decoder.release(frame)
+            self._publish(outcome.told)
+        else:
+            self._publish(self._pipeline.idle(now_s, blind=self._blind_cameras()))
+        self._alerts.tell_levels(self._policy.open, self._cameras)
+
+    def _blind_cameras(self) -> frozenset[str]:
+        return frozenset(name for name, camera in self._cameras.items() if camera.health.check().state == "blind")
+
+    def _publish(self, situations: Sequence[Situation]) -> None:
+        for alert in self._alerts.tell(situations, self._pipeline.class_set):
+            log.info("%s %s in zone %s: %s", alert.data.situation.phase, alert.data.animal.class_, alert.data.where.zone.id, "; ".join(alert.data.because))
+            self._tell(alert)
+
+    def _next_event(self, camera: Camera) -> Event | None:
+        now_s = self._now()
+        if camera.decoder is None:
+            if not camera.finished and now_s >= camera.retry_at_s:
+                self._open(camera)
+            return None
+        event = camera.decoder.receive()
+        if isinstance(event, Opened):
+            log.info("camera %s: open, %d x %d at %.1f frames a second", camera.name, *event.size, event.fps)
+        elif isinstance(event, Frame):
+            if camera.health.health.state != "ok":
+                log.info("camera %s: sees", camera.name)
+            camera.health.frame()
+            camera.reconnection.succeeded()
+        elif isinstance(event, Ended):
+            self._close(camera, event, now_s)
+        return event
+
+    def _open(self, camera: Camera) -> None:
+        camera.decoder = DecoderProcess(camera.source, "paced" if camera.source.is_recording else "live")
+
+    def _close(self, camera: Camera, ended: Ended, now_s: float) -> None:
+        assert camera.decoder is not None  # it has just told its end
+        camera.decoder.stop()
+        camera.decoder = None
+        camera.health.lost()
+        self._pipeline.forget_camera(camera.name)
+        if camera.source.is_recording and not ended.reason:
+            camera.finished = True
+            log.info("camera %s: the recording is over", camera.name)
+            return
+        pause_s = camera.reconnection.next_pause_s()
+        camera.retry_at_s = now_s + pause_s
+        log.warning("camera %s: %s: %s; next attempt in %.1f s", camera.name, redacted(camera.source.url), ended.reason, pause_s)
+
+    def _take_up_class_set(self) -> None:
+        version = self._store.active_version()
+        if version == self._version:
+            return
+        self._pipeline.class_set = self._store.load(self._classifier)
+        self._version = version
+        log.info("class set %s is live: %s", self._pipeline.class_set.version, ", ".join(self._pipeline.class_set.attributes))
+
+    def _shutdown(self) -> None:
+        """Stop in the order that loses nothing: cameras, then the open situations, then the outbox, then the rest."""
+        self._close_decoders()
+        self._publish(self._pipeline.end_all("shutdown", self._now()))
+        for camera in self._cameras.values():
+            camera.health.lost()
+        self._alerts.tell_levels((), self._cameras)
+        left = self._publisher.stop(FLUSH_S)
+        if left:
+            log.warning("%d messages are not with the broker yet; they stay in the journal and go out at the next start", left)
+        self._parts.close()
+        log.info("stopped")
+
+    def _close_decoders(self) -> None:
+        for camera in self._cameras.values():
+            if camera.decoder is not None:
+                camera.decoder.stop()
+                camera.decoder = None
+
+
+def _source(name: str, config: Config, config_path: Path) -> Source:
+    camera = config.cameras[name]
+    return Source(
+        name=name,
+        url=source_of(camera, config_path),
+        analysis_rate_hz=camera.analysis_rate_hz,
+        open_timeout_s=camera.open_timeout_s,
+        read_timeout_s=camera.read_timeout_s,
+    )
+
+
+def _publisher(site: str, address: Address, journal: Journal) -> Publisher:
+    now = datetime.now(UTC)
+    status = {
+        state: schema.SiteStatus(site=site, status=state, since=now, software=VERSION, journal=journal.id).model_dump_json(by_alias=True)
+        for state in ("online", "offline")
+    }
+    return Publisher(address, journal, root=f"wildlane/v1/{site}", online=status["online"], offline=status["offline"])
+
+
+def redacted(url: str) -> str:
+    """Return a source without the user name and password that it may hold."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+

@@ -1,0 +1,39 @@
+"""The demonstration: the bundled clip as a camera of the real daemon, with the embedded broker and a state of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from monitor.alerts.schema import Alert
+from monitor.config import CameraConfig, Config, shipped
+from monitor.daemon import Daemon
+from monitor.drawing import Recorder, draw_video
+
+CLIP = "demo/crossing.mp4"
+
+
+def run_demo(config: Config, out: Path, *, tell: Callable[[Alert], None], say: Callable[[str], None]) -> Path:
+    """Play the clip through the daemon at its own speed, then draw it.
+
+    Args:
+        config: device and policy are taken from it; camera, broker and state are the demonstration's own.
+        out: folder for demo.mp4.
+        tell: called with each alert.
+        say: called with a line for the person who watches.
+
+    Returns:
+        The video.
+    """
+    clip = shipped(CLIP)
+    broker = config.broker.model_copy(update={"embedded": True, "host": "127.0.0.1", "port": 0, "username": None, "password_file": None, "tls_ca_file": None})
+    demo_config = config.model_copy(update={"site": "demo", "broker": broker, "cameras": {"road": CameraConfig(source=str(clip))}})
+    recorder = Recorder()
+    with tempfile.TemporaryDirectory(prefix="wildlane-demo-") as state:
+        daemon = Daemon(demo_config, clip, Path(state), tell=tell, watch=recorder.watch)
+        say(f"playing {clip.name}; alerts also go to: mosquitto_sub -V 5 -p {daemon.broker_port} -t 'wildlane/v1/demo/#' -v")
+        daemon.run()
+    say("drawing the video")
+    draw_video(clip, recorder, out / "demo.mp4")
+    return out / "demo.mp4"

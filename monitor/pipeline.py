@@ -1,0 +1,69 @@
+"""The live path without clocks, processes or network: frames of any cameras in, situation versions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from adapters.class_set import ClassSet
+from adapters.classifier import Classifier
+from monitor.policy import EndReason, Policy, Situation
+from monitor.values import Frame, Sighting
+from monitor.watch import CameraWatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How many crops of a camera are classified for one frame: moving things, and tiles of the sweep."""
+
+    crops_per_frame: int = 10
+    sweep_tiles_per_frame: int = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one round of frames led to."""
+
+    sightings: list[Sighting]
+    told: list[Situation]
+
+
+class Pipeline:
+    """All cameras' crops go through the classifier in one run, then each camera's tracks through one policy."""
+
+    def __init__(self, classifier: Classifier, class_set: ClassSet, policy: Policy, budgets: Mapping[str, Budget]) -> None:
+        self._classifier, self._policy, self._budgets = classifier, policy, budgets
+        self.class_set = class_set  # swapped whole by one assignment, between two frames
+        self._watches: dict[str, CameraWatch] = {}
+
+    def process(self, frames: Sequence[Frame], now_s: float, *, blind: frozenset[str] = frozenset()) -> Outcome:
+        """Look at one frame each of some cameras; nothing of a frame is kept after the return. `blind` cameras see nothing now."""
+        plans = [(watch := self._watch(frame), watch.plan(frame, now_s)) for frame in frames]
+        answers = self._classifier.classify([look.crop for _, looks in plans for look in looks], self.class_set.memory)
+        sightings: list[Sighting] = []
+        for watch, looks in plans:
+            sightings += watch.conclude(looks, answers[: len(looks)], now_s)
+            answers = answers[len(looks) :]
+        return Outcome(sightings, self._policy.decide(sightings, now_s, blind=blind))
+
+    def idle(self, now_s: float, *, blind: frozenset[str] = frozenset()) -> list[Situation]:
+        """Let time pass without a frame: situations that nobody sees any more end."""
+        return self._policy.decide([], now_s, blind=blind)
+
+    def forget_camera(self, camera: str) -> None:
+        """Drop the tracks of a camera whose stream broke; they mean nothing in the next one."""
+        self._watches.pop(camera, None)
+
+    def end_all(self, reason: EndReason, now_s: float) -> list[Situation]:
+        """End the open situations; see `Policy.end_all`."""
+        return self._policy.end_all(reason, now_s)
+
+    def _watch(self, frame: Frame) -> CameraWatch:
+        if frame.camera not in self._watches:
+            budget = self._budgets[frame.camera]
+            self._watches[frame.camera] = CameraWatch(
+                frame.camera, frame.size, crops_per_frame=budget.crops_per_frame, sweep_tiles_per_frame=budget.sweep_tiles_per_frame
+            )
+        return self._watches[frame.camera]
+
+

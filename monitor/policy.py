@@ -1,0 +1,280 @@
+"""Task planning: from N(x) over a track, place and time to what traffic control is told.
+
+A situation is one danger in one zone. It starts when a track is confirmed, is updated while it lasts, is held for a while
+after the animal was last seen, and ends exactly once. Time is an argument; nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Literal
+
+from adapters.classifier import UNKNOWN
+from monitor.values import Sighting
+from monitor.zones import Zone, zone_of
+
+Action = Literal["ignore", "watch", "warn"]
+EndReason = Literal["left", "timeout", "merged", "false-alarm", "camera-lost", "shutdown", "restart"]
+PROBABILITY_STEP = 0.2  # a change of probability worth an update
+REACH = 2.5  # sizes around an open situation in which another track is the same animal or its herd
+REACH_GROWTH_PER_S = 1.5  # sizes a second that an animal may move while unseen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A line of the policy table: what is done about a class, from which probability on."""
+
+    action: Action
+    min_probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The policy table and its times.
+
+    Attributes:
+        confirm_frames: looks at a track before it may alert.
+        confirm_s: seconds a track must last before it may alert.
+        hold_s: seconds a situation stays open after it was last seen.
+        update_s: seconds between updates of a situation that does not change.
+        taught, unknown_animal: rules for classes without a line of their own.
+        classes: rules by class name.
+    """
+
+    confirm_frames: int
+    confirm_s: float
+    hold_s: float
+    update_s: float
+    taught: Rule
+    unknown_animal: Rule
+    classes: Mapping[str, Rule]
+
+    def rule(self, label: str) -> Rule:
+        """Return the line that holds for a class."""
+        return self.classes.get(label, self.unknown_animal if label == UNKNOWN else self.taught)
+
+
+class Phase(Enum):
+    """Where a situation is in its life."""
+
+    START = "start"
+    UPDATE = "update"
+    END = "end"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """One danger in one zone, as of its newest version.
+
+    Attributes:
+        id: UUID version 7, so that ids sort by time.
+        version: 1 at the start, then counting.
+        phase: which kind of message this version is.
+        zone: where.
+        cameras: which cameras saw it.
+        label: a taught class or `unknown-animal`.
+        best: the sighting with the highest probability so far; its weights are N(x).
+        newest: the last sighting.
+        first_seen_s, seen_s, decided_s: first and last sighting, and this decision, on the clock of the run.
+        count: most animals seen at once so far.
+        told_probability: the probability in the newest message; it may have risen since.
+        end_reason: why it ended, None while it lasts.
+        because: the decision in plain words.
+    """
+
+    id: str
+    version: int
+    phase: Phase
+    zone: Zone
+    cameras: tuple[str, ...]
+    label: str
+    best: Sighting
+    newest: Sighting
+    first_seen_s: float
+    seen_s: float
+    decided_s: float
+    count: int
+    told_probability: float
+    end_reason: EndReason | None
+    because: tuple[str, ...]
+
+
+class Policy:
+    """The open situations of a site."""
+
+    def __init__(self, settings: Settings, zones: Mapping[str, Sequence[Zone]], *, new_id: Callable[[], str] | None = None) -> None:
+        """Begin without a situation.
+
+        Args:
+            settings: the policy table.
+            zones: the zones of each camera, by camera name.
+            new_id: makes the id of a situation.
+        """
+        self._settings, self._zones = settings, zones
+        self._new_id = new_id or uuid7
+        self._open: dict[str, Situation] = {}
+        self._members: dict[tuple[str, int], str] = {}  # (camera, track) -> situation
+        self._member_seen_s: dict[tuple[str, int], float] = {}
+
+    @property
+    def open(self) -> tuple[Situation, ...]:
+        """The situations that have started and not ended."""
+        return tuple(self._open.values())
+
+    def decide(self, sightings: Sequence[Sighting], now_s: float, *, blind: frozenset[str] = frozenset()) -> list[Situation]:
+        """Take in what was just seen and return the situation versions to be told, in order. `blind` cameras see nothing now."""
+        told = [told for sighting in sightings if (told := self._consider(sighting, now_s))]
+        return told + self._end_unseen(now_s, blind)
+
+    def end_all(self, reason: EndReason, now_s: float) -> list[Situation]:
+        """End every open situation."""
+        return [self._end(situation, reason, now_s) for situation in self.open]
+
+    def danger(self, sighting: Sighting) -> bool:
+        """Tell whether a sighting is confirmed and its class is to be warned of."""
+        rule = self._settings.rule(sighting.label)
+        lasted_s = sighting.seen_s - sighting.first_seen_s
+        return (
+            rule.action == "warn"
+            and sighting.probability >= rule.min_probability
+            and sighting.p_animal >= 0.5  # noqa: PLR2004  # more likely an animal than not, whatever it resembles
+            and sighting.looks >= self._settings.confirm_frames
+            and lasted_s >= self._settings.confirm_s
+        )
+
+    def _consider(self, sighting: Sighting, now_s: float) -> Situation | None:
+        zone = zone_of(sighting.box, self._zones[sighting.camera])
+        member_of = self._open.get(self._members.get((sighting.camera, sighting.track), ""))
+        if member_of is not None and sighting.p_animal >= 0.5 and (zone is None or zone.id == member_of.zone.id):  # noqa: PLR2004
+            return self._continue(member_of, sighting, now_s)
+        if zone is None or not self.danger(sighting):
+            return None
+        near = next((s for s in self.open if s.zone.id == zone.id and _same_place(s, sighting)), None)
+        if near is None:
+            return self._start(sighting, zone, now_s)
+        return self._continue(near, sighting, now_s)
+
+    def _start(self, sighting: Sighting, zone: Zone, now_s: float) -> Situation:
+        situation = Situation(
+            id=self._new_id(),
+            version=1,
+            phase=Phase.START,
+            zone=zone,
+            cameras=(sighting.camera,),
+            label=sighting.label,
+            best=sighting,
+            newest=sighting,
+            first_seen_s=sighting.first_seen_s,
+            seen_s=sighting.seen_s,
+            decided_s=now_s,
+            count=1,
+            told_probability=sighting.probability,
+            end_reason=None,
+            because=self._reasons(sighting, zone),
+        )
+        self._join(sighting, situation.id)
+        self._open[situation.id] = situation
+        return situation
+
+    def _join(self, sighting: Sighting, situation_id: str) -> None:
+        self._members[sighting.camera, sighting.track] = situation_id
+        self._member_seen_s[sighting.camera, sighting.track] = sighting.seen_s
+
+    def _continue(self, situation: Situation, sighting: Sighting, now_s: float) -> Situation | None:
+        """Take a sighting into its situation; return a new version only where it says something new."""
+        self._join(sighting, situation.id)
+        better = sighting.probability >= situation.best.probability
+        named = situation.label == UNKNOWN != sighting.label and self.danger(sighting)
+        seen = replace(
+            situation,
+            cameras=tuple(sorted({*situation.cameras, sighting.camera})),
+            label=sighting.label if named or (better and self.danger(sighting)) else situation.label,
+            best=sighting if better or named else situation.best,
+            newest=sighting,
+            seen_s=sighting.seen_s,
+            count=max(situation.count, self._at_once(situation.id, sighting)),
+        )
+        news = _news(situation, seen)
+        if not news and now_s - situation.decided_s < self._settings.update_s:
+            self._open[situation.id] = seen
+            return None
+        still = f"still there after {now_s - situation.first_seen_s:.0f} s"
+        return self._tell(seen, Phase.UPDATE, now_s, because=(*self._reasons(sighting, situation.zone), *(news or [still])))
+
+    def _at_once(self, situation_id: str, sighting: Sighting) -> int:
+        """Count the tracks of the situation that this camera saw in this very frame."""
+        return sum(
+            member_of == situation_id and track[0] == sighting.camera and self._member_seen_s[track] == sighting.seen_s
+            for track, member_of in self._members.items()
+        )
+
+    def _tell(self, situation: Situation, phase: Phase, now_s: float, *, because: tuple[str, ...], reason: EndReason | None = None) -> Situation:
+        told = replace(
+            situation,
+            version=situation.version + 1,
+            phase=phase,
+            decided_s=now_s,
+            told_probability=situation.best.probability,
+            because=because,
+            end_reason=reason,
+        )
+        if phase is Phase.END:
+            del self._open[told.id]
+            for track in [track for track, member_of in self._members.items() if member_of == told.id]:
+                del self._members[track], self._member_seen_s[track]
+        else:
+            self._open[told.id] = told
+        return told
+
+    def _end_unseen(self, now_s: float, blind: frozenset[str]) -> list[Situation]:
+        gone = [s for s in self.open if now_s - s.seen_s > self._settings.hold_s]
+        return [self._end(s, "camera-lost" if blind.issuperset(s.cameras) else "left", now_s) for s in gone]
+
+    def _end(self, situation: Situation, reason: EndReason, now_s: float) -> Situation:
+        unseen_s = now_s - situation.seen_s
+        words = (f"{situation.label} was there for {situation.seen_s - situation.first_seen_s:.1f} s", f"not seen for {unseen_s:.1f} s" if reason == "left" else reason)
+        return self._tell(situation, Phase.END, now_s, because=words, reason=reason)
+
+    def _reasons(self, sighting: Sighting, zone: Zone) -> tuple[str, ...]:
+        rule = self._settings.rule(sighting.label)
+        return (
+            f"{sighting.label} {sighting.probability:.2f} over {sighting.looks} looks in {sighting.seen_s - sighting.first_seen_s:.1f} s",
+            f"an animal at all: {sighting.p_animal:.2f}",
+            f"zone {zone.id}: {sighting.label} is to {rule.action} from {rule.min_probability:.2f}",
+        )
+
+
+def _same_place(situation: Situation, sighting: Sighting) -> bool:
+    """Tell whether a sighting is near enough to an open situation to be the same animal, or one of its herd."""
+    if sighting.camera != situation.newest.camera:
+        return True  # two cameras see one zone; without a homography their pixels can't be compared
+    size = math.sqrt(max(situation.newest.box.area, sighting.box.area, 1.0))
+    unseen_s = max(0.0, sighting.seen_s - situation.newest.seen_s)
+    return math.dist(situation.newest.box.foot, sighting.box.foot) <= (REACH + REACH_GROWTH_PER_S * unseen_s) * size
+
+
+def _news(before: Situation, after: Situation) -> list[str]:
+    """Return what a consumer would want to be told of, in plain words; empty where nothing changed that matters."""
+    news = []
+    if after.label != before.label:
+        news.append(f"{before.label} is now {after.label}")
+    if after.count > before.count:
+        news.append(f"{after.count} animals")
+    if after.cameras != before.cameras:
+        news.append(f"seen by {', '.join(after.cameras)}")
+    if after.best.probability - before.told_probability >= PROBABILITY_STEP:
+        news.append(f"probability {after.best.probability:.2f}")
+    return news
+
+
+def uuid7() -> str:
+    """Return a UUID of version 7: 48 bits of Unix time in ms, then random (RFC 9562, section 5.7)."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))

@@ -1,0 +1,113 @@
+"""Hard attention, first stage: where in a frame to look. Motion finds what moves, a slow sweep of tiles what stands still."""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.values import Box
+
+MOTION_WIDTH_PX = 480  # a 20 px animal of a 1920 px frame is 5 px here, the smallest that survives opening
+MIN_BLOB_AREA_PX = 14  # at MOTION_WIDTH_PX; smaller blobs are noise and compression blocks
+MERGE_GAP_PX = 7  # blobs nearer than this are one thing (a leg and its body)
+MAX_MOVING_SHARE = 0.35  # more of the picture in motion at once is a moving camera or a light change, not animals
+HISTORY_FRAMES = 150  # 30 s at 5 analysed frames a second
+VARIANCE_THRESHOLD = 20.0  # squared Mahalanobis distance; OpenCV's default is 16
+CROP_MARGIN = 0.15  # share of the longer side added around a moving blob, so that legs and ears are inside
+TILE_SHARES = (1.0, 0.5)  # tile side as a share of the frame's shorter side
+TILE_STEP = 0.66  # distance between tiles as a share of their side, so that no animal is cut by every tile
+
+
+class MotionRegions:
+    """Boxes around what moves against a background learned from the stream itself.
+
+    Mixture-of-Gaussians background subtraction on a small luma picture. One instance a camera; the frames must come
+    in order and keep their size.
+
+    References:
+        Zivkovic 2004, "Improved adaptive Gaussian mixture model for background subtraction", ICPR.
+    """
+
+    def __init__(self) -> None:
+        self._background = cv2.createBackgroundSubtractorMOG2(
+            history=HISTORY_FRAMES, varThreshold=VARIANCE_THRESHOLD, detectShadows=True
+        )
+        self._opening = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+        self._closing = cv2.getStructuringElement(cv2.MORPH_RECT, (MERGE_GAP_PX, MERGE_GAP_PX))
+        self._frames_seen = 0
+
+    def find(self, frame_bgr: NDArray[np.uint8]) -> list[Box]:
+        """Return the moving boxes of a frame, largest first, in the frame's own pixels.
+
+        Args:
+            frame_bgr: uint8 (height, width, 3).
+
+        Returns:
+            Boxes without margin; empty while the background is being learned, and when most of the picture moves.
+        """
+        height, width = frame_bgr.shape[:2]
+        scale = min(1.0, MOTION_WIDTH_PX / width)
+        small = cv2.resize(frame_bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        luma = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (3, 3), 0)
+        mask = self._background.apply(luma)
+        self._frames_seen += 1
+        if self._frames_seen <= 2:  # the first frame is all background, the second often a codec's key-frame jump
+            return []
+        moving = cv2.morphologyEx((mask == 255).astype(np.uint8), cv2.MORPH_OPEN, self._opening)
+        if moving.mean() > MAX_MOVING_SHARE:
+            return []
+        return _blobs(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, self._closing), scale, (width, height))
+
+
+def _blobs(moving: NDArray[np.uint8], scale: float, size: tuple[int, int]) -> list[Box]:
+    _, _, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
+    boxes = [
+        Box(x / scale, y / scale, (x + w) / scale, (y + h) / scale).clipped(size)
+        for x, y, w, h, area in stats[1:]
+        if area >= MIN_BLOB_AREA_PX
+    ]
+    return sorted(boxes, key=lambda box: box.area, reverse=True)
+
+
+class TileSweep:
+    """Square tiles of two sizes over the whole frame, a few at a time, for ever.
+
+    It finds an animal that stands still or stood there before the start. One instance a camera.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        """Lay the tiles over frames of `size` = (width, height) in pixels."""
+        self.tiles = _lay_tiles(size)
+        self._order = cycle(self.tiles)
+
+    def next(self, count: int) -> list[Box]:
+        """Return the next `count` tiles; all of them come by in turn."""
+        return list(islice(self._order, min(count, len(self.tiles))))
+
+
+def _lay_tiles(size: tuple[int, int]) -> list[Box]:
+    tiles = []
+    for share in TILE_SHARES:
+        side = int(min(size) * share)
+        for y in _starts(size[1], side):
+            tiles += [Box(x, y, x + side, y + side) for x in _starts(size[0], side)]
+    return tiles
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Return evenly spread starts so that tiles of `side` cover `length` and overlap by at least 1 - TILE_STEP."""
+    if length <= side:
+        return [0]
+    count = int(np.ceil((length - side) / (side * TILE_STEP))) + 1
+    return [round(value) for value in np.linspace(0, length - side, count)]
+
+
+def crop_box(box: Box, size: tuple[int, int]) -> Box:
+    """Return the square that is cut out for a moving box: with margin, shifted to stay inside the frame."""
+    side = min(max(box.width, box.height) * (1 + 2 * CROP_MARGIN), *size)
+    x = float(np.clip(box.center[0] - side / 2, 0, size[0] - side))
+    y = float(np.clip(box.center[1] - side / 2, 0, size[1] - side))
+    return Box(x, y, x + side, y + side)

@@ -1,0 +1,260 @@
+"""The live path on recordings: video time instead of wall time, back-pressure instead of dropping, judged against a truth file."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adapters.classifier import UNKNOWN
+from adapters.errors import InputError
+from monitor.cameras.stream import CameraError, DecoderProcess, Ended, Event, Opened, Source
+from monitor.pipeline import Outcome, Pipeline
+from monitor.policy import Phase, Situation
+from monitor.values import Box, Frame
+
+
+class TrueEvent(BaseModel):
+    """One animal's visit, from a truth file."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    id: str | int
+    label: str = Field(alias="class")
+    start_s: float
+    end_s: float
+    visible_s: float
+    boxes: list[tuple[int, float, float, float, float]] = Field(min_length=1)
+
+
+class Truth(BaseModel):
+    """A truth file: which animals a clip shows, when and where."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    clip: str
+    fps: float = Field(gt=0)
+    size: tuple[int, int]
+    events: list[TrueEvent]
+
+    @model_validator(mode="after")
+    def _ends_follow_starts(self) -> Truth:
+        for event in self.events:
+            if event.end_s < event.start_s:
+                raise ValueError(f"event {event.id!r} ends at {event.end_s} s, before its start at {event.start_s} s")
+        return self
+
+
+def read_truth(path: Path) -> Truth:
+    """Return a checked truth file.
+
+    Raises:
+        InputError: it is missing, no JSON, or of another shape.
+    """
+    try:
+        return Truth.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: the truth file can't be read ({error.strerror})") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: not a truth file: {where}: {first['msg']}") from None
+
+
+@dataclass
+class Episode:
+    """One situation of a replay, as it will be told in the answer."""
+
+    label: str
+    start_s: float
+    end_s: float
+    camera: str
+    zone: str
+    box: Box
+    probability: float
+    p_animal: float
+
+    def answer(self) -> dict[str, Any]:
+        """Return it as the contract words it."""
+        x1, y1, x2, y2 = self.box
+        rounded = {name: round(value, 3) for name, value in (("start_s", self.start_s), ("end_s", self.end_s))}
+        return {
+            "class": self.label,
+            **rounded,
+            "camera": self.camera,
+            "zone": self.zone,
+            "box": [round(value, 1) for value in (x1, y1, x2 - x1, y2 - y1)],
+            "probability": round(self.probability, 4),
+            "p_animal": round(self.p_animal, 4),
+        }
+
+
+@dataclass
+class Replayed:
+    """What a clip led to."""
+
+    clip: Path
+    fps: float = 0.0
+    size: tuple[int, int] = (0, 0)
+    frames: int = 0
+    analysed: int = 0
+    seconds: float = 0.0
+    episodes: dict[str, Episode] = field(default_factory=dict)
+
+    def tell(self, situation: Situation) -> None:
+        """Take in a situation version."""
+        if situation.phase is Phase.START:
+            self.episodes[situation.id] = Episode(
+                label=situation.label,
+                start_s=situation.decided_s,
+                end_s=situation.decided_s,
+                camera=situation.newest.camera,
+                zone=situation.zone.id,
+                box=situation.newest.box,
+                probability=situation.best.probability,
+                p_animal=situation.best.p_animal,
+            )
+        episode = self.episodes[situation.id]
+        episode.label, episode.end_s = situation.label, situation.decided_s
+        episode.probability, episode.p_animal = situation.best.probability, situation.best.p_animal
+
+    def answer(self, truth: Truth | None = None) -> dict[str, Any]:
+        """Return it as the contract words it; `truth` only where a truth file was given."""
+        speed = self.frames / self.seconds if self.seconds else 0.0
+        answer = {
+            "clip": str(self.clip),
+            "frames": self.frames,
+            "analysed": self.analysed,
+            "seconds": round(self.seconds, 3),
+            "fps": round(speed, 1),
+            "situations": [episode.answer() for episode in self.episodes.values()],
+        }
+        if truth is not None:
+            answer["truth"] = asdict(judge(list(self.episodes.values()), truth))
+        return answer
+
+
+def slug(name: str) -> str:
+    """Return a name that can be a camera: lower case letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-") or "clip"
+
+
+def replay(
+    clip: Path,
+    build: Callable[[str], Pipeline],
+    *,
+    analysis_rate_hz: float,
+    camera: str | None = None,
+    watch: Callable[[Frame, Outcome], None] = lambda frame, outcome: None,
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> Replayed:
+    """Run a clip through a fresh pipeline.
+
+    Args:
+        clip: the recording.
+        build: makes the pipeline for a camera name.
+        analysis_rate_hz: every frame due at this rate is analysed, none is dropped.
+        camera: name to appear in the answers; by default made of the clip's name.
+        watch: called after each analysed frame, while its image is still valid.
+        progress: called with the video time reached.
+
+    Raises:
+        CameraError: the clip can't be read to its end; nothing of it is answered.
+    """
+    name = camera or slug(clip.stem)
+    pipeline, result, started = build(name), Replayed(clip), time.monotonic()
+    now_s = 0.0
+    for event in _events(DecoderProcess(Source(name=name, url=str(clip), analysis_rate_hz=analysis_rate_hz), "lossless"), clip):
+        if isinstance(event, Opened):
+            result.fps, result.size = event.fps, event.size
+            continue
+        if isinstance(event, Ended):
+            result.frames = event.frames
+            break
+        now_s = event.time_s
+        outcome = pipeline.process([event], now_s)
+        result.analysed += 1
+        for situation in outcome.told:
+            result.tell(situation)
+        watch(event, outcome)
+        progress(now_s)
+    for situation in pipeline.end_all("shutdown", now_s):
+        result.tell(situation)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _events(decoder: DecoderProcess, clip: Path) -> Iterator[Event]:
+    """Yield what the decoder gives, releasing each frame after its use."""
+    try:
+        while True:
+            wait([decoder.connection], timeout=1)
+            event = decoder.receive()
+            if isinstance(event, Ended):
+                if event.reason:
+                    raise CameraError(f"{clip}: {event.reason}")
+                yield event
+                return
+            if event is not None:
+                yield event
+            if isinstance(event, Frame):
+                decoder.release(event)
+    finally:
+        decoder.stop()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a replay compares with the truth.
+
+    Attributes:
+        events: animals' visits in the truth.
+        found: how many of them a situation met.
+        missed: ids of the others.
+        false: indices of the situations that meet no event.
+        time_to_alert_s: for each found event, seconds from visible to the start of the first situation that met it.
+    """
+
+    events: int
+    found: int
+    missed: list[str | int]
+    false: list[int]
+    time_to_alert_s: list[float]
+
+
+def judge(episodes: list[Episode], truth: Truth) -> Verdict:
+    """Compare situations with true events: one is found when a situation of its class, or of an unknown animal, overlaps it in time, and its box at start."""
+    missed: list[str | int] = []
+    delays: list[float] = []
+    met: set[int] = set()
+    for event in truth.events:
+        matches = [i for i, episode in enumerate(episodes) if _meets(episode, event, truth.fps)]
+        met.update(matches)
+        if matches:
+            delays.append(round(min(episodes[i].start_s for i in matches) - event.visible_s, 3))
+        else:
+            missed.append(event.id)
+    false = [i for i in range(len(episodes)) if i not in met]
+    return Verdict(len(truth.events), len(delays), missed, false, delays)
+
+
+def _meets(episode: Episode, event: TrueEvent, fps: float) -> bool:
+    if episode.label not in (event.label, UNKNOWN) or episode.start_s > event.end_s or episode.end_s < event.start_s:
+        return False
+    frame = episode.start_s * fps
+    _, x, y, w, h = min(event.boxes, key=lambda row: abs(row[0] - frame))
+    return Box(x, y, x + w, y + h).overlap(episode.box) > 0
+
+
+def write_answers(answers: list[dict[str, Any]]) -> str:
+    """Return the JSON of one object for one input, an array for several."""
+    return json.dumps(answers[0] if len(answers) == 1 else answers)
+
+

@@ -1,0 +1,61 @@
+"""Stills for `classify` and `teach`: cut out the box, as the live path cuts moving things, and word the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.class_set import ClassSet
+from adapters.classifier import Classifier
+from adapters.errors import InputError
+from adapters.stills import read_picture
+from monitor.regions import crop_box
+from monitor.values import Box
+
+Region = tuple[float, float, float, float]  # x, y, w, h
+
+
+def crop_still(image: Path, region: Region | None) -> NDArray[np.uint8]:
+    """Return the crop of a still, uint8 (height, width, 3), BGR; the whole picture without a region.
+
+    Raises:
+        InputError: the picture can't be read, or the region lies outside it.
+    """
+    picture = read_picture(image)
+    if region is None:
+        return picture
+    x, y, w, h = region
+    size = (picture.shape[1], picture.shape[0])
+    box = Box(x, y, x + w, y + h).clipped(size)
+    if box.width < 1 or box.height < 1:
+        raise InputError(f"{image}: the box {x:g},{y:g},{w:g},{h:g} lies outside the picture of {size[0]} x {size[1]} pixels")
+    x1, y1, x2, y2 = (round(value) for value in crop_box(box, size))
+    return picture[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+
+
+def refusable(read: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8] | str:
+    """Return what `read` gives, or, where it can't be read, why: one bad frame does not spoil a lesson."""
+    try:
+        return read()
+    except InputError as error:
+        return str(error)
+
+
+def classify_still(classifier: Classifier, class_set: ClassSet, image: Path, crop: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return the answer for one still as the contract words it; `box` is the crop's size."""
+    started = time.monotonic()
+    answer = classifier.classify([crop], class_set.memory)[0]
+    return {
+        "image": str(image),
+        "class": answer.label,
+        "probability": answer.probability,
+        "weights": answer.weights,
+        "p_animal": answer.p_animal,
+        "similarity_m": answer.similarity_m,
+        "seconds": round(time.monotonic() - started, 4),
+    }

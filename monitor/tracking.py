@@ -1,0 +1,140 @@
+"""Boxes over time -> tracks, and what was learned of each track from its crops.
+
+Tentative -> confirmed -> lost, as in deep_sort, but counted in seconds, since analysis rates differ from camera to camera.
+
+References:
+    Wojke et al. 2017, "Simple online and realtime tracking with a deep association metric", https://arxiv.org/abs/1703.07402
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from adapters.classifier import Classification
+from monitor.values import Box
+
+MAX_STEP = 1.2  # how far a thing may be from where it was expected, in multiples of its size
+MAX_GROWTH = 3.0  # how much its area may differ
+LOST_AFTER_S = 1.6  # without being seen; a car passing in front takes about that long
+VELOCITY_GAIN = 0.5  # share of the newest step in the smoothed velocity
+MEMORY = 0.9  # weight of the past when a look is added: about the last ten looks count
+LOGIT_LIMIT = 6.0  # one overwhelming look must not outvote ten
+FULL_QUALITY_PX = 64.0  # a crop of this side or more counts whole
+
+
+@dataclass
+class Evidence:
+    """What the looks at one track add up to: a running mean, weighted by the quality of each crop."""
+
+    looks: int = 0
+    weight: float = 0.0
+    animal_logit: float = 0.0
+    weights: dict[str, float] = field(default_factory=dict)
+    similarity_m: float = 0.0
+
+    def add(self, look: Classification, side_px: float) -> None:
+        """Add a look at a crop of the given side. An illegible crop says nothing and is left out."""
+        if not look.legible:
+            return
+        quality = min(1.0, side_px / FULL_QUALITY_PX)
+        past = self.weight * MEMORY
+        share = quality / (past + quality)
+        self.looks += 1
+        self.weight = past + quality
+        self.animal_logit += share * (_logit(look.p_animal) - self.animal_logit)
+        self.similarity_m += share * (look.similarity_m - self.similarity_m)
+        # a class that was taught or forgotten meanwhile starts from, or fades to, nothing
+        self.weights = {name: (1 - share) * self.weights.get(name, 0.0) + share * value for name, value in look.weights.items()}
+
+    @property
+    def p_animal(self) -> float:
+        return 1 / (1 + math.exp(-self.animal_logit)) if self.looks else 0.0
+
+
+@dataclass
+class Track:
+    """One thing that is followed through the frames of a camera."""
+
+    number: int
+    box: Box
+    first_seen_s: float
+    last_seen_s: float
+    standing: bool = False  # found by the sweep or stopped moving; kept alive by looks, not by motion
+    velocity: tuple[float, float] = (0.0, 0.0)  # pixels a second
+    evidence: Evidence = field(default_factory=Evidence)
+    last_look_s: float = -math.inf
+
+    def expected(self, now_s: float) -> Box:
+        """Return where the track should be now."""
+        elapsed = now_s - self.last_seen_s
+        dx, dy = self.velocity[0] * elapsed, self.velocity[1] * elapsed
+        return Box(self.box.x1 + dx, self.box.y1 + dy, self.box.x2 + dx, self.box.y2 + dy)
+
+    def see(self, box: Box, now_s: float) -> None:
+        """Move the track to where it was seen."""
+        elapsed = now_s - self.last_seen_s
+        if elapsed > 0:
+            step = ((box.center[0] - self.box.center[0]) / elapsed, (box.center[1] - self.box.center[1]) / elapsed)
+            keep = 1 - VELOCITY_GAIN
+            self.velocity = (keep * self.velocity[0] + VELOCITY_GAIN * step[0], keep * self.velocity[1] + VELOCITY_GAIN * step[1])
+        self.box, self.last_seen_s, self.standing = box, now_s, False
+
+    def stand(self, now_s: float) -> None:
+        """Note that the track was seen where it was, without motion."""
+        self.last_seen_s, self.standing, self.velocity = now_s, True, (0.0, 0.0)
+
+
+class Tracker:
+    """The tracks of one camera."""
+
+    def __init__(self) -> None:
+        self.tracks: list[Track] = []
+        self._numbers = count(1)
+
+    def advance(self, moving: Sequence[Box], now_s: float) -> None:
+        """Give each moving box to the track it continues, or to a new one, and drop the tracks that are lost.
+
+        The nearest pair is joined first (greedy): at road densities it differs from the optimal assignment only where
+        boxes overlap, and there appearance, not distance, would have to decide.
+        """
+        self.tracks = [track for track in self.tracks if now_s - track.last_seen_s <= LOST_AFTER_S]
+        pairs = sorted(
+            (distance, i, j)
+            for i, track in enumerate(self.tracks)
+            for j, box in enumerate(moving)
+            if (distance := _distance(track.expected(now_s), box)) is not None
+        )
+        taken_tracks: set[int] = set()
+        taken_boxes: set[int] = set()
+        for _, i, j in pairs:
+            if i not in taken_tracks and j not in taken_boxes:
+                self.tracks[i].see(moving[j], now_s)
+                taken_tracks.add(i)
+                taken_boxes.add(j)
+        for j, box in enumerate(moving):
+            if j not in taken_boxes:
+                self.begin(box, now_s)
+
+    def begin(self, box: Box, now_s: float, *, standing: bool = False) -> Track:
+        """Begin a new track."""
+        track = Track(next(self._numbers), box, now_s, now_s, standing)
+        self.tracks.append(track)
+        return track
+
+
+def _distance(expected: Box, box: Box) -> float | None:
+    """Return how far apart two boxes are in multiples of their size; None where they can't be the same thing."""
+    scale = (math.sqrt(expected.area) + math.sqrt(box.area)) / 2
+    if scale <= 0 or not 1 / MAX_GROWTH <= (box.area + 1) / (expected.area + 1) <= MAX_GROWTH:
+        inside = expected.overlap(box) > 0.5 * min(expected.area, box.area)  # parts joining or splitting
+        return MAX_STEP if inside else None
+    distance = math.dist(expected.center, box.center) / scale
+    return distance if distance <= MAX_STEP else None
+
+
+def _logit(probability: float) -> float:
+    bounded = min(max(probability, 1e-9), 1 - 1e-9)
+    return max(-LOGIT_LIMIT, min(LOGIT_LIMIT, math.log(bounded / (1 - bounded))))

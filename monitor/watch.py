@@ -1,0 +1,121 @@
+"""One camera's way from a frame to sightings: which crops to look at, and what the looks say of each track."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.classifier import NONE, UNKNOWN, Classification
+from monitor.regions import CROP_MARGIN, TileSweep, crop_box
+from monitor.tracking import Track, Tracker
+from monitor.values import Box, Frame, Sighting
+
+P_TILE = 0.9  # a tile holds much that is no animal, and is looked at for ever: it must say so clearly
+P_STANDS = 0.5  # a track that no longer moves is kept while its place still looks like an animal
+SURE_LOOKS = 10  # a track looked at so often is looked at only every
+SURE_PAUSE_S = 0.5
+MIN_NAME_WEIGHT = 0.6  # share of N(x) over the track that a taught class needs to be named; below, an animal is unknown
+JITTER = ((0.0, 0.0, 1.0), (0.08, 0.0, 0.9), (-0.08, 0.0, 1.1), (0.0, 0.08, 1.1), (0.0, -0.08, 0.9))  # x, y, scale
+
+
+@dataclass(frozen=True)
+class Look:
+    """A crop to classify, and the track it belongs to; a tile of the sweep belongs to none."""
+
+    track: Track | None
+    box: Box
+    crop: NDArray[np.uint8]
+
+
+class CameraWatch:
+    """The tracks and the sweep of one camera."""
+
+    def __init__(self, camera: str, size: tuple[int, int], *, crops_per_frame: int, sweep_tiles_per_frame: int) -> None:
+        self._camera, self._size = camera, size
+        self._crops_per_frame, self._tiles_per_frame = crops_per_frame, sweep_tiles_per_frame
+        self._tracker = Tracker()
+        self._sweep = TileSweep(size)
+
+    def plan(self, frame: Frame, now_s: float) -> list[Look]:
+        """Follow what moves into this frame and return the crops to look at."""
+        self._tracker.advance(frame.moving, now_s)
+        chosen = sorted((track for track in self._tracker.tracks if _wants_look(track, now_s)), key=_least_known)
+        looks = [Look(track, track.box, _cut(frame, self._view(track))) for track in chosen[: self._crops_per_frame]]
+        tiles = self._sweep.next(self._tiles_per_frame)
+        return looks + [Look(None, tile, _cut(frame, tile)) for tile in tiles]
+
+    def _view(self, track: Track) -> Box:
+        """Return the square to cut out. A standing track gives the same picture for ever: shifts make the looks differ."""
+        square = crop_box(track.box, self._size)
+        if not track.standing:
+            return square
+        dx, dy, scale = JITTER[track.evidence.looks % len(JITTER)]
+        (x, y), half = square.center, square.width * scale / 2
+        x, y = x + dx * square.width, y + dy * square.width
+        return Box(x - half, y - half, x + half, y + half).clipped(self._size)
+
+    def conclude(self, looks: Sequence[Look], answers: Sequence[Classification], now_s: float) -> list[Sighting]:
+        """Add the answers to the tracks and return a sighting of each track that was seen in this frame."""
+        for look, answer in zip(looks, answers, strict=True):
+            if look.track is not None:
+                _learn(look.track, look, answer, now_s)
+            elif answer.legible and answer.p_animal >= P_TILE and not self._is_followed(look.box):
+                track = self._tracker.begin(_without_margin(look.box), now_s, standing=True)
+                _learn(track, look, answer, now_s)
+        return [_sighting(self._camera, track) for track in self._tracker.tracks if track.last_seen_s == now_s and track.evidence.looks]
+
+    def _is_followed(self, tile: Box) -> bool:
+        return any(track.box.overlap(tile) > 0.5 * min(track.box.area, tile.area) for track in self._tracker.tracks)
+
+
+def _wants_look(track: Track, now_s: float) -> bool:
+    if track.last_seen_s < now_s and track.evidence.p_animal < P_STANDS:
+        return False  # gone, or stopped and no animal
+    pause = SURE_PAUSE_S if track.evidence.looks >= SURE_LOOKS else 0.0
+    return now_s - track.last_look_s >= pause
+
+
+def _least_known(track: Track) -> tuple[int, float]:
+    return track.evidence.looks, -track.box.area
+
+
+def _learn(track: Track, look: Look, answer: Classification, now_s: float) -> None:
+    track.evidence.add(answer, min(look.crop.shape[:2]))
+    track.last_look_s = now_s
+    if track.last_seen_s < now_s and answer.p_animal >= P_STANDS:
+        track.stand(now_s)
+
+
+def _sighting(camera: str, track: Track) -> Sighting:
+    evidence = track.evidence
+    name = max(evidence.weights, key=evidence.weights.__getitem__)
+    taught = name != NONE and evidence.weights[name] >= MIN_NAME_WEIGHT
+    return Sighting(
+        camera=camera,
+        track=track.number,
+        box=track.box,
+        first_seen_s=track.first_seen_s,
+        seen_s=track.last_seen_s,
+        looks=evidence.looks,
+        label=name if taught else UNKNOWN,
+        probability=min(evidence.weights[name], evidence.p_animal) if taught else evidence.p_animal,
+        p_animal=evidence.p_animal,
+        weights=dict(evidence.weights),
+        similarity_m=evidence.similarity_m,
+        velocity_px_s=track.velocity,
+    )
+
+
+def _without_margin(tile: Box) -> Box:
+    """Return the box whose crop is the tile."""
+    side = tile.width / (1 + 2 * CROP_MARGIN)
+    x, y = tile.center
+    return Box(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+
+
+def _cut(frame: Frame, box: Box) -> NDArray[np.uint8]:
+    x1, y1, x2, y2 = (round(value) for value in box)
+    return frame.image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
