@@ -98,13 +98,20 @@ def _sort_out(images: Sequence[str], crops: Sequence[Crop]) -> tuple[list[tuple[
         if isinstance(crop, str):
             refused.append({"image": image, "why": crop})
         elif not is_legible(crop):
-            refused.append({"image": image, "why": f"too small or too flat: {crop.shape[1]} x {crop.shape[0]} pixels, at least {MIN_SIDE_PX} with some contrast are needed"})
+            refused.append(
+                {
+                    "image": image,
+                    "why": f"too small or too flat: {crop.shape[1]} x {crop.shape[0]} pixels, at least {MIN_SIDE_PX} with some contrast are needed",
+                }
+            )
         else:
             usable.append((image, crop))
     return usable, refused
 
 
-def _without_repeats(usable: list[tuple[str, NDArray[np.uint8]]], features: Features, refused: list[dict[str, str]]) -> tuple[list[tuple[str, NDArray[np.uint8]]], Features]:
+def _without_repeats(
+    usable: list[tuple[str, NDArray[np.uint8]]], features: Features, refused: list[dict[str, str]]
+) -> tuple[list[tuple[str, NDArray[np.uint8]]], Features]:
     """Leave out frames that show what another one shows already; they would count twice and teach nothing."""
     unit = features.glob / np.linalg.norm(features.glob, axis=1, keepdims=True)
     kept: list[int] = []
@@ -126,7 +133,7 @@ def _examine(store: ClassSetStore, classifier: Classifier, name: str) -> tuple[f
     prototypes = memory.arrays["proto"]
     cosines = {other: float(prototypes[row] @ prototypes[i]) for i, other in enumerate(memory.names) if other != name}
     nearest = dict(sorted(cosines.items(), key=lambda item: -item[1])[:NEAR_CLASSES])
-    if len(own) < 2:  # noqa: PLR2004  # one shot can't be left out
+    if len(own) < 2:  # one shot can't be left out
         return None, {}, nearest
     answers = [_found_as(classifier, supports, name, i) for i in range(len(own))]
     confused = {other: answers.count(other) / len(answers) for other in sorted(set(answers) - {name})}

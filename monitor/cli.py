@@ -230,7 +230,10 @@ def teach(
         _print_line(f"    refused {refused['image']}: {refused['why']}")
     report = answer["report"]
     if report["leave_one_out"] is not None:
-        _print_line(f"    leave one out: {100 * report['leave_one_out']:.0f} % are found again" + "".join(f", {100 * share:.0f} % as {other}" for other, share in report["confused_with"].items()))
+        _print_line(
+            f"    leave one out: {100 * report['leave_one_out']:.0f} % are found again"
+            + "".join(f", {100 * share:.0f} % as {other}" for other, share in report["confused_with"].items())
+        )
     if report["nearest"]:
         _print_line("    nearest class: " + ", ".join(f"{other} (cosine {cosine:.2f})" for other, cosine in report["nearest"].items()))
     for wish in report["missing"]:
@@ -357,18 +360,22 @@ def _box(text: str) -> tuple[float, float, float, float]:
         x, y, w, h = (float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--box '{text}': expected x,y,w,h in pixels, such as 40,60,120,90") from None
-    if not (w > 0 and h > 0 and all(abs(value) < 1e6 for value in (x, y, w, h))):  # noqa: PLR2004  # also refuses nan and inf
+    if not (w > 0 and h > 0 and all(abs(value) < 1e6 for value in (x, y, w, h))):  # also refuses nan and inf
         raise ConfigError(f"--box '{text}': width and height must be greater than 0")
     return x, y, w, h
 
 
 def _print_replayed(answer: dict[str, Any]) -> None:
-    _print_line(f"{answer['clip']}: {answer['frames']} frames, {answer['analysed']} analysed in {answer['seconds']:.1f} s; {len(answer['situations'])} situations")
+    _print_line(
+        f"{answer['clip']}: {answer['frames']} frames, {answer['analysed']} analysed in {answer['seconds']:.1f} s; {len(answer['situations'])} situations"
+    )
     for found in answer["situations"]:
         _print_line(f"    {found['start_s']:7.1f} to {found['end_s']:7.1f} s  {found['class']} {found['probability']:.2f} in {found['zone']}")
     if truth := answer.get("truth"):
         delays = ", ".join(f"{seconds:.1f}" for seconds in truth["time_to_alert_s"]) or "-"
-        _print_line(f"    found {truth['found']} of {truth['events']} (missed {truth['missed'] or 'none'}), {len(truth['false'])} false; seconds to alert: {delays}")
+        _print_line(
+            f"    found {truth['found']} of {truth['events']} (missed {truth['missed'] or 'none'}), {len(truth['false'])} false; seconds to alert: {delays}"
+        )
 
 
 @contextmanager

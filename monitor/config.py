@@ -145,7 +145,9 @@ def source_of(camera: CameraConfig, config_path: Path) -> str:
         return source
     beside = config_path.resolve().parent / source
     if not beside.exists():
-        raise ConfigError(f"{config_path}: camera source '{source}': no such file at {beside}; expected a file, a device number or a URL such as rtsp://host/stream")
+        raise ConfigError(
+            f"{config_path}: camera source '{source}': no such file at {beside}; expected a file, a device number or a URL such as rtsp://host/stream"
+        )
     return str(beside)
 
 

@@ -180,7 +180,9 @@ class Alerts:
 
     def _camera_health(self, camera: Camera) -> schema.CameraHealth:
         health = camera.health.check()
-        return schema.CameraHealth(state=health.state, reason=health.reason, since=wall_clock(self._now())(health.since_s), analysed_per_s=camera.health.analysed_per_s)
+        return schema.CameraHealth(
+            state=health.state, reason=health.reason, since=wall_clock(self._now())(health.since_s), analysed_per_s=camera.health.analysed_per_s
+        )
 
 
 class Daemon:
@@ -263,7 +265,9 @@ class Daemon:
             tls_ca_file=config.broker.tls_ca_file,
         )
         if config.broker.required_at_start and (problem := check_reachable(address)):
-            raise ConfigError(f"[broker] {problem}; start it, correct host and port, or set embedded = true (or required_at_start = false to watch all the same)")
+            raise ConfigError(
+                f"[broker] {problem}; start it, correct host and port, or set embedded = true (or required_at_start = false to watch all the same)"
+            )
         self.broker_port = port
         return address
 
@@ -432,5 +436,3 @@ def redacted(url: str) -> str:
         return url
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
-
-

@@ -93,7 +93,7 @@ def draw(image: NDArray[np.uint8], seen: Sequence[tuple[Sighting, Box]], headlin
     canvas = image.copy()
     for sighting, box in seen:
         animal = sighting.p_animal >= P_DRAWN
-        colour = OTHER if not animal else ALERT if sighting.looks > 3 else ANIMAL  # noqa: PLR2004  # the policy's confirmation, roughly
+        colour = OTHER if not animal else ALERT if sighting.looks > 3 else ANIMAL  # the policy's confirmation, roughly
         corner, opposite = (round(box.x1), round(box.y1)), (round(box.x2), round(box.y2))
         cv2.rectangle(canvas, corner, opposite, colour, 2 if animal else 1)
         if animal:

@@ -65,5 +65,3 @@ class Pipeline:
                 frame.camera, frame.size, crops_per_frame=budget.crops_per_frame, sweep_tiles_per_frame=budget.sweep_tiles_per_frame
             )
         return self._watches[frame.camera]
-
-

@@ -23,7 +23,8 @@ Action = Literal["ignore", "watch", "warn"]
 EndReason = Literal["left", "timeout", "merged", "false-alarm", "camera-lost", "shutdown", "restart"]
 PROBABILITY_STEP = 0.2  # a change of probability worth an update
 REACH = 2.5  # sizes around an open situation in which another track is the same animal or its herd
-REACH_GROWTH_PER_S = 1.5  # sizes a second that an animal may move while unseen
+REACH_GROWTH_PER_S = 1.0  # sizes a second that an animal may move while unseen
+REACH_OF_THE_GONE = 1.0  # sizes around an animal that was last seen leaving the picture: the next one is another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ class Policy:
         return (
             rule.action == "warn"
             and sighting.probability >= rule.min_probability
-            and sighting.p_animal >= 0.5  # noqa: PLR2004  # more likely an animal than not, whatever it resembles
+            and sighting.p_animal >= 0.5  # more likely an animal than not, whatever it resembles
             and sighting.looks >= self._settings.confirm_frames
             and lasted_s >= self._settings.confirm_s
         )
@@ -151,7 +152,7 @@ class Policy:
     def _consider(self, sighting: Sighting, now_s: float) -> Situation | None:
         zone = zone_of(sighting.box, self._zones[sighting.camera])
         member_of = self._open.get(self._members.get((sighting.camera, sighting.track), ""))
-        if member_of is not None and sighting.p_animal >= 0.5 and (zone is None or zone.id == member_of.zone.id):  # noqa: PLR2004
+        if member_of is not None and sighting.p_animal >= 0.5 and (zone is None or zone.id == member_of.zone.id):
             return self._continue(member_of, sighting, now_s)
         if zone is None or not self.danger(sighting):
             return None
@@ -238,7 +239,10 @@ class Policy:
 
     def _end(self, situation: Situation, reason: EndReason, now_s: float) -> Situation:
         unseen_s = now_s - situation.seen_s
-        words = (f"{situation.label} was there for {situation.seen_s - situation.first_seen_s:.1f} s", f"not seen for {unseen_s:.1f} s" if reason == "left" else reason)
+        words = (
+            f"{situation.label} was there for {situation.seen_s - situation.first_seen_s:.1f} s",
+            f"not seen for {unseen_s:.1f} s" if reason == "left" else reason,
+        )
         return self._tell(situation, Phase.END, now_s, because=words, reason=reason)
 
     def _reasons(self, sighting: Sighting, zone: Zone) -> tuple[str, ...]:
@@ -254,9 +258,10 @@ def _same_place(situation: Situation, sighting: Sighting) -> bool:
     """Tell whether a sighting is near enough to an open situation to be the same animal, or one of its herd."""
     if sighting.camera != situation.newest.camera:
         return True  # two cameras see one zone; without a homography their pixels can't be compared
-    size = math.sqrt(max(situation.newest.box.area, sighting.box.area, 1.0))
-    unseen_s = max(0.0, sighting.seen_s - situation.newest.seen_s)
-    return math.dist(situation.newest.box.foot, sighting.box.foot) <= (REACH + REACH_GROWTH_PER_S * unseen_s) * size
+    last, size = situation.newest, math.sqrt(max(situation.newest.box.area, sighting.box.area, 1.0))
+    unseen_s = max(0.0, sighting.seen_s - last.seen_s)
+    reach = REACH_OF_THE_GONE if last.at_edge and unseen_s > 0 else REACH + REACH_GROWTH_PER_S * unseen_s
+    return math.dist(last.box.foot, sighting.box.foot) <= reach * size
 
 
 def _news(before: Situation, after: Situation) -> list[str]:

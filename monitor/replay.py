@@ -256,5 +256,3 @@ def _meets(episode: Episode, event: TrueEvent, fps: float) -> bool:
 def write_answers(answers: list[dict[str, Any]]) -> str:
     """Return the JSON of one object for one input, an array for several."""
     return json.dumps(answers[0] if len(answers) == 1 else answers)
-
-

@@ -44,9 +44,7 @@ class Box(NamedTuple):
 
     def overlap(self, other: Box) -> float:
         """Return the area shared with another box, in square pixels."""
-        return Box(
-            max(self.x1, other.x1), max(self.y1, other.y1), min(self.x2, other.x2), min(self.y2, other.y2)
-        ).area
+        return Box(max(self.x1, other.x1), max(self.y1, other.y1), min(self.x2, other.x2), min(self.y2, other.y2)).area
 
     def iou(self, other: Box) -> float:
         """Return intersection over union, 0 to 1."""
@@ -98,6 +96,7 @@ class Sighting:
         weights: N(x) over the track; the weights of the taught classes and of `none` sum to 1.
         similarity_m: likeness to the knowledge base, a cosine.
         velocity_px_s: smoothed, in pixels a second.
+        at_edge: the box touches the border of the picture: it is coming, or leaving.
     """
 
     camera: str
@@ -112,3 +111,4 @@ class Sighting:
     weights: dict[str, float]
     similarity_m: float
     velocity_px_s: tuple[float, float]
+    at_edge: bool

@@ -17,7 +17,11 @@ P_TILE = 0.9  # a tile holds much that is no animal, and is looked at for ever: 
 P_STANDS = 0.5  # a track that no longer moves is kept while its place still looks like an animal
 SURE_LOOKS = 10  # a track looked at so often is looked at only every
 SURE_PAUSE_S = 0.5
+P_UNSEEN = 0.5  # what a track that was never looked at is taken for when the crops of a frame are shared out,
+PRIOR_LOOKS = 2  # and how many looks that guess is worth
+LONGEST_WAIT_S = 1.0
 MIN_NAME_WEIGHT = 0.6  # share of N(x) over the track that a taught class needs to be named; below, an animal is unknown
+EDGE_PX = 3.0  # a box nearer than this to the border is cut by it
 JITTER = ((0.0, 0.0, 1.0), (0.08, 0.0, 0.9), (-0.08, 0.0, 1.1), (0.0, 0.08, 1.1), (0.0, -0.08, 0.9))  # x, y, scale
 
 
@@ -42,7 +46,8 @@ class CameraWatch:
     def plan(self, frame: Frame, now_s: float) -> list[Look]:
         """Follow what moves into this frame and return the crops to look at."""
         self._tracker.advance(frame.moving, now_s)
-        chosen = sorted((track for track in self._tracker.tracks if _wants_look(track, now_s)), key=_least_known)
+        wanting = [track for track in self._tracker.tracks if _wants_look(track, now_s)]
+        chosen = sorted(wanting, key=lambda track: _urgency(track, now_s), reverse=True)
         looks = [Look(track, track.box, _cut(frame, self._view(track))) for track in chosen[: self._crops_per_frame]]
         tiles = self._sweep.next(self._tiles_per_frame)
         return looks + [Look(None, tile, _cut(frame, tile)) for tile in tiles]
@@ -65,10 +70,34 @@ class CameraWatch:
             elif answer.legible and answer.p_animal >= P_TILE and not self._is_followed(look.box):
                 track = self._tracker.begin(_without_margin(look.box), now_s, standing=True)
                 _learn(track, look, answer, now_s)
-        return [_sighting(self._camera, track) for track in self._tracker.tracks if track.last_seen_s == now_s and track.evidence.looks]
+        return [self._sighting(track) for track in self._tracker.tracks if track.last_seen_s == now_s and track.evidence.looks]
 
     def _is_followed(self, tile: Box) -> bool:
         return any(track.box.overlap(tile) > 0.5 * min(track.box.area, tile.area) for track in self._tracker.tracks)
+
+    def _sighting(self, track: Track) -> Sighting:
+        evidence = track.evidence
+        name = max(evidence.weights, key=evidence.weights.__getitem__)
+        taught = name != NONE and evidence.weights[name] >= MIN_NAME_WEIGHT
+        return Sighting(
+            camera=self._camera,
+            track=track.number,
+            box=track.box,
+            first_seen_s=track.first_seen_s,
+            seen_s=track.last_seen_s,
+            looks=evidence.looks,
+            label=name if taught else UNKNOWN,
+            probability=min(evidence.weights[name], evidence.p_animal) if taught else evidence.p_animal,
+            p_animal=evidence.p_animal,
+            weights=dict(evidence.weights),
+            similarity_m=evidence.similarity_m,
+            velocity_px_s=track.velocity,
+            at_edge=self._touches_edge(track.box),
+        )
+
+    def _touches_edge(self, box: Box) -> bool:
+        width, height = self._size
+        return box.x1 < EDGE_PX or box.y1 < EDGE_PX or box.x2 > width - EDGE_PX or box.y2 > height - EDGE_PX
 
 
 def _wants_look(track: Track, now_s: float) -> bool:
@@ -78,8 +107,12 @@ def _wants_look(track: Track, now_s: float) -> bool:
     return now_s - track.last_look_s >= pause
 
 
-def _least_known(track: Track) -> tuple[int, float]:
-    return track.evidence.looks, -track.box.area
+def _urgency(track: Track, now_s: float) -> tuple[float, float]:
+    """Return how much a look is worth: the likelier an animal and the longer without a look, the more; then by size."""
+    known, waited_s = track.evidence.looks, min(now_s - track.last_look_s, LONGEST_WAIT_S)
+    likely = (known * track.evidence.p_animal + PRIOR_LOOKS * P_UNSEEN) / (known + PRIOR_LOOKS)
+    return likely * waited_s, track.box.area
+
 
 
 def _learn(track: Track, look: Look, answer: Classification, now_s: float) -> None:
@@ -87,26 +120,6 @@ def _learn(track: Track, look: Look, answer: Classification, now_s: float) -> No
     track.last_look_s = now_s
     if track.last_seen_s < now_s and answer.p_animal >= P_STANDS:
         track.stand(now_s)
-
-
-def _sighting(camera: str, track: Track) -> Sighting:
-    evidence = track.evidence
-    name = max(evidence.weights, key=evidence.weights.__getitem__)
-    taught = name != NONE and evidence.weights[name] >= MIN_NAME_WEIGHT
-    return Sighting(
-        camera=camera,
-        track=track.number,
-        box=track.box,
-        first_seen_s=track.first_seen_s,
-        seen_s=track.last_seen_s,
-        looks=evidence.looks,
-        label=name if taught else UNKNOWN,
-        probability=min(evidence.weights[name], evidence.p_animal) if taught else evidence.p_animal,
-        p_animal=evidence.p_animal,
-        weights=dict(evidence.weights),
-        similarity_m=evidence.similarity_m,
-        velocity_px_s=track.velocity,
-    )
 
 
 def _without_margin(tile: Box) -> Box:

@@ -22,8 +22,8 @@ from sklearn.linear_model import LogisticRegression
 
 from adapters.runtime import ENCODE
 from adapters.training.backbone import LITE0, Backbone, load_backbone
-from adapters.training.export import export_encode
 from adapters.training.domains import degrade, paste_cutout, random_square, resize_cutout
+from adapters.training.export import export_encode
 from adapters.training.pictures import NOT_ON_A_ROAD, base_pictures, clip_frames, cutouts
 from monitor.regions import MotionRegions, TileSweep, crop_box
 from monitor.values import Box
@@ -71,7 +71,7 @@ class Encoder:
         return ((rgb - np.float32(self._expects.mean)) / np.float32(self._expects.std)).transpose(2, 0, 1)
 
 
-def fit_base(encode: Encoder, data: Path, rng: Generator) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]], "Probe"]:
+def fit_base(encode: Encoder, data: Path, rng: Generator) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]], Probe]:
     """Fit centring, token projection, regions, temperature and the keys of M on base classes, clean and degraded."""
     pictures = list(base_pictures(data))
     images = [cv2.imread(str(picture.path)) for picture in pictures]
@@ -105,7 +105,9 @@ def class_key(tokens: NDArray[np.float16], pca: PCA) -> NDArray[np.float32]:
     return unit(unit(keys.mean(axis=1)).mean(axis=0))
 
 
-def fit_temperature(clean: NDArray[np.float32], degraded: NDArray[np.float32], labels: NDArray[np.str_], mu: NDArray[np.float32], rng: Generator) -> tuple[float, float]:
+def fit_temperature(
+    clean: NDArray[np.float32], degraded: NDArray[np.float32], labels: NDArray[np.str_], mu: NDArray[np.float32], rng: Generator
+) -> tuple[float, float]:
     """Fit p(same class | cosine) = sigmoid(temperature * (cosine - none_cosine)) for five shots and balanced pairs."""
     cosines, same = [], []
     names = np.unique(labels)
@@ -210,7 +212,13 @@ def main() -> None:
         print(name, flush=True)
     statistics |= probe.fit()
     np.savez(ROOT / "adapters/training/head_statistics.npz", **{k: np.float32(v) for k, v in statistics.items()})
-    np.savez(ROOT / "adapters/models/knowledge.npz", keys=np.float32(knowledge["keys"]), labels=knowledge["labels"], counts=np.int32(knowledge["counts"]), mu=np.float32(statistics["mu"]))
+    np.savez(
+        ROOT / "adapters/models/knowledge.npz",
+        keys=np.float32(knowledge["keys"]),
+        labels=knowledge["labels"],
+        counts=np.int32(knowledge["counts"]),
+        mu=np.float32(statistics["mu"]),
+    )
 
 
 if __name__ == "__main__":

@@ -66,9 +66,7 @@ class Adapt(nn.Module):
         self.none_cosine = statistics.none_cosine
         self.gate_knowledge = nn.Parameter(torch.zeros(()))
 
-    def forward(
-        self, tok: Tensor, glob: Tensor, mask: Tensor, neg: Tensor, mkey: Tensor, mu: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, tok: Tensor, glob: Tensor, mask: Tensor, neg: Tensor, mkey: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return (Z, proto, W, b, none, shots) of a support set.
 
         Args:

@@ -15,12 +15,46 @@ from adapters.errors import InputError
 
 # Kinds that no road camera will meet. They would only teach the probe that water, petals and sand are animals.
 NOT_ON_A_ROAD = frozenset(
-    """architeuthis-dux balaenoptera-musculus betta-splendens carcharodon-carcharias centruroides-vittatus ceratitis-capitata
-    apis-mellifera danaus-plexippus delphinapterus-leucas dermochelys-coriacea dugong-dugon enteroctopus-dofleini formicidae
-    hapalochlaena-maculosa heterocera megaptera-novaeangliae monodon-monoceros musca-domestica papilio-glaucus
-    periplaneta-americana physalia-physalis physeter-macrocephalus pterois-mombasae salmo-salar sphyrna-mokarran
-    tursiops-truncatus chelonia-mydas hydrurga-leptonyx
-    n01910747 n02165456 n02606052 n01770081 n02074367 n02174001 n09256479 n04275548 n01704323 n02966193""".split()
+    [
+        "architeuthis-dux",
+        "balaenoptera-musculus",
+        "betta-splendens",
+        "carcharodon-carcharias",
+        "centruroides-vittatus",
+        "ceratitis-capitata",
+        "apis-mellifera",
+        "danaus-plexippus",
+        "delphinapterus-leucas",
+        "dermochelys-coriacea",
+        "dugong-dugon",
+        "enteroctopus-dofleini",
+        "formicidae",
+        "hapalochlaena-maculosa",
+        "heterocera",
+        "megaptera-novaeangliae",
+        "monodon-monoceros",
+        "musca-domestica",
+        "papilio-glaucus",
+        "periplaneta-americana",
+        "physalia-physalis",
+        "physeter-macrocephalus",
+        "pterois-mombasae",
+        "salmo-salar",
+        "sphyrna-mokarran",
+        "tursiops-truncatus",
+        "chelonia-mydas",
+        "hydrurga-leptonyx",
+        "n01910747",
+        "n02165456",
+        "n02606052",
+        "n01770081",
+        "n02074367",
+        "n02174001",
+        "n09256479",
+        "n04275548",
+        "n01704323",
+        "n02966193",
+    ]
 )
 
 

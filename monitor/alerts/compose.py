@@ -130,7 +130,7 @@ class Draft:
             size=known.size if known else "unknown",
             origin=known.origin if known else "unknown",
             count=self.situation.count,
-            herd=self.situation.count > 2,  # noqa: PLR2004  # a pair is no herd
+            herd=self.situation.count > 2,  # a pair is no herd
             alive=True,
             heading_deg=None,
             speed_mps=None,

@@ -308,5 +308,3 @@ def check_reachable(address: Address) -> str | None:
             return None
     except OSError as error:
         return f"broker {address.host}:{address.port} can't be reached ({error})"
-
-
