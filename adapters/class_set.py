@@ -124,6 +124,7 @@ class ClassSetStore:
                 self._insert_version(parent=None, reason="nothing taught yet")
 
     def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
     def active_version(self) -> int:

@@ -70,21 +70,24 @@ class Context:
         self.state_dir = state or Path(self.config.state_dir)
 
     def classifier(self) -> Classifier:
+        """Load the graphs on the configured device."""
         from adapters.classifier import Classifier
 
         return Classifier(device=self.config.device.provider, threads=self.config.device.threads)
 
     @contextmanager
     def store(self, classifier: Classifier) -> Iterator[ClassSetStore]:
+        """Open the class store of the state folder, seeded where it is new."""
         from monitor.daemon import open_classes
 
-        store = open_classes(self.config, classifier, self.state_dir)
+        store = open_classes(classifier, self.state_dir)
         try:
             yield store
         finally:
             store.close()
 
     def class_set(self, classifier: Classifier, only: str | None) -> ClassSet:
+        """Load the active version, or just the classes `A,B` of it."""
         names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
         with self.store(classifier) as store:
             return store.load(classifier, names)
@@ -210,13 +213,13 @@ def teach(
     """Teach a new class, or a better one, from a few labelled stills."""
     from adapters.class_set import ClassAttributes, check_class_name
     from adapters.teaching import teach as teach_class
-    from monitor.stills import crop_still, refusable
+    from monitor.stills import crop_or_refusal
 
     check_class_name(name)
     if size not in ("small", "large") or origin not in ("wild", "domestic"):
         raise ConfigError(f"--size {size} --origin {origin}: expected --size small or large, --origin wild or domestic")
     boxes = _boxes(box, images)
-    crops = [refusable(lambda i=i: crop_still(images[i], boxes[i])) for i in range(len(images))]
+    crops = [crop_or_refusal(image, region) for image, region in zip(images, boxes, strict=True)]
     context = Context(config, state)
     classifier = context.classifier()
     with context.store(classifier) as store:
@@ -230,10 +233,8 @@ def teach(
         _print_line(f"    refused {refused['image']}: {refused['why']}")
     report = answer["report"]
     if report["leave_one_out"] is not None:
-        _print_line(
-            f"    leave one out: {100 * report['leave_one_out']:.0f} % are found again"
-            + "".join(f", {100 * share:.0f} % as {other}" for other, share in report["confused_with"].items())
-        )
+        others = "".join(f", {100 * share:.0f} % as {other}" for other, share in report["confused_with"].items())
+        _print_line(f"    leave one out: {100 * report['leave_one_out']:.0f} % are found again{others}")
     if report["nearest"]:
         _print_line("    nearest class: " + ", ".join(f"{other} (cosine {cosine:.2f})" for other, cosine in report["nearest"].items()))
     for wish in report["missing"]:
@@ -366,16 +367,14 @@ def _box(text: str) -> tuple[float, float, float, float]:
 
 
 def _print_replayed(answer: dict[str, Any]) -> None:
-    _print_line(
-        f"{answer['clip']}: {answer['frames']} frames, {answer['analysed']} analysed in {answer['seconds']:.1f} s; {len(answer['situations'])} situations"
-    )
+    count = len(answer["situations"])
+    _print_line(f"{answer['clip']}: {answer['frames']} frames, {answer['analysed']} analysed in {answer['seconds']:.1f} s; {count} situations")
     for found in answer["situations"]:
         _print_line(f"    {found['start_s']:7.1f} to {found['end_s']:7.1f} s  {found['class']} {found['probability']:.2f} in {found['zone']}")
     if truth := answer.get("truth"):
         delays = ", ".join(f"{seconds:.1f}" for seconds in truth["time_to_alert_s"]) or "-"
-        _print_line(
-            f"    found {truth['found']} of {truth['events']} (missed {truth['missed'] or 'none'}), {len(truth['false'])} false; seconds to alert: {delays}"
-        )
+        missed = ", ".join(str(event) for event in truth["missed"]) or "none"
+        _print_line(f"    found {truth['found']} of {truth['events']} (missed: {missed}), {len(truth['false'])} false; seconds to alert: {delays}")
 
 
 @contextmanager

@@ -131,7 +131,7 @@ def load_config(path: Path) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_complaint(error, content)}") from None
+        raise ConfigError(f"{path}: {_first_complaint(error)}") from None
 
 
 def source_of(camera: CameraConfig, config_path: Path) -> str:
@@ -151,7 +151,7 @@ def source_of(camera: CameraConfig, config_path: Path) -> str:
     return str(beside)
 
 
-def _first_complaint(error: ValidationError, content: dict[str, Any]) -> str:
+def _first_complaint(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":

@@ -55,7 +55,7 @@ def settings_of(config: Config) -> Settings:
     )
 
 
-def open_classes(config: Config, classifier: Classifier, state_dir: Path) -> ClassSetStore:
+def open_classes(classifier: Classifier, state_dir: Path) -> ClassSetStore:
     """Return the class store of a state folder, seeded with the starter class set where it is new."""
     store = ClassSetStore(state_dir)
     store.seed(MODELS / STARTER, classifier.encoder_hash)
@@ -99,6 +99,7 @@ class Camera:
 
     @property
     def name(self) -> str:
+        """The camera's name in the configuration."""
         return self.source.name
 
 
@@ -141,7 +142,7 @@ class Alerts:
         for zone, watching in self._cameras_of.items():
             inside = tuple(situation.id for situation in open_situations if situation.zone.id == zone)
             blind = all(cameras[name].health.check().state == "blind" for name in watching)
-            level = "active" if inside else "unknown" if blind else "clear"
+            level: schema.Level = "active" if inside else "unknown" if blind else "clear"
             told, since_s = self._told_levels.get(zone, ("", now_s))
             if told != level:
                 self._told_levels[zone] = (level, now_s)
@@ -149,7 +150,7 @@ class Alerts:
             if again or told != level:
                 self._publisher.set_level(f"state/{zone}", self._level(zone, level, inside, since_s).model_dump_json(by_alias=True))
 
-    def _level(self, zone: str, level: str, inside: tuple[str, ...], since_s: float) -> schema.ZoneState:
+    def _level(self, zone: str, level: schema.Level, inside: tuple[str, ...], since_s: float) -> schema.ZoneState:
         now_s = self._now()
         at = wall_clock(now_s)
         return schema.ZoneState(
@@ -180,9 +181,8 @@ class Alerts:
 
     def _camera_health(self, camera: Camera) -> schema.CameraHealth:
         health = camera.health.check()
-        return schema.CameraHealth(
-            state=health.state, reason=health.reason, since=wall_clock(self._now())(health.since_s), analysed_per_s=camera.health.analysed_per_s
-        )
+        since = wall_clock(self._now())(health.since_s)
+        return schema.CameraHealth(state=health.state, reason=health.reason, since=since, analysed_per_s=camera.health.analysed_per_s)
 
 
 class Daemon:
@@ -235,7 +235,7 @@ class Daemon:
         self._parts.callback(self._close_decoders)
         self._classifier = Classifier(device=config.device.provider, threads=config.device.threads)
         log.info("classifier: %s runs on %s", self._classifier.encoder_hash[:19], self._classifier.provider)
-        self._store = open_classes(config, self._classifier, state_dir)
+        self._store = open_classes(self._classifier, state_dir)
         self._parts.callback(self._store.close)
         self._version = self._store.active_version()
         zones = zones_of(config, list(self._cameras))
@@ -265,9 +265,7 @@ class Daemon:
             tls_ca_file=config.broker.tls_ca_file,
         )
         if config.broker.required_at_start and (problem := check_reachable(address)):
-            raise ConfigError(
-                f"[broker] {problem}; start it, correct host and port, or set embedded = true (or required_at_start = false to watch all the same)"
-            )
+            raise ConfigError(f"[broker] {problem}; start it, or set embedded = true, or required_at_start = false to watch all the same")
         self.broker_port = port
         return address
 
@@ -422,9 +420,9 @@ def _source(name: str, config: Config, config_path: Path) -> Source:
 
 def _publisher(site: str, address: Address, journal: Journal) -> Publisher:
     now = datetime.now(UTC)
-    status = {
-        state: schema.SiteStatus(site=site, status=state, since=now, software=VERSION, journal=journal.id).model_dump_json(by_alias=True)
-        for state in ("online", "offline")
+    states: tuple[schema.Status, ...] = ("online", "offline")
+    status: dict[str, str] = {
+        state: schema.SiteStatus(site=site, status=state, since=now, software=VERSION, journal=journal.id).model_dump_json(by_alias=True) for state in states
     }
     return Publisher(address, journal, root=f"wildlane/v1/{site}", online=status["online"], offline=status["offline"])
 

@@ -68,7 +68,7 @@ def _sources(subject: Subject) -> str:
     return f"{len(sources)} configured"
 
 
-def _decoding(subject: Subject) -> str:
+def _decoding(_: Subject) -> str:
     import cv2
 
     backends = [cv2.videoio_registry.getBackendName(backend) for backend in cv2.videoio_registry.getStreamBackends()]

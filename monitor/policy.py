@@ -239,10 +239,8 @@ class Policy:
 
     def _end(self, situation: Situation, reason: EndReason, now_s: float) -> Situation:
         unseen_s = now_s - situation.seen_s
-        words = (
-            f"{situation.label} was there for {situation.seen_s - situation.first_seen_s:.1f} s",
-            f"not seen for {unseen_s:.1f} s" if reason == "left" else reason,
-        )
+        last = f"not seen for {unseen_s:.1f} s" if reason == "left" else reason
+        words = (f"{situation.label} was there for {situation.seen_s - situation.first_seen_s:.1f} s", last)
         return self._tell(situation, Phase.END, now_s, because=words, reason=reason)
 
     def _reasons(self, sighting: Sighting, zone: Zone) -> tuple[str, ...]:

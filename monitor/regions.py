@@ -57,7 +57,7 @@ class MotionRegions:
         moving = cv2.morphologyEx((mask == 255).astype(np.uint8), cv2.MORPH_OPEN, self._opening)
         if moving.mean() > MAX_MOVING_SHARE:
             return []
-        return _blobs(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, self._closing), scale, (width, height))
+        return _blobs(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, self._closing).astype(np.uint8), scale, (width, height))
 
 
 def _blobs(moving: NDArray[np.uint8], scale: float, size: tuple[int, int]) -> list[Box]:

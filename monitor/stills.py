@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,10 @@ def crop_still(image: Path, region: Region | None) -> NDArray[np.uint8]:
     return picture[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
 
 
-def refusable(read: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8] | str:
-    """Return what `read` gives, or, where it can't be read, why: one bad frame does not spoil a lesson."""
+def crop_or_refusal(image: Path, region: Region | None) -> NDArray[np.uint8] | str:
+    """Return the crop of a still, or why there is none: one bad frame does not spoil a lesson."""
     try:
-        return read()
+        return crop_still(image, region)
     except InputError as error:
         return str(error)
 

@@ -51,6 +51,7 @@ class Evidence:
 
     @property
     def p_animal(self) -> float:
+        """Probability that the track is an animal; 0 before the first look."""
         return 1 / (1 + math.exp(-self.animal_logit)) if self.looks else 0.0
 
 

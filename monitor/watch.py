@@ -114,7 +114,6 @@ def _urgency(track: Track, now_s: float) -> tuple[float, float]:
     return likely * waited_s, track.box.area
 
 
-
 def _learn(track: Track, look: Look, answer: Classification, now_s: float) -> None:
     track.evidence.add(answer, min(look.crop.shape[:2]))
     track.last_look_s = now_s

@@ -52,6 +52,7 @@ class TokenProjection(nn.Module):
         self.register_buffer("token_mean", statistics.token_mean)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return tokens (..., T, d_token) as unit keys."""
         return unit((tokens - self.token_mean) @ self.projection)  # (..., T, d_key)
 
 

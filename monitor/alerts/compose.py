@@ -14,7 +14,8 @@ from monitor.alerts import schema
 from monitor.policy import Phase, Situation
 
 CERTAIN, PROBABLE = 0.98, 0.8  # lower bounds of DATEX II's `certain` and `probable`
-DATEX2 = {"small": "smallAnimalsOnTheRoad", "large": "largeAnimalsOnTheRoad"}
+SEVERITY: dict[schema.Size, schema.Severity] = {"large": "high", "small": "low", "unknown": "medium"}
+DATEX2: dict[schema.Size, schema.AnimalPresence] = {"small": "smallAnimalsOnTheRoad", "large": "largeAnimalsOnTheRoad"}
 ETSI_R1 = {"small": 3, "large": 4}  # CDD V1.3.1, sub-causes of cause 11
 ETSI_R2 = {("wild", "small"): 5, ("wild", "large"): 6, ("domestic", "small"): 8, ("domestic", "large"): 9}
 ITIS = {"large": 1291}  # J2540-2; 1290 animal-on-roadway otherwise
@@ -110,7 +111,9 @@ class Draft:
     def _where(self) -> schema.WherePart:
         camera = self.situation.newest.camera
         place = self.facts.places.get(camera)
-        point = place and schema.PointPart(lat=place.latitude_deg, lon=place.longitude_deg, accuracy_m=place.view_radius_m, method="configured")
+        point = None
+        if place is not None:
+            point = schema.PointPart(lat=place.latitude_deg, lon=place.longitude_deg, accuracy_m=place.view_radius_m, method="configured")
         return schema.WherePart(
             site=self.facts.site,
             zone=schema.ZonePart(id=self.situation.zone.id, kind=self.situation.zone.kind, lanes=()),
@@ -146,18 +149,17 @@ class Draft:
             confirmed_by=None,
         )
 
-    def _level(self) -> str:
+    def _level(self) -> schema.Certainty:
         probability = self.situation.best.probability
         return "certain" if probability >= CERTAIN else "probable" if probability >= PROBABLE else "riskOf"
 
-    def _severity(self) -> str:
-        size = self.attributes.size if self.attributes else "unknown"
-        return {"large": "high", "small": "low", "unknown": "medium"}[size]
+    def _severity(self) -> schema.Severity:
+        return SEVERITY[self.attributes.size if self.attributes else "unknown"]
 
     def _codes(self, etsi_sequence: int) -> schema.CodesPart:
         animal = self._animal()
         herd_r1 = 2 if animal.herd else ETSI_R1.get(animal.size, 1 if animal.origin == "wild" else 0)
-        datex2 = "herdOfAnimalsOnTheRoad" if animal.herd else DATEX2.get(animal.size, "animalsOnTheRoad")
+        datex2: schema.AnimalPresence = "herdOfAnimalsOnTheRoad" if animal.herd else DATEX2.get(animal.size, "animalsOnTheRoad")
         r2 = 2 if animal.herd else ETSI_R2.get((animal.origin, animal.size), herd_r1)
         return schema.CodesPart(
             datex2=schema.Datex2Code(animal_presence_type=datex2, probability_of_occurrence=self._level()),

@@ -154,6 +154,7 @@ class Journal:
             return done.rowcount
 
     def close(self) -> None:
+        """Close the file."""
         with self._lock:
             self._db.close()
 

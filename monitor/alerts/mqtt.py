@@ -73,7 +73,8 @@ class Publisher:
             address: of the broker.
             journal: whose rows are to be taken there.
             root: topic prefix, `wildlane/v1/{site}`.
-            online, offline: payloads of the status topic: birth, and will.
+            online: payload of the status topic at birth.
+            offline: the will.
         """
         self._address, self._journal, self._root = address, journal, root
         self._online, self._offline = online, offline
@@ -187,7 +188,7 @@ class _Session:
             client.username_pw_set(self._address.username, self._address.password)
         if self._address.tls_ca_file:
             client.tls_set(ca_certs=self._address.tls_ca_file, tls_version=ssl.PROTOCOL_TLS_CLIENT)
-        delay = Properties(PacketTypes.WILLMESSAGE)
+        delay = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         delay.WillDelayInterval = WILL_DELAY_S
         client.will_set(f"{self._root}/status", self._offline, qos=1, retain=True, properties=delay)
         client.on_connect = self._on_connect
@@ -218,7 +219,7 @@ class _Session:
         return self._window - len(self._in_flight)
 
     def publish_event(self, row: Outgoing) -> None:
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         properties.ContentType = CLOUDEVENT
         properties.PayloadFormatIndicator = 1
         properties.MessageExpiryInterval = EVENT_EXPIRES_S
@@ -230,7 +231,7 @@ class _Session:
         self._in_flight[sent.mid] = row.seq
 
     def publish_level(self, topic: str, level: Retained) -> None:
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         properties.ContentType = "application/json; charset=utf-8"
         properties.PayloadFormatIndicator = 1
         if level.expires_s is not None:

@@ -9,12 +9,19 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerialize
 from pydantic.alias_generators import to_camel
 
 EVENT_TYPES = {phase: f"org.wildlane.situation.{phase}.v1" for phase in ("start", "update", "end")}
-SCHEMA_ID = "urn:wildlane:schema:situation:1.0"
+SchemaId = Literal["urn:wildlane:schema:situation:1.0"]
+SCHEMA_ID: SchemaId = "urn:wildlane:schema:situation:1.0"
 ADVISORY = "Assistance only: not safety-rated; no alert is no proof of a clear road."
 
 Phase = Literal["start", "update", "end"]
 EndReason = Literal["left", "timeout", "merged", "false-alarm", "camera-lost", "shutdown", "restart"]
 Mode = Literal["real", "test", "exercise"]
+Level = Literal["active", "clear", "unknown"]
+Status = Literal["online", "degraded", "offline"]
+Size = Literal["small", "large", "unknown"]
+Certainty = Literal["riskOf", "probable", "certain"]
+Severity = Literal["none", "lowest", "low", "medium", "high", "highest", "unknown"]
+AnimalPresence = Literal["animalsOnTheRoad", "herdOfAnimalsOnTheRoad", "largeAnimalsOnTheRoad", "smallAnimalsOnTheRoad", "wildAnimalsOnTheRoad"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Degrees = Annotated[float, Field(ge=0, lt=360)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -106,15 +113,15 @@ class AnimalPart(Model):
 
 class CertaintyPart(Model):
     probability: Share
-    level: Literal["riskOf", "probable", "certain"]
+    level: Certainty
     novelty: Share
     frames: Annotated[int, Field(ge=1)]
     confirmed_by: str | None
 
 
 class Datex2Code(Model):
-    animal_presence_type: Literal["animalsOnTheRoad", "herdOfAnimalsOnTheRoad", "largeAnimalsOnTheRoad", "smallAnimalsOnTheRoad", "wildAnimalsOnTheRoad"]
-    probability_of_occurrence: Literal["riskOf", "probable", "certain"]
+    animal_presence_type: AnimalPresence
+    probability_of_occurrence: Certainty
 
 
 class EtsiCode(Model):
@@ -177,7 +184,7 @@ class AlertData(Model):
     where: WherePart
     animal: AnimalPart
     certainty: CertaintyPart
-    severity: Literal["none", "lowest", "low", "medium", "high", "highest", "unknown"]
+    severity: Severity
     codes: CodesPart
     evidence: EvidencePart | None
     provenance: ProvenancePart
@@ -198,7 +205,7 @@ class Alert(Model):
     subject: str
     time: Moment
     datacontenttype: Literal["application/json"]
-    dataschema: Literal["urn:wildlane:schema:situation:1.0"]
+    dataschema: SchemaId
     sequence: Annotated[str, Field(pattern=r"^[0-9]{16}$")]
     partitionkey: str
     data: AlertData
@@ -224,7 +231,7 @@ class ZoneState(Model):
 
     site: str
     zone: str
-    level: Literal["active", "clear", "unknown"]
+    level: Level
     situations: tuple[str, ...]
     since: Moment
     time: Moment
@@ -237,7 +244,7 @@ class SiteStatus(Model):
     """Birth, and the will that the broker publishes when the connection is lost."""
 
     site: str
-    status: Literal["online", "degraded", "offline"]
+    status: Status
     since: Moment
     software: str
     journal: str | None

@@ -29,7 +29,7 @@ FALLBACK_FPS = 25.0  # where the container names no usable rate
 PR_SET_PDEATHSIG = 1
 
 
-class StreamEnded(Exception):
+class StreamEnded(Exception):  # noqa: N818  # an end is no error
     """The source gives no more frames; the message says why."""
 
 
@@ -151,6 +151,7 @@ def _missing_part(path: Path) -> str | None:
 
 
 def main() -> None:
+    """Serve one parent until the source or the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when to stop
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a decoder hung in the network outlives no parent

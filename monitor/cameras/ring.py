@@ -38,4 +38,6 @@ class FrameRing:
 
     def slot(self, number: int) -> NDArray[np.uint8]:
         """Return a view of a slot, uint8 (height, width, 3); its content changes once the slot is handed back."""
-        return np.frombuffer(self._memory, np.uint8).reshape(self._shape)[number]
+        frames: NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8).reshape(self._shape)
+        frame: NDArray[np.uint8] = frames[number]
+        return frame

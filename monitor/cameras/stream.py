@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -67,6 +68,7 @@ class Source:
 
     @property
     def is_recording(self) -> bool:
+        """A file, which has an end and can be played at any speed."""
         return not ("://" in self.url or self.url.isdecimal() or self.url.startswith("/dev/"))
 
 
@@ -138,10 +140,8 @@ class DecoderProcess:
 
     def release(self, frame: Frame) -> None:
         """Hand a frame's slot back to the decoder; its image must not be used any more."""
-        try:
+        with contextlib.suppress(OSError):  # the decoder is gone; the next `receive` says so
             self.connection.send_bytes(json.dumps({"free": frame.slot}).encode())
-        except OSError:
-            pass  # the decoder is gone; the next `receive` says so
 
     def stop(self) -> None:
         """Kill the decoder and wait for its end; it holds nothing that needs a goodbye."""
