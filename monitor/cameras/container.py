@@ -1,13 +1,15 @@
-"""Tells a recording that was cut short from a whole one, by what its container says of its own length."""
+"""Tells a file that was cut short from a whole one, by what its container says of its own length or end."""
 
 from __future__ import annotations
 
 import struct
 from pathlib import Path
 
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_TAIL_BYTES = 65_536  # some cameras write their own data behind the end marker
 
 def cut_short(path: Path) -> str | None:
-    """Return what is missing of an MP4/MOV or AVI file, None where nothing is or the container is another.
+    """Return what is missing of an MP4/MOV, AVI or JPEG file, None where nothing is or the container is another.
 
     A decoder plays such a file up to the gap, or not at all, with a warning that nobody reads.
     """
@@ -20,6 +22,9 @@ def cut_short(path: Path) -> str | None:
             return f"{declared + 8} bytes are declared, {length} are there" if declared and declared + 8 > length else None
         if head[4:8] == b"ftyp":
             return _cut_short_boxes(path, length)
+        if head[:2] == JPEG_START:
+            file.seek(max(0, length - JPEG_TAIL_BYTES))
+            return None if JPEG_END in file.read() else "the picture's end marker is missing"
     return None
 
 

@@ -1,0 +1,5 @@
+"""`python -m monitor` is `wildlane`."""
+
+from monitor.cli import main
+
+main()

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from adapters.class_set import CROPS, FILE, STARTER, ClassAttributes, ClassSetStore, Shot, check_class_name
+from adapters.classifier import Classifier, Features
+from adapters.errors import ConfigError, StoreError
+from adapters.runtime import MODELS
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+MOOSE = ClassAttributes(name="moose", size="large", origin="wild", scientific_name="Alces alces")
+
+
+def shots_of(classifier: Classifier, crop: NDArray[np.uint8]) -> list[Shot]:
+    return [Shot(features=classifier.encode([crop]), crop=crop, source="test")]
+
+
+def test_an_empty_state_is_seeded_with_the_starter_class_set(store: ClassSetStore) -> None:
+    assert {"cattle", "sheep", "dog", "cat", "bear", "wolf", "elephant", "bison", "kangaroo"} <= set(store.class_names())
+
+
+def test_seeding_again_changes_nothing(store: ClassSetStore, classifier: Classifier) -> None:
+    before = store.versions()
+    store.seed(MODELS / STARTER, classifier.encoder_hash)
+
+    assert store.versions() == before
+
+
+def test_a_taught_class_survives_reopening(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]], tmp_path: Path) -> None:
+    version = store.teach(MOOSE, shots_of(classifier, demo_animals["caribou"]), classifier.encoder_hash)
+    store.close()
+
+    again = ClassSetStore(tmp_path / "state")
+    loaded = again.load(classifier)
+    again.close()
+
+    assert loaded.version == version
+    assert loaded.attributes["moose"] == MOOSE
+    assert classifier.classify([demo_animals["caribou"]], loaded.memory)[0].label == "moose"
+
+
+def test_teaching_makes_a_new_version_and_leaves_the_old_value_untouched(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    before = store.load(classifier)
+    store.teach(MOOSE, shots_of(classifier, demo_animals["caribou"]), classifier.encoder_hash)
+
+    assert "moose" not in before.attributes
+    assert before.memory.arrays["proto"].shape[0] == len(before.attributes)
+    assert store.load(classifier).version != before.version
+
+
+def test_rollback_brings_the_version_before_back(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+    before = store.load(classifier).version
+    store.teach(MOOSE, shots_of(classifier, demo_animals["caribou"]), classifier.encoder_hash)
+
+    assert store.rollback() == before
+    assert "moose" not in store.class_names()
+
+
+def test_a_forgotten_class_is_never_returned(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+    store.forget("bear")
+    loaded = store.load(classifier)
+
+    assert "bear" not in classifier.classify([demo_animals["bear"]], loaded.memory)[0].weights
+
+
+def test_forgetting_what_was_never_taught_names_what_there_is(store: ClassSetStore) -> None:
+    with pytest.raises(ConfigError, match=r"no class 'unicorn' is taught; there are: cattle, sheep"):
+        store.forget("unicorn")
+
+
+def test_only_the_classes_asked_for_are_loaded(store: ClassSetStore, classifier: Classifier) -> None:
+    assert tuple(store.load(classifier, ["dog", "bear"]).attributes) == ("dog", "bear")
+    with pytest.raises(ConfigError, match="class 'unicorn' is not taught"):
+        store.load(classifier, ["unicorn"])
+
+
+def test_a_class_taught_with_another_encoder_is_rebuilt_from_its_crops(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    wrong = Features(np.zeros((1, 49, 320), np.float32), np.zeros((1, 1280), np.float32))
+    store.teach(MOOSE, [Shot(features=wrong, crop=demo_animals["caribou"], source="test")], "sha256:another")
+
+    assert classifier.classify([demo_animals["caribou"]], store.load(classifier, ["moose"]).memory)[0].label == "moose"
+
+
+def test_without_its_crop_such_a_class_is_refused_by_name(store: ClassSetStore, classifier: Classifier) -> None:
+    wrong = Features(np.zeros((1, 49, 320), np.float32), np.zeros((1, 1280), np.float32))
+    store.teach(MOOSE, [Shot(features=wrong, crop=None, source="test")], "sha256:another")
+
+    with pytest.raises(StoreError, match="class 'moose' was taught with another encoder"):
+        store.load(classifier)
+
+
+def test_crops_are_kept_once_and_leave_no_draft(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]], tmp_path: Path) -> None:
+    for _ in range(2):
+        store.teach(MOOSE, shots_of(classifier, demo_animals["caribou"]), classifier.encoder_hash)
+
+    assert [path.suffix for path in (tmp_path / "state" / CROPS).iterdir()] == [".png"]
+
+
+def test_a_store_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    import sqlite3
+
+    ClassSetStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+    with pytest.raises(StoreError, match="newer than this program"):
+        ClassSetStore(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"something else, and long enough to be read as a page" * 40)
+
+    with pytest.raises(StoreError, match="can't be opened as a class store"):
+        ClassSetStore(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["none", "unknown-animal", "", " moose", "a/b", "x" * 65, "moose\n"])
+def test_names_that_can_not_be_a_class_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError):
+        check_class_name(name)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_class_name_or_refused(name: str) -> None:
+    try:
+        check_class_name(name)
+    except ConfigError:
+        return
+    assert name.strip() == name
+    assert name.isprintable()

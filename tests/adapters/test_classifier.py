@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from adapters.class_set import ClassSet
+from adapters.classifier import CANNOT_TELL, NONE, Classifier, ClassMemory, Features
+from adapters.errors import ModelError
+from adapters.runtime import ENCODE, MANIFEST, MODELS, Graph, write_manifest
+from numpy.typing import NDArray
+
+
+def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def random_features(count: int, seed: int) -> Features:
+    rng = np.random.default_rng(seed)
+    return Features(rng.normal(size=(count, 49, 320)).astype(np.float32), np.abs(rng.normal(size=(count, 1280))).astype(np.float32))
+
+
+def test_the_untrained_head_is_nearest_centroid_on_centred_features(classifier: Classifier) -> None:
+    """SimpleShot (Wang et al. 2019), written out in NumPy."""
+    supports = {name: random_features(shots, seed) for seed, (name, shots) in enumerate({"a": 1, "b": 5, "c": 3}.items())}
+    query, mu = random_features(7, 99), classifier.knowledge.mu
+
+    weights = classifier.match(query, classifier.adapt(supports))[0]
+
+    centroids = np.stack([unit(unit(shots.glob - mu).mean(axis=0)) for shots in supports.values()])
+    cosine = unit(query.glob - mu) @ centroids.T
+    ratios = np.log(weights[:, :3] / weights[:, 3:])  # logits up to a constant per row
+    slope = (ratios[:, 0] - ratios[:, 1]) / (cosine[:, 0] - cosine[:, 1])
+    assert np.allclose(slope, slope[0], rtol=1e-3)  # one temperature for all
+    assert np.allclose(ratios - slope[0] * cosine, (ratios - slope[0] * cosine)[0, 0], atol=1e-3)  # one threshold for all
+    assert (weights[:, :3].argmax(axis=1) == cosine.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("classes", [1, 2, 20, 100])
+def test_weights_sum_to_one_for_any_number_of_classes(classifier: Classifier, classes: int) -> None:
+    memory = classifier.adapt({f"class {n}": random_features(1, n) for n in range(classes)})
+
+    weights, p_class, p_animal, similarity = classifier.match(random_features(3, 999), memory)
+
+    assert weights.shape == (3, classes + 1)
+    assert np.allclose(weights.sum(axis=1), 1, atol=1e-5)
+    for output in (weights, p_class, p_animal, similarity):
+        assert np.isfinite(output).all()
+
+
+def test_the_order_of_the_classes_changes_no_answer(classifier: Classifier) -> None:
+    supports = {name: random_features(2, n) for n, name in enumerate("abcd")}
+    query = random_features(5, 50)
+
+    forward = classifier.match(query, classifier.adapt(supports))[0]
+    backward = classifier.match(query, classifier.adapt(dict(reversed(supports.items()))))[0]
+
+    assert np.allclose(forward[:, :4], backward[:, 3::-1], atol=1e-6)
+
+
+def test_padding_for_a_class_with_more_shots_changes_no_answer(classifier: Classifier) -> None:
+    alone = classifier.adapt({"a": random_features(1, 1)})
+    padded = classifier.adapt({"a": random_features(1, 1), "b": random_features(9, 2)})
+
+    for name in ("Z", "proto", "W", "b"):
+        assert np.allclose(alone.arrays[name][0], padded.arrays[name][0], atol=1e-5)
+
+
+def test_constant_and_empty_features_give_no_nan(classifier: Classifier) -> None:
+    blank = Features(np.zeros((2, 49, 320), np.float32), np.zeros((2, 1280), np.float32))
+
+    for output in classifier.match(blank, classifier.adapt({"a": blank, "b": random_features(2, 1)})):
+        assert np.isfinite(output).all()
+
+
+def test_nothing_taught_leaves_all_the_weight_to_none(classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+    answer = classifier.classify([demo_animals["bear"]], ClassMemory((), {}))[0]
+
+    assert answer.weights == {NONE: 1.0}
+    assert answer.label == "unknown-animal"
+
+
+def test_animals_are_told_from_a_road(classifier: Classifier, starter: ClassSet, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+    road = np.full((80, 80, 3), 115, np.uint8) + np.random.default_rng(1).integers(0, 12, (80, 80, 3), dtype=np.uint8)
+    road[30:36, :] = 210  # a lane marking
+
+    animals = classifier.classify(list(demo_animals.values()), starter.memory)
+    nothing = classifier.classify([road], starter.memory)[0]
+
+    assert all(answer.p_animal > 0.8 for answer in animals)
+    assert nothing.p_animal < 0.2
+    assert nothing.label == NONE
+
+
+def test_a_tiny_or_flat_crop_can_not_be_told(classifier: Classifier, starter: ClassSet) -> None:
+    tiny, flat = np.zeros((4, 4, 3), np.uint8), np.full((60, 60, 3), 128, np.uint8)
+
+    assert [answer.label for answer in classifier.classify([tiny, flat], starter.memory)] == [CANNOT_TELL, CANNOT_TELL]
+
+
+def test_a_batch_gives_the_answers_of_its_crops_one_by_one(classifier: Classifier, starter: ClassSet, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+    crops = list(demo_animals.values()) * 7  # more than one run takes
+
+    together = classifier.classify(crops, starter.memory)
+    alone = [classifier.classify([crop], starter.memory)[0] for crop in crops[:3]]
+
+    for one, same in zip(alone, together[:3], strict=True):
+        assert one.p_animal == pytest.approx(same.p_animal, abs=1e-4)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(MODELS, tmp_path / "models"))
+
+
+def test_an_altered_model_file_is_refused(models: Path) -> None:
+    content = bytearray((models / ENCODE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (models / ENCODE).write_bytes(content)
+
+    with pytest.raises(ModelError, match=r"encode\.onnx: SHA-256 is .* the manifest says"):
+        Classifier(models, device="cpu")
+
+
+def test_a_missing_model_file_is_named(models: Path) -> None:
+    (models / ENCODE).unlink()
+
+    with pytest.raises(ModelError, match=r"encode\.onnx: can't be read"):
+        Classifier(models, device="cpu")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files": {"encode.onnx": 3}}'])
+def test_a_manifest_of_another_shape_is_refused(models: Path, text: str) -> None:
+    (models / MANIFEST).write_text(text)
+
+    with pytest.raises(ModelError, match=r"manifest\.json: expected"):
+        Classifier(models, device="cpu")
+
+
+def test_a_file_that_is_no_model_is_refused(models: Path) -> None:
+    (models / ENCODE).write_bytes(b"not a model")
+    write_manifest(models, [ENCODE])
+
+    with pytest.raises(ModelError, match="onnxruntime refuses it"):
+        Graph(models, ENCODE, "cpu", threads=1)
+
+
+def test_a_gpu_that_is_demanded_and_missing_says_what_to_install() -> None:
+    try:
+        Classifier(device="cuda")
+    except ModelError as error:
+        assert "wildlane[cuda]" in str(error)
+    else:
+        pytest.skip("this machine has a usable GPU")
+
+
+def test_the_model_names_its_provenance() -> None:
+    graph = Graph(MODELS, ENCODE, "cpu", threads=1)
+
+    assert graph.metadata["trained_on"] == "ImageNet-1k"
+    assert json.loads(graph.metadata["mean"]) == [127.0, 127.0, 127.0]
+    assert graph.metadata["input_px"] == "224"

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from monitor.policy import Phase, Policy, Rule, Settings, Situation, uuid7
+from monitor.values import Box, Sighting
+from monitor.zones import Zone, whole_view
+
+WARN = Rule(action="warn", min_probability=0.6)
+SETTINGS = Settings(confirm_frames=4, confirm_s=0.6, hold_s=4, update_s=30, taught=WARN, unknown_animal=Rule(action="warn", min_probability=0.85), classes={})
+
+
+def sighting(
+    seen_s: float,
+    *,
+    track: int = 1,
+    label: str = "dog",
+    probability: float = 0.9,
+    p_animal: float = 0.95,
+    looks: int = 9,
+    x: float = 100,
+    camera: str = "north",
+    at_edge: bool = False,
+    first_seen_s: float = 0,
+) -> Sighting:
+    return Sighting(
+        camera=camera,
+        track=track,
+        box=Box(x, 100, x + 40, 130),
+        first_seen_s=first_seen_s,
+        seen_s=seen_s,
+        looks=looks,
+        label=label,
+        probability=probability,
+        p_animal=p_animal,
+        weights={label: probability, "none": 1 - probability},
+        similarity_m=0.5,
+        velocity_px_s=(0, 0),
+        at_edge=at_edge,
+    )
+
+
+def policy(settings: Settings = SETTINGS, **zones: tuple[Zone, ...]) -> Policy:
+    return Policy(settings, zones or {"north": (whole_view("north"),)})
+
+
+def phases(told: list[Situation]) -> list[str]:
+    return [situation.phase.value for situation in told]
+
+
+def test_a_confirmed_animal_starts_one_situation_and_ends_it_once_after_the_hold() -> None:
+    site = policy()
+
+    told = [version for step in range(1, 40) for version in site.decide([sighting(step / 5)] if step < 10 else [], step / 5)]
+
+    assert phases(told) == ["start", "end"]
+    assert told[1].end_reason == "left"
+    assert told[1].decided_s == pytest.approx(1.8 + 4, abs=0.21)
+    assert [version.version for version in told] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [{"looks": 3}, {"seen_s": 0.4}, {"probability": 0.5}, {"p_animal": 0.4}, {"label": "unknown-animal", "probability": 0.8}],
+    ids=["too few looks", "too short", "too unsure", "no animal", "unknown needs more"],
+)
+def test_what_is_not_confirmed_does_not_alert(weak: dict[str, float]) -> None:
+    seen = sighting(**{"seen_s": 2.0, **weak})
+
+    assert policy().decide([seen], 2.0) == []
+
+
+@pytest.mark.parametrize("action", ["ignore", "watch"])
+def test_a_class_that_is_not_to_be_warned_of_does_not_alert(action: str) -> None:
+    settings = Settings(**{**vars(SETTINGS), "classes": {"dog": Rule(action=action, min_probability=0.1)}})
+
+    assert policy(settings).decide([sighting(2.0)], 2.0) == []
+
+
+def test_an_animal_outside_every_zone_does_not_alert() -> None:
+    road = Zone(id="road", kind="carriageway", polygon_px=((0, 200), (600, 200), (600, 400), (0, 400)))
+
+    site = policy(north=(road,))
+
+    assert site.decide([sighting(2.0)], 2.0) == []
+
+
+def test_a_track_lost_and_found_again_stays_one_situation() -> None:
+    site = policy()
+    told = site.decide([sighting(1.0)], 1.0)
+    told += site.decide([sighting(3.0, track=2, x=140, first_seen_s=2.0)], 3.0)
+
+    assert phases(told) == ["start"]
+
+
+def test_a_second_animal_beside_the_first_is_a_herd_not_a_second_situation() -> None:
+    site = policy()
+    told = site.decide([sighting(1.0), sighting(1.0, track=2, x=150)], 1.0)
+
+    assert phases(told) == ["start", "update"]
+    assert told[1].count == 2
+    assert "2 animals" in told[1].because
+
+
+def test_an_animal_far_off_is_a_situation_of_its_own() -> None:
+    site = policy()
+    told = site.decide([sighting(1.0), sighting(1.0, track=2, x=500)], 1.0)
+
+    assert phases(told) == ["start", "start"]
+    assert told[0].id != told[1].id
+
+
+def test_after_one_left_the_picture_the_next_one_is_another() -> None:
+    site = policy()
+    site.decide([sighting(1.0, at_edge=True)], 1.0)
+
+    assert phases(site.decide([sighting(2.0, track=2, x=220, first_seen_s=1.2)], 2.0)) == ["start"]
+
+
+def test_two_cameras_that_see_one_zone_share_a_situation() -> None:
+    zone = Zone(id="crossing", kind="carriageway")
+    site = policy(north=(zone,), south=(zone,))
+
+    told = site.decide([sighting(1.0), sighting(1.0, camera="south", x=500)], 1.0)
+
+    assert phases(told) == ["start", "update"]
+    assert told[1].cameras == ("north", "south")
+
+
+def test_an_unknown_animal_that_is_recognised_later_gets_its_name() -> None:
+    site = policy()
+    site.decide([sighting(1.0, label="unknown-animal", probability=0.95)], 1.0)
+    told = site.decide([sighting(2.0, label="dog", probability=0.7)], 2.0)
+
+    assert phases(told) == ["update"]
+    assert told[0].label == "dog"
+    assert "unknown-animal is now dog" in told[0].because
+
+
+def test_a_situation_that_does_not_change_is_told_again_every_thirty_seconds() -> None:
+    site = policy()
+    told = [version for step in range(1, 400) for version in site.decide([sighting(step / 5)], step / 5)]
+
+    assert phases(told) == ["start", "update", "update"]
+
+
+def test_when_every_camera_of_it_is_blind_a_situation_ends_as_lost_not_as_left() -> None:
+    site = policy()
+    site.decide([sighting(1.0)], 1.0)
+
+    assert site.decide([], 6.0, blind=frozenset({"north"}))[0].end_reason == "camera-lost"
+
+
+def test_at_the_stop_each_open_situation_ends() -> None:
+    site = policy()
+    site.decide([sighting(1.0), sighting(1.0, track=2, x=500)], 1.0)
+
+    told = site.end_all("shutdown", 1.5)
+
+    assert phases(told) == ["end", "end"]
+    assert site.open == ()
+
+
+def test_every_decision_says_why() -> None:
+    told = policy().decide([sighting(1.0)], 1.0)
+
+    assert told[0].because == ("dog 0.90 over 9 looks in 1.0 s", "an animal at all: 0.95", "zone north: dog is to warn from 0.60")
+
+
+SEEN = st.builds(
+    lambda track, x, probability, label, at_edge: {"track": track, "x": x, "probability": probability, "label": label, "at_edge": at_edge},
+    st.integers(1, 4),
+    st.integers(0, 600),
+    st.floats(0, 1),
+    st.sampled_from(["dog", "cow", "unknown-animal"]),
+    st.booleans(),
+)
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 6), st.lists(SEEN, max_size=3, unique_by=lambda seen: seen["track"])), max_size=60))
+def test_whatever_is_seen_each_start_has_one_end_and_versions_count_up(rounds: list[tuple[float, list[dict[str, object]]]]) -> None:
+    site, now_s, told = policy(), 1.0, []
+    for pause_s, seen in rounds:
+        now_s += pause_s
+        told += site.decide([sighting(now_s, **facts) for facts in seen], now_s)
+    told += site.end_all("shutdown", now_s)
+
+    lives: dict[str, list[Situation]] = {}
+    for version in told:
+        lives.setdefault(version.id, []).append(version)
+    for life in lives.values():
+        assert life[0].phase is Phase.START
+        assert [version.version for version in life] == list(range(1, len(life) + 1))
+        assert [version.phase for version in life].count(Phase.START) == 1
+        assert [version.phase for version in life].count(Phase.END) == 1
+        assert life[-1].phase is Phase.END
+    assert site.open == ()
+
+
+def test_ids_are_uuids_of_version_seven_that_sort_by_time() -> None:
+    ids = [uuid7() for _ in range(3)]
+
+    assert all(uuid.UUID(text).version == 7 for text in ids)
+    assert uuid.UUID(ids[0]).variant == uuid.RFC_4122

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from monitor.regions import MotionRegions, TileSweep, crop_box
+from monitor.values import Box
+from numpy.typing import NDArray
+
+SIZE = (640, 360)
+
+
+def scene(seed: int) -> NDArray[np.uint8]:
+    """A noisy grey road."""
+    return np.random.default_rng(seed).integers(110, 122, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
+
+
+def learned() -> MotionRegions:
+    motion = MotionRegions()
+    for seed in range(20):
+        motion.find(scene(seed))
+    return motion
+
+
+@pytest.mark.parametrize("grey", [40, 230], ids=["darker", "brighter"])
+def test_a_moving_thing_is_found_where_it_is_whether_darker_or_brighter(grey: int) -> None:
+    motion = learned()
+    for step in range(5):
+        frame = scene(100 + step)
+        x = 200 + 20 * step
+        frame[150:190, x : x + 50] = grey
+        boxes = motion.find(frame)
+
+    assert len(boxes) == 1
+    assert boxes[0].iou(Box(280, 150, 330, 190)) > 0.6
+
+
+def test_noise_alone_is_not_motion() -> None:
+    motion = learned()
+
+    assert sum(len(motion.find(scene(seed))) for seed in range(100, 120)) <= 1
+
+
+def test_an_animal_of_twenty_pixels_in_a_large_frame_is_found() -> None:
+    motion = MotionRegions()
+    rng = np.random.default_rng(2)
+    ground = [rng.integers(110, 122, (1080, 1920, 3), dtype=np.uint8) for _ in range(3)]
+    found = 0
+    for index in range(16):
+        frame = ground[index % 3].copy()
+        if index >= 8:
+            frame[600:620, 900 + 8 * index : 928 + 8 * index] = 40
+        found += bool(motion.find(frame)) and index >= 8
+
+    assert found >= 7
+
+
+def test_a_light_that_goes_on_everywhere_is_no_storm_of_boxes() -> None:
+    motion = learned()
+
+    assert motion.find(np.clip(scene(200).astype(int) + 60, 0, 255).astype(np.uint8)) == []
+
+
+@pytest.mark.parametrize("size", [(640, 360), (320, 240), (1920, 1080), (960, 1088), (300, 300)])
+def test_the_sweep_covers_every_pixel(size: tuple[int, int]) -> None:
+    sweep = TileSweep(size)
+    covered = np.zeros(size[::-1], bool)
+
+    for tile in sweep.next(len(sweep.tiles)):
+        x1, y1, x2, y2 = (int(value) for value in tile)
+        assert (x1, y1) >= (0, 0)
+        assert x2 <= size[0]
+        assert y2 <= size[1]
+        covered[y1:y2, x1:x2] = True
+
+    assert covered.mean() > 0.99
+
+
+def test_every_tile_comes_by_in_turn() -> None:
+    sweep = TileSweep(SIZE)
+    seen = [tile for _ in range(len(sweep.tiles)) for tile in sweep.next(2)]
+
+    assert set(seen) == set(sweep.tiles)
+    assert all(seen.count(tile) == 2 for tile in sweep.tiles)
+
+
+@given(st.floats(0, 639), st.floats(0, 359), st.floats(1, 700), st.floats(1, 400))
+def test_crops_are_squares_inside_the_frame(x: float, y: float, w: float, h: float) -> None:
+    box = Box(x, y, x + w, y + h).clipped(SIZE)
+
+    square = crop_box(box, SIZE)
+
+    assert square.width == pytest.approx(square.height)
+    assert square.x1 >= -1e-6
+    assert square.y1 >= -1e-6
+    assert square.x2 <= SIZE[0] + 1e-6
+    assert square.y2 <= SIZE[1] + 1e-6
+    if max(box.width, box.height) * 1.3 <= min(SIZE):
+        assert square.overlap(box) == pytest.approx(box.area)
