@@ -189,7 +189,7 @@ def classify(
     context = Context(config, state)
     classifier = context.classifier()
     class_set = context.class_set(classifier, classes)
-    answers = [classify_still(classifier, class_set, image, crop) for image, crop in zip(images, crops, strict=True)]
+    answers = [classify_still(classifier, class_set, image, region, crop) for image, region, crop in zip(images, boxes, crops, strict=True)]
     if as_json:
         _print_line(json.dumps(answers[0] if len(answers) == 1 else answers))
         return

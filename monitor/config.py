@@ -152,7 +152,8 @@ def source_of(camera: CameraConfig, config_path: Path) -> str:
 
 
 def _first_complaint(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
+    # a misspelt key often leaves another one missing: it is the cause, so it is told first
+    first = min(error.errors(include_url=False), key=lambda complaint: complaint["type"] != "extra_forbidden")
     where = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         return f"unknown key '{where[-1]}' in {_table(where[:-1])}{_suggestion(where)}"

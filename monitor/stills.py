@@ -45,12 +45,13 @@ def crop_or_refusal(image: Path, region: Region | None) -> NDArray[np.uint8] | s
         return str(error)
 
 
-def classify_still(classifier: Classifier, class_set: ClassSet, image: Path, crop: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return the answer for one still as the contract words it; `box` is the crop's size."""
+def classify_still(classifier: Classifier, class_set: ClassSet, image: Path, region: Region | None, crop: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return the answer for one still as the contract words it; without a region the box is the whole picture."""
     started = time.monotonic()
     answer = classifier.classify([crop], class_set.memory)[0]
     return {
         "image": str(image),
+        "box": list(region or (0, 0, crop.shape[1], crop.shape[0])),
         "class": answer.label,
         "probability": answer.probability,
         "weights": answer.weights,

@@ -89,6 +89,17 @@ def demo_animals() -> dict[str, NDArray[np.uint8]]:
     return crops
 
 
+@pytest.fixture
+def demo_stills(demo_animals: dict[str, NDArray[np.uint8]], tmp_path: Path) -> list[Path]:
+    """The caribou of the demonstration clip in four views, as files."""
+    crop = demo_animals["caribou"]
+    paths = []
+    for number, view in enumerate([crop, crop[:, ::-1], crop[6:-6, 6:-6], np.repeat(crop.mean(axis=2, keepdims=True), 3, axis=2)]):
+        paths.append(tmp_path / f"still-{number}.png")
+        cv2.imwrite(str(paths[-1]), view.astype(np.uint8))
+    return paths
+
+
 @pytest.fixture(scope="session")
 def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of a grey picture with a square that moves, as MP4."""

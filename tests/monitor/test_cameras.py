@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import struct
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monitor.cameras.container import cut_short
+from monitor.cameras.health import STALLED_AFTER_S, HealthMonitor
+from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Pace, Reconnection, Source
+from monitor.values import Frame
+
+from tests.conftest import DEMO_CLIP
+
+
+def collect(source: Source, pace: Pace, *, release: bool = True, seconds: float = 30) -> list[Event]:
+    """Everything a decoder says until it ends; images are copied, since slots are used again."""
+    decoder, events, deadline = DecoderProcess(source, pace), [], time.monotonic() + seconds
+    try:
+        while time.monotonic() < deadline:
+            wait([decoder.connection], timeout=0.5)
+            event = decoder.receive()
+            if event is not None:
+                events.append(event)
+            if isinstance(event, Frame) and release:
+                decoder.release(event)
+            if isinstance(event, Ended):
+                return events
+    finally:
+        decoder.stop()
+    return events
+
+
+def recording(path: Path, rate_hz: float = 5.0) -> Source:
+    return Source(name="test", url=str(path), analysis_rate_hz=rate_hz)
+
+
+def test_a_recording_gives_every_due_frame_and_its_plain_end(small_clip: Path) -> None:
+    events = collect(recording(small_clip), "lossless")
+
+    assert events[0] == Opened(size=(160, 120), fps=30.0)
+    assert [event.index for event in events if isinstance(event, Frame)] == [0, 6, 12, 18, 24, 30, 36, 42, 48, 54]
+    assert events[-1] == Ended(reason="", frames=60)
+
+
+def test_two_readings_of_a_recording_are_the_same(small_clip: Path) -> None:
+    first, second = (collect(recording(small_clip), "lossless") for _ in range(2))
+
+    assert [event.moving for event in first if isinstance(event, Frame)] == [event.moving for event in second if isinstance(event, Frame)]
+
+
+def test_a_paced_recording_takes_its_own_time(small_clip: Path) -> None:
+    started = time.monotonic()
+    events = collect(recording(small_clip), "paced")
+
+    assert time.monotonic() - started > 1.9
+    assert events[-1] == Ended(reason="", frames=60)
+
+
+def test_a_consumer_that_is_slow_makes_a_live_decoder_drop_frames_not_queue_them(small_clip: Path) -> None:
+    frames = [event for event in collect(recording(small_clip, 30), "paced", release=False) if isinstance(event, Frame)]
+
+    assert len(frames) == 2  # one a slot; no more until one is handed back
+
+
+def test_frames_arrive_pixel_by_pixel(small_clip: Path) -> None:
+    decoder = DecoderProcess(recording(small_clip), "lossless")
+    while not isinstance(event := decoder.receive(), Frame):
+        wait([decoder.connection], timeout=5)
+
+    assert event.image.shape == (120, 160, 3)
+    assert event.image[60, 10].mean() > 180
+    assert event.image[10, 100].mean() == pytest.approx(100, abs=15)
+    decoder.stop()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(b"", "the file is empty"), (b"version https://git-lfs\n", "can't be opened"), (None, "no such file")],
+    ids=["empty", "text", "missing"],
+)
+def test_a_file_that_is_no_video_ends_with_a_clear_reason(tmp_path: Path, content: bytes | None, complaint: str) -> None:
+    if content is not None:
+        (tmp_path / "clip.mp4").write_bytes(content)
+
+    events = collect(recording(tmp_path / "clip.mp4"), "lossless")
+
+    assert isinstance(events[-1], Ended)
+    assert complaint in events[-1].reason
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_a_recording_that_was_cut_short_is_told_from_a_whole_one(tmp_path: Path, share: float) -> None:
+    content = DEMO_CLIP.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: int(share * len(content))])
+
+    events = collect(recording(tmp_path / "cut.mp4"), "lossless")
+
+    assert len(events) == 1
+    assert isinstance(events[0], Ended)
+    assert "cut short" in events[0].reason
+
+
+def test_a_url_that_nobody_serves_ends_within_its_time_out() -> None:
+    started = time.monotonic()
+    events = collect(Source(name="test", url="rtsp://127.0.0.1:9/x", analysis_rate_hz=5, open_timeout_s=1), "live")
+
+    assert isinstance(events[-1], Ended)
+    assert "can't be opened" in events[-1].reason
+    assert time.monotonic() - started < 10
+
+
+def test_a_decoder_that_dies_is_told_with_its_signal(small_clip: Path) -> None:
+    decoder = DecoderProcess(recording(small_clip), "lossless")
+    while not isinstance(decoder.receive(), Opened):
+        wait([decoder.connection], timeout=5)
+    decoder._process.kill()
+    decoder._process.wait()
+    events = []
+    while not (events and isinstance(events[-1], Ended)):
+        events.append(decoder.receive())
+
+    assert "SIGKILL" in events[-1].reason
+    decoder.stop()
+
+
+def test_a_decoder_that_hangs_is_killed(small_clip: Path) -> None:
+    clock = [0.0]
+    decoder = DecoderProcess(recording(small_clip), "lossless", now=lambda: clock[0])
+    while not isinstance(decoder.receive(), Opened):
+        wait([decoder.connection], timeout=5)
+    decoder._process.send_signal(19)  # SIGSTOP: it hangs
+    while decoder.connection.poll(0.3):
+        decoder.receive()
+    clock[0] += 60
+
+    ended = decoder.receive()
+
+    assert ended == Ended(reason="the decoder hung and was killed")
+    decoder.stop()
+
+
+def test_a_video_that_aborts_its_decoder_harms_only_its_decoder(data: Path) -> None:
+    events = collect(recording(data / "broken-inputs/aborts_the_decoder.avi"), "lossless")
+
+    assert isinstance(events[-1], Ended)
+    assert "SIGABRT" in events[-1].reason or "SIGSEGV" in events[-1].reason
+
+
+def test_pauses_between_attempts_grow_to_a_limit_and_start_again_after_a_frame() -> None:
+    longest = Reconnection(draw=lambda low, high: high)
+    pauses = [longest.next_pause_s() for _ in range(12)]
+
+    assert pauses[:3] == [1.0, 1.5, 2.25]
+    assert pauses[-1] == 30.0
+    longest.succeeded()
+    assert longest.next_pause_s() == 1.0
+
+
+def test_pauses_are_drawn_at_random_so_that_cameras_do_not_come_back_together() -> None:
+    assert len({Reconnection().next_pause_s() for _ in range(20)}) > 15
+
+
+def test_a_camera_is_blind_until_its_first_frame_when_stalled_and_when_lost() -> None:
+    clock = [0.0]
+    monitor = HealthMonitor(lambda: clock[0])
+    assert (monitor.check().state, monitor.check().reason) == ("blind", "lost")
+    monitor.frame()
+    assert monitor.check().state == "ok"
+    clock[0] = STALLED_AFTER_S + 0.1
+    assert (monitor.check().state, monitor.check().reason) == ("blind", "stalled")
+    monitor.frame()
+    monitor.lost()
+    assert (monitor.check().state, monitor.check().reason, monitor.check().since_s) == ("blind", "lost", clock[0])
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"RIFF", b"\0\0\0\x20ftypisom", b"\xff\xd8"]))
+@settings(max_examples=200)
+def test_any_bytes_are_whole_or_cut_short_and_never_a_crash(tmp_path_factory: pytest.TempPathFactory, content: bytes, magic: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.bin"
+    path.write_bytes(magic + content)
+
+    assert cut_short(path) is None or isinstance(cut_short(path), str)
+
+
+def test_an_avi_names_the_bytes_that_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.avi").write_bytes(b"RIFF" + struct.pack("<I", 5000) + b"AVI " + bytes(100))
+
+    assert cut_short(tmp_path / "a.avi") == "5008 bytes are declared, 112 are there"
+
+
+def test_frames_are_views_of_shared_memory(small_clip: Path) -> None:
+    decoder = DecoderProcess(recording(small_clip), "lossless")
+    while not isinstance(event := decoder.receive(), Frame):
+        wait([decoder.connection], timeout=5)
+
+    assert not event.image.flags.owndata
+    assert event.image.dtype == np.uint8
+    decoder.stop()
