@@ -1,7 +1,7 @@
 """What a site has been taught, as versions: a new one is a new value, swapped whole, and old ones stay.
 
-The only module of this side that knows SQLite. Rows hold attributes and features; the crops lie beside as files named by
-their SHA-256 and are written first, so that a killed process leaves at most a file that nothing names.
+The only module of this side that knows SQLite. Rows hold attributes and features; the crops lie beside as files named
+by their SHA-256 and are written first, so that a killed process leaves at most a file that nothing names.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE version (id INTEGER PRIMARY KEY, created TEXT NOT NULL, parent INTEGER, reason TEXT NOT NULL);
 CREATE TABLE active (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL REFERENCES version);
-CREATE TABLE class (version INTEGER NOT NULL REFERENCES version, name TEXT NOT NULL, attributes TEXT NOT NULL, PRIMARY KEY (version, name));
-CREATE TABLE shot (id INTEGER PRIMARY KEY, encoder TEXT NOT NULL, tokens INTEGER NOT NULL, tok BLOB NOT NULL, glob BLOB NOT NULL,
-  crop_sha256 TEXT, origin TEXT NOT NULL, created TEXT NOT NULL);
-CREATE TABLE taught (version INTEGER NOT NULL, name TEXT NOT NULL, shot INTEGER NOT NULL REFERENCES shot, PRIMARY KEY (version, name, shot),
-  FOREIGN KEY (version, name) REFERENCES class (version, name));
+CREATE TABLE class (version INTEGER NOT NULL REFERENCES version, name TEXT NOT NULL, attributes TEXT NOT NULL,
+  PRIMARY KEY (version, name));
+CREATE TABLE shot (id INTEGER PRIMARY KEY, encoder TEXT NOT NULL, tokens INTEGER NOT NULL, tok BLOB NOT NULL,
+  glob BLOB NOT NULL, crop_sha256 TEXT, origin TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE taught (version INTEGER NOT NULL, name TEXT NOT NULL, shot INTEGER NOT NULL REFERENCES shot,
+  PRIMARY KEY (version, name, shot), FOREIGN KEY (version, name) REFERENCES class (version, name));
 """
 
 
@@ -152,7 +153,9 @@ class ClassSetStore:
                 self._keep_crop(shot.crop)
         with self._transaction():
             parent = self.active_version()
-            version = self._add({attributes: shots}, parent=parent, encoder=encoder_hash, reason=f"taught {attributes.name}")
+            version = self._add(
+                {attributes: shots}, parent=parent, encoder=encoder_hash, reason=f"taught {attributes.name}"
+            )
         return _name(version)
 
     def forget(self, name: str) -> str:
@@ -179,9 +182,15 @@ class ClassSetStore:
         """
         with self._transaction():
             active = self.active_version()
-            target = self._db.execute("SELECT parent FROM version WHERE id = ?", (active,)).fetchone()[0] if version is None else _number(version)
+            target = (
+                self._db.execute("SELECT parent FROM version WHERE id = ?", (active,)).fetchone()[0]
+                if version is None
+                else _number(version)
+            )
             if target is None or not self._db.execute("SELECT 1 FROM version WHERE id = ?", (target,)).fetchone():
-                raise ConfigError(f"no version {version or f'before {_name(active)}'}; `wildlane classes list` shows what there is")
+                raise ConfigError(
+                    f"no version {version or f'before {_name(active)}'}; `wildlane classes list` shows what there is"
+                )
             self._db.execute("UPDATE active SET version = ?", (target,))
         return _name(target)
 
@@ -199,10 +208,17 @@ class ClassSetStore:
                 created=created,
                 parent=None if parent is None else _name(parent),
                 reason=reason,
-                classes=tuple(name for (name,) in self._db.execute("SELECT name FROM class WHERE version = ? ORDER BY rowid", (number,))),
+                classes=tuple(
+                    name
+                    for (name,) in self._db.execute(
+                        "SELECT name FROM class WHERE version = ? ORDER BY rowid", (number,)
+                    )
+                ),
                 active=number == active,
             )
-            for number, created, parent, reason in self._db.execute("SELECT id, created, parent, reason FROM version ORDER BY id").fetchall()
+            for number, created, parent, reason in self._db.execute(
+                "SELECT id, created, parent, reason FROM version ORDER BY id"
+            ).fetchall()
         ]
 
     def load(self, classifier: Classifier, only: Sequence[str] | None = None) -> ClassSet:
@@ -235,19 +251,25 @@ class ClassSetStore:
 
     def _features(self, version: int, name: str, classifier: Classifier) -> Features:
         rows = self._db.execute(
-            "SELECT encoder, tokens, tok, glob, crop_sha256 FROM shot JOIN taught ON shot.id = taught.shot WHERE version = ? AND name = ? ORDER BY shot.id",
+            "SELECT encoder, tokens, tok, glob, crop_sha256 FROM shot JOIN taught ON shot.id = taught.shot "
+            "WHERE version = ? AND name = ? ORDER BY shot.id",
             (version, name),
         ).fetchall()
         parts = [self._shot_features(name, classifier, *row) for row in rows]
         return Features(np.concatenate([part.tok for part in parts]), np.concatenate([part.glob for part in parts]))
 
-    def _shot_features(self, name: str, classifier: Classifier, encoder: str, tokens: int, tok: bytes, glob: bytes, crop: str | None) -> Features:
+    def _shot_features(
+        self, name: str, classifier: Classifier, encoder: str, tokens: int, tok: bytes, glob: bytes, crop: str | None
+    ) -> Features:
         if encoder == classifier.encoder_hash:
             stored = np.frombuffer(tok, np.float16).astype(np.float32)
             return Features(stored.reshape(1, tokens, -1), np.frombuffer(glob, np.float32)[None])
         picture = None if crop is None else cv2.imread(str(self._crops / f"{crop}.png"))
         if picture is None:
-            raise StoreError(f"class '{name}' was taught with another encoder ({encoder}) and its crop is not kept: forget the class and teach it again")
+            raise StoreError(
+                f"class '{name}' was taught with another encoder ({encoder}) and its crop is not kept: "
+                "forget the class and teach it again"
+            )
         return classifier.encode([picture])  # type: ignore[list-item]  # cv2 types a picture as any integer or float array
 
     def _add(self, classes: dict[ClassAttributes, Sequence[Shot]], *, parent: int, encoder: str, reason: str) -> int:
@@ -255,7 +277,8 @@ class ClassSetStore:
         for attributes, shots in classes.items():
             stored = json.dumps(asdict(attributes))
             self._db.execute(
-                "INSERT INTO class VALUES (?, ?, ?) ON CONFLICT (version, name) DO UPDATE SET attributes = excluded.attributes",
+                "INSERT INTO class VALUES (?, ?, ?) "
+                "ON CONFLICT (version, name) DO UPDATE SET attributes = excluded.attributes",
                 (version, attributes.name, stored),
             )
             for shot in shots:
@@ -265,14 +288,21 @@ class ClassSetStore:
 
     def _copy(self, parent: int, reason: str) -> int:
         version = self._insert_version(parent=parent, reason=reason)
-        self._db.execute("INSERT INTO class SELECT ?, name, attributes FROM class WHERE version = ? ORDER BY rowid", (version, parent))
+        self._db.execute(
+            "INSERT INTO class SELECT ?, name, attributes FROM class WHERE version = ? ORDER BY rowid",
+            (version, parent),
+        )
         self._db.execute("INSERT INTO taught SELECT ?, name, shot FROM taught WHERE version = ?", (version, parent))
         return version
 
     def _insert_version(self, *, parent: int | None, reason: str) -> int:
-        cursor = self._db.execute("INSERT INTO version (created, parent, reason) VALUES (?, ?, ?)", (_now(), parent, reason))
+        cursor = self._db.execute(
+            "INSERT INTO version (created, parent, reason) VALUES (?, ?, ?)", (_now(), parent, reason)
+        )
         version = int(cursor.lastrowid or 0)
-        self._db.execute("INSERT INTO active VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET version = excluded.version", (version,))
+        self._db.execute(
+            "INSERT INTO active VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET version = excluded.version", (version,)
+        )
         return version
 
     def _insert_shot(self, shot: Shot, encoder: str) -> int:
@@ -350,13 +380,20 @@ def read_starter(path: Path, encoder_hash: str) -> dict[ClassAttributes, Sequenc
             facts = json.loads(str(stored["facts"]))
             tok, glob, owner = stored["tok"], stored["glob"], stored["owner"]
         if facts["encoder"] != encoder_hash:
-            raise StoreError(f"{path}: was made for encoder {facts['encoder']}, this is {encoder_hash}; run tools/make_starter_classes.py")
+            raise StoreError(
+                f"{path}: was made for encoder {facts['encoder']}, this is {encoder_hash}; "
+                "run tools/make_starter_classes.py"
+            )
         classes = [ClassAttributes(**entry) for entry in facts["classes"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: not a starter class set ({error})") from None
     return {
         attributes: [
-            Shot(features=Features(tok[i : i + 1].astype(np.float32), glob[i : i + 1].astype(np.float32)), crop=None, source=facts["provenance"])
+            Shot(
+                features=Features(tok[i : i + 1].astype(np.float32), glob[i : i + 1].astype(np.float32)),
+                crop=None,
+                source=facts["provenance"],
+            )
             for i in np.flatnonzero(owner == row)
         ]
         for row, attributes in enumerate(classes)

@@ -126,11 +126,15 @@ class Classifier:
             self._mean = np.array(json.loads(metadata["mean"]), np.float32)
             self._std = np.array(json.loads(metadata["std"]), np.float32)
         except (KeyError, ValueError) as error:
-            raise ModelError(f"{path}: its metadata lacks a usable {error}; export it with `wildlane model export`") from None
+            raise ModelError(
+                f"{path}: its metadata lacks a usable {error}; export it with `wildlane model export`"
+            ) from None
 
     def encode(self, crops: Sequence[Image]) -> Features:
         """Return the features of crops of any size and shape; each is squeezed to the network's square input."""
-        batches = [self._encode.run(image=self._prepare(crops[i : i + MAX_BATCH])) for i in range(0, len(crops), MAX_BATCH)]
+        batches = [
+            self._encode.run(image=self._prepare(crops[i : i + MAX_BATCH])) for i in range(0, len(crops), MAX_BATCH)
+        ]
         return Features(np.concatenate([tok for tok, _ in batches]), np.concatenate([glob for _, glob in batches]))
 
     def _prepare(self, crops: Sequence[Image]) -> NDArray[np.float32]:
@@ -154,7 +158,9 @@ class Classifier:
         for row, shots in enumerate(supports.values()):
             tok[row, : len(shots)], glob[row, : len(shots)], mask[row, : len(shots)] = shots.tok, shots.glob, 1
         neg = np.zeros((1, glob.shape[2]), np.float32)
-        outputs = self._adapt.run(tok=tok, glob=glob, mask=mask, neg=neg, mkey=self.knowledge.keys, mu=self.knowledge.mu)
+        outputs = self._adapt.run(
+            tok=tok, glob=glob, mask=mask, neg=neg, mkey=self.knowledge.keys, mu=self.knowledge.mu
+        )
         return ClassMemory(tuple(supports), dict(zip(("Z", "proto", "W", "b", "none", "shots"), outputs, strict=True)))
 
     def classify(self, crops: Sequence[Image], memory: ClassMemory) -> list[Classification]:

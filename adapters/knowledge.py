@@ -1,4 +1,4 @@
-"""The meta-knowledge base M: what was learned before anything is taught, and where every taught class is compared with."""
+"""The meta-knowledge base M: what was learned before anything is taught; every taught class is compared with it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,10 @@ INSTALL_CUDA = "install the NVIDIA driver and run: pip install 'wildlane[cuda]'"
 
 def write_manifest(folder: Path, names: Iterable[str]) -> None:
     """Write manifest.json with the SHA-256 and size of each named file of the folder."""
-    files = {name: {"sha256": _sha256((folder / name).read_bytes()), "bytes": (folder / name).stat().st_size} for name in names}
+    files = {
+        name: {"sha256": _sha256((folder / name).read_bytes()), "bytes": (folder / name).stat().st_size}
+        for name in names
+    }
     (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}, indent=1) + "\n")
 
 
@@ -46,7 +49,10 @@ def read_verified(folder: Path, name: str) -> bytes:
     except OSError as error:
         raise ModelError(f"{folder / name}: can't be read ({error.strerror})") from None
     if _sha256(content) != expected:
-        raise ModelError(f"{folder / name}: SHA-256 is {_sha256(content)}, the manifest says {expected}; the file was altered or cut short")
+        raise ModelError(
+            f"{folder / name}: SHA-256 is {_sha256(content)}, the manifest says {expected}; "
+            "the file was altered or cut short"
+        )
     return content
 
 
@@ -103,7 +109,7 @@ class Graph:
 
 
 def _providers(device: Device) -> list[str]:
-    """Return the providers to ask for, best first; a provider whose driver is absent is never tried, it only writes noise."""
+    """Return the providers to ask for, best first; one whose driver is absent is never tried, it only writes noise."""
     cpu = [PROVIDERS["cpu"]]
     if device == "cpu":
         return cpu
@@ -111,7 +117,10 @@ def _providers(device: Device) -> list[str]:
     if not _has_nvidia_driver() or PROVIDERS["cuda"] not in usable:
         if device == "auto":
             return cpu
-        raise ModelError(f"device = '{device}' is asked for, but there is no usable NVIDIA GPU here; {INSTALL_CUDA}, or set device = 'auto'")
+        raise ModelError(
+            f"device = '{device}' is asked for, but there is no usable NVIDIA GPU here; "
+            f"{INSTALL_CUDA}, or set device = 'auto'"
+        )
     ort.preload_dlls()  # takes CUDA and cuDNN from the pip packages of the `cuda` extra
     wanted = [PROVIDERS["tensorrt"], PROVIDERS["cuda"]] if device == "tensorrt" else [PROVIDERS["cuda"]]
     return [name for name in wanted if name in usable] + cpu

@@ -28,7 +28,9 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
-                    raise InputError(f"{path}: {picture.width} x {picture.height} pixels, at most {MAX_PIXELS:,} are read")
+                    raise InputError(
+                        f"{path}: {picture.width} x {picture.height} pixels, at most {MAX_PIXELS:,} are read"
+                    )
                 picture.load()
                 return _bgr(ImageOps.exif_transpose(picture))
     except FileNotFoundError:

@@ -53,7 +53,13 @@ class Lesson:
         }
 
 
-def teach(store: ClassSetStore, classifier: Classifier, attributes: ClassAttributes, images: Sequence[str], crops: Sequence[Crop]) -> Lesson:
+def teach(
+    store: ClassSetStore,
+    classifier: Classifier,
+    attributes: ClassAttributes,
+    images: Sequence[str],
+    crops: Sequence[Crop],
+) -> Lesson:
     """Teach a class from crops and make the new version the active one.
 
     Args:
@@ -91,19 +97,20 @@ def teach(store: ClassSetStore, classifier: Classifier, attributes: ClassAttribu
     )
 
 
-def _sort_out(images: Sequence[str], crops: Sequence[Crop]) -> tuple[list[tuple[str, NDArray[np.uint8]]], list[dict[str, str]]]:
+def _sort_out(
+    images: Sequence[str], crops: Sequence[Crop]
+) -> tuple[list[tuple[str, NDArray[np.uint8]]], list[dict[str, str]]]:
     usable: list[tuple[str, NDArray[np.uint8]]] = []
     refused: list[dict[str, str]] = []
     for image, crop in zip(images, crops, strict=True):
         if isinstance(crop, str):
             refused.append({"image": image, "why": crop})
         elif not is_legible(crop):
-            refused.append(
-                {
-                    "image": image,
-                    "why": f"too small or too flat: {crop.shape[1]} x {crop.shape[0]} pixels, at least {MIN_SIDE_PX} with some contrast are needed",
-                }
+            why = (
+                f"too small or too flat: {crop.shape[1]} x {crop.shape[0]} pixels, "
+                f"at least {MIN_SIDE_PX} with some contrast are needed"
             )
+            refused.append({"image": image, "why": why})
         else:
             usable.append((image, crop))
     return usable, refused
@@ -124,9 +131,13 @@ def _without_repeats(
     return [usable[i] for i in kept], features[np.array(kept)]
 
 
-def _examine(store: ClassSetStore, classifier: Classifier, name: str) -> tuple[float | None, dict[str, float], dict[str, float]]:
+def _examine(
+    store: ClassSetStore, classifier: Classifier, name: str
+) -> tuple[float | None, dict[str, float], dict[str, float]]:
     """Return (share found again, confusions, nearest classes) when each shot in turn is left out of its class."""
-    supports = {taught: shots for taught in store.class_names() if (shots := store.shots(taught, classifier)) is not None}
+    supports = {
+        taught: shots for taught in store.class_names() if (shots := store.shots(taught, classifier)) is not None
+    }
     own = supports[name]
     memory = classifier.adapt(supports)
     row = memory.names.index(name)

@@ -1,7 +1,8 @@
 """Replay the real clips and the bundled one: WILDLANE_DATA=../shared/data python benchmarks/clips.py
 
-Counts situations on clips without animals, where each is false, and on clips with animals. These clips took part in fitting
-p(animal), so the figures are of seen material; `python benchmarks/leave_one_clip_out.py` fits without the clip it replays.
+Counts situations on clips without animals, where each is false, and on clips with animals. These clips took part in
+fitting p(animal), so the figures are of seen material; `python benchmarks/leave_one_clip_out.py` fits without the clip
+it replays.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def main() -> None:
             answer = json.loads(subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT).stdout)  # noqa: S603
             kind = "false" if name in WITHOUT_ANIMALS else "animal"
             first = f", the first at {answer['situations'][0]['start_s']:.1f} s" if answer["situations"] else ""
-            print(f"{name:40} {answer['analysed']:5} frames analysed  {len(answer['situations']):3} {kind} situations{first}", flush=True)
+            count = len(answer["situations"])
+            print(f"{name:40} {answer['analysed']:5} frames analysed  {count:3} {kind} situations{first}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Time from starting `wildlane run` to its first processed frame, and from SIGTERM to its end: python benchmarks/startup.py
+"""Time from starting `wildlane run` to its first processed frame, and from SIGTERM to its end.
 
-Prints the median and the range of ten runs on the bundled clip with the embedded broker.
+`python benchmarks/startup.py` prints the median and the range of ten runs on the bundled clip with the embedded broker.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             runs.append(one_run(Path(folder)))
     for name, values in zip(("start to first processed frame", "SIGTERM to end"), zip(*runs, strict=True), strict=True):
-        print(f"{name}: median {statistics.median(values):.2f} s, {min(values):.2f} to {max(values):.2f} s over {RUNS} runs")
+        median = statistics.median(values)
+        print(f"{name}: median {median:.2f} s, {min(values):.2f} to {max(values):.2f} s over {RUNS} runs")
 
 
 if __name__ == "__main__":

@@ -47,16 +47,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-classes_app = typer.Typer(help="What the site was taught, and its versions.", no_args_is_help=True, rich_markup_mode=None)
+classes_app = typer.Typer(
+    help="What the site was taught, and its versions.", no_args_is_help=True, rich_markup_mode=None
+)
 model_app = typer.Typer(help="The training side; needs the extra `train`.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(classes_app, name="classes")
 app.add_typer(model_app, name="model")
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Configuration; default ./config.toml, else the shipped defaults.")]
-StateOption = Annotated[Path | None, typer.Option("--state", help="State folder; default `state_dir` of the configuration.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Configuration; default ./config.toml, else the shipped defaults.")
+]
+StateOption = Annotated[
+    Path | None, typer.Option("--state", help="State folder; default `state_dir` of the configuration.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, logs on standard error.")]
 ClassesOption = Annotated[str | None, typer.Option("--classes", help="Load only these taught classes: A,B,...")]
-BoxOption = Annotated[list[str] | None, typer.Option("--box", help="x,y,w,h in pixels; once for each IMAGE, or not at all.")]
+BoxOption = Annotated[
+    list[str] | None, typer.Option("--box", help="x,y,w,h in pixels; once for each IMAGE, or not at all.")
+]
 
 
 class Context:
@@ -101,7 +109,9 @@ class Context:
         classifier = self.classifier()
         class_set = self.class_set(classifier, only)
         settings = settings_of(self.config)
-        return lambda camera: Pipeline(classifier, class_set, Policy(settings, zones_of(self.config, [camera])), {camera: Budget()})
+        return lambda camera: Pipeline(
+            classifier, class_set, Policy(settings, zones_of(self.config, [camera])), {camera: Budget()}
+        )
 
 
 @app.command(epilog="Example: wildlane run --config /etc/wildlane/config.toml")
@@ -189,12 +199,16 @@ def classify(
     context = Context(config, state)
     classifier = context.classifier()
     class_set = context.class_set(classifier, classes)
-    answers = [classify_still(classifier, class_set, image, region, crop) for image, region, crop in zip(images, boxes, crops, strict=True)]
+    answers = [
+        classify_still(classifier, class_set, image, region, crop)
+        for image, region, crop in zip(images, boxes, crops, strict=True)
+    ]
     if as_json:
         _print_line(json.dumps(answers[0] if len(answers) == 1 else answers))
         return
     for answer in answers:
-        _print_line(f"{answer['image']}: {answer['class']} {answer['probability']:.2f} (an animal at all: {answer['p_animal']:.2f})")
+        found = f"{answer['class']} {answer['probability']:.2f}"
+        _print_line(f"{answer['image']}: {found} (an animal at all: {answer['p_animal']:.2f})")
         for name, weight in sorted(answer["weights"].items(), key=lambda item: -item[1])[:5]:
             _print_line(f"    {weight:5.2f} {name}")
 
@@ -223,12 +237,14 @@ def teach(
     context = Context(config, state)
     classifier = context.classifier()
     with context.store(classifier) as store:
-        lesson = teach_class(store, classifier, ClassAttributes(name=name, size=size, origin=origin), [str(image) for image in images], crops)  # type: ignore[arg-type]  # checked above
+        attributes = ClassAttributes(name=name, size=size, origin=origin)  # type: ignore[arg-type]  # checked above
+        lesson = teach_class(store, classifier, attributes, [str(image) for image in images], crops)
     answer = lesson.answer()
     if as_json:
         _print_line(json.dumps(answer))
         return
-    _print_line(f"{name}: {answer['used']} of {answer['frames']} frames used, live as {answer['version']} after {answer['seconds']:.2f} s")
+    used = f"{answer['used']} of {answer['frames']} frames used"
+    _print_line(f"{name}: {used}, live as {answer['version']} after {answer['seconds']:.2f} s")
     for refused in answer["refused"]:
         _print_line(f"    refused {refused['image']}: {refused['why']}")
     report = answer["report"]
@@ -236,7 +252,8 @@ def teach(
         others = "".join(f", {100 * share:.0f} % as {other}" for other, share in report["confused_with"].items())
         _print_line(f"    leave one out: {100 * report['leave_one_out']:.0f} % are found again{others}")
     if report["nearest"]:
-        _print_line("    nearest class: " + ", ".join(f"{other} (cosine {cosine:.2f})" for other, cosine in report["nearest"].items()))
+        nearest = ", ".join(f"{other} (cosine {cosine:.2f})" for other, cosine in report["nearest"].items())
+        _print_line(f"    nearest class: {nearest}")
     for wish in report["missing"]:
         _print_line(f"    would help: {wish}")
 
@@ -251,7 +268,8 @@ def classes_list(as_json: JsonOption = False, config: ConfigOption = None, state
         _print_line(json.dumps([vars(record) | {"classes": list(record.classes)} for record in versions]))
         return
     for record in versions:
-        _print_line(f"{'*' if record.active else ' '} {record.version:6} {record.created}  {record.reason:24} {', '.join(record.classes) or '-'}")
+        mark, names = "*" if record.active else " ", ", ".join(record.classes) or "-"
+        _print_line(f"{mark} {record.version:6} {record.created}  {record.reason:24} {names}")
 
 
 @classes_app.command("forget")
@@ -264,7 +282,9 @@ def classes_forget(name: str, config: ConfigOption = None, state: StateOption = 
 
 @classes_app.command("rollback")
 def classes_rollback(
-    version: Annotated[str | None, typer.Argument(help="Such as cs-3; default the one before.")] = None, config: ConfigOption = None, state: StateOption = None
+    version: Annotated[str | None, typer.Argument(help="Such as cs-3; default the one before.")] = None,
+    config: ConfigOption = None,
+    state: StateOption = None,
 ) -> None:
     """Make an older version the active one again."""
     context = Context(config, state)
@@ -297,7 +317,8 @@ def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> No
         _print_line(json.dumps({"config": str(context.path), "ok": True, "cameras": list(cameras)}))
         return
     broker = context.config.broker
-    _print_line(f"{context.path}: site {context.config.site}, {len(cameras)} cameras, broker {'embedded' if broker.embedded else broker.host}:{broker.port}")
+    host = "embedded" if broker.embedded else broker.host
+    _print_line(f"{context.path}: site {context.config.site}, {len(cameras)} cameras, broker {host}:{broker.port}")
 
 
 @app.command()
@@ -316,7 +337,9 @@ def doctor(config: ConfigOption = None, state: StateOption = None, as_json: Json
 
 
 @app.callback(invoke_without_command=True)
-def main_options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def main_options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
     """Options of the command itself."""
     if version:
         _print_line(f"wildlane {VERSION}")
@@ -368,13 +391,16 @@ def _box(text: str) -> tuple[float, float, float, float]:
 
 def _print_replayed(answer: dict[str, Any]) -> None:
     count = len(answer["situations"])
-    _print_line(f"{answer['clip']}: {answer['frames']} frames, {answer['analysed']} analysed in {answer['seconds']:.1f} s; {count} situations")
+    analysed = f"{answer['analysed']} analysed in {answer['seconds']:.1f} s"
+    _print_line(f"{answer['clip']}: {answer['frames']} frames, {analysed}; {count} situations")
     for found in answer["situations"]:
-        _print_line(f"    {found['start_s']:7.1f} to {found['end_s']:7.1f} s  {found['class']} {found['probability']:.2f} in {found['zone']}")
+        what = f"{found['class']} {found['probability']:.2f} in {found['zone']}"
+        _print_line(f"    {found['start_s']:7.1f} to {found['end_s']:7.1f} s  {what}")
     if truth := answer.get("truth"):
         delays = ", ".join(f"{seconds:.1f}" for seconds in truth["time_to_alert_s"]) or "-"
         missed = ", ".join(str(event) for event in truth["missed"]) or "none"
-        _print_line(f"    found {truth['found']} of {truth['events']} (missed: {missed}), {len(truth['false'])} false; seconds to alert: {delays}")
+        events = f"found {truth['found']} of {truth['events']} (missed: {missed})"
+        _print_line(f"    {events}, {len(truth['false'])} false; seconds to alert: {delays}")
 
 
 @contextmanager
@@ -410,7 +436,8 @@ def _log_to_stderr(style: str) -> None:
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        time, message = self.formatTime(record), record.getMessage()
+        line = {"time": time, "level": record.levelname, "logger": record.name, "message": message}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line)

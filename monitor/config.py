@@ -43,7 +43,9 @@ class BrokerConfig(Strict):
     @model_validator(mode="after")
     def _loopback_only(self) -> BrokerConfig:
         if self.embedded and self.host not in ("127.0.0.1", "localhost"):
-            raise ValueError("the embedded broker listens on loopback only: leave host = '127.0.0.1', or set embedded = false")
+            raise ValueError(
+                "the embedded broker listens on loopback only: leave host = '127.0.0.1', or set embedded = false"
+            )
         return self
 
 
@@ -125,7 +127,9 @@ def load_config(path: Path) -> Config:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: can't be read ({error.strerror}); expected a TOML file, give its path with --config") from None
+        raise ConfigError(
+            f"{path}: can't be read ({error.strerror}); expected a TOML file, give its path with --config"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML ({error})") from None
     try:
@@ -146,7 +150,8 @@ def source_of(camera: CameraConfig, config_path: Path) -> str:
     beside = config_path.resolve().parent / source
     if not beside.exists():
         raise ConfigError(
-            f"{config_path}: camera source '{source}': no such file at {beside}; expected a file, a device number or a URL such as rtsp://host/stream"
+            f"{config_path}: camera source '{source}': no such file at {beside}; "
+            "expected a file, a device number or a URL such as rtsp://host/stream"
         )
     return str(beside)
 

@@ -67,14 +67,17 @@ def zones_of(config: Config, cameras: Sequence[str]) -> dict[str, tuple[Zone, ..
     zones = {}
     for name in cameras:
         drawn = config.cameras[name].zones if name in config.cameras else []
-        zones[name] = tuple(Zone(id=zone.id, kind=zone.kind, polygon_px=tuple(zone.polygon_px)) for zone in drawn) or (whole_view(name),)
+        own = tuple(Zone(id=zone.id, kind=zone.kind, polygon_px=tuple(zone.polygon_px)) for zone in drawn)
+        zones[name] = own or (whole_view(name),)
     return zones
 
 
 def places_of(config: Config) -> dict[str, Place]:
     """Return the configured position of each camera that has one."""
     return {
-        name: Place(latitude_deg=camera.latitude_deg, longitude_deg=camera.longitude_deg, view_radius_m=camera.view_radius_m)
+        name: Place(
+            latitude_deg=camera.latitude_deg, longitude_deg=camera.longitude_deg, view_radius_m=camera.view_radius_m
+        )
         for name, camera in config.cameras.items()
         if camera.latitude_deg is not None and camera.longitude_deg is not None
     }
@@ -106,7 +109,14 @@ class Camera:
 class Alerts:
     """From situation versions to the journal and the publisher, and the levels of the zones."""
 
-    def __init__(self, facts: SiteFacts, journal: Journal, publisher: Publisher, zones: Mapping[str, Sequence[Zone]], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        facts: SiteFacts,
+        journal: Journal,
+        publisher: Publisher,
+        zones: Mapping[str, Sequence[Zone]],
+        now: Callable[[], float],
+    ) -> None:
         self._facts, self._journal, self._publisher, self._now = facts, journal, publisher, now
         self._cameras_of: dict[str, list[str]] = {}
         for camera, drawn in zones.items():
@@ -148,7 +158,8 @@ class Alerts:
                 self._told_levels[zone] = (level, now_s)
                 since_s = now_s
             if again or told != level:
-                self._publisher.set_level(f"state/{zone}", self._level(zone, level, inside, since_s).model_dump_json(by_alias=True))
+                state = self._level(zone, level, inside, since_s)
+                self._publisher.set_level(f"state/{zone}", state.model_dump_json(by_alias=True))
 
     def _level(self, zone: str, level: schema.Level, inside: tuple[str, ...], since_s: float) -> schema.ZoneState:
         now_s = self._now()
@@ -182,7 +193,8 @@ class Alerts:
     def _camera_health(self, camera: Camera) -> schema.CameraHealth:
         health = camera.health.check()
         since = wall_clock(self._now())(health.since_s)
-        return schema.CameraHealth(state=health.state, reason=health.reason, since=since, analysed_per_s=camera.health.analysed_per_s)
+        rate = camera.health.analysed_per_s
+        return schema.CameraHealth(state=health.state, reason=health.reason, since=since, analysed_per_s=rate)
 
 
 class Daemon:
@@ -212,13 +224,15 @@ class Daemon:
             StoreError: the state folder can't be used.
         """
         if not config.cameras:
-            raise ConfigError(f"{config_path}: no camera is configured; expected at least one table [cameras.NAME] with a `source`")
+            raise ConfigError(
+                f"{config_path}: no camera is configured; expected at least one table [cameras.NAME] with a `source`"
+            )
         self._tell, self._watch = tell, watch
         self._now = time.monotonic
         self._stop = threading.Event()
         self._parts = ExitStack()  # closed in reverse: what was built first is closed last
-        sources = {name: _source(name, config, config_path) for name in config.cameras}
-        self._cameras = {name: Camera(source, HealthMonitor(self._now), Reconnection()) for name, source in sources.items()}
+        sources = [_source(name, config, config_path) for name in config.cameras]
+        self._cameras = {source.name: Camera(source, HealthMonitor(self._now), Reconnection()) for source in sources}
         try:
             self._build(config, state_dir)
         except BaseException:
@@ -240,7 +254,8 @@ class Daemon:
         self._version = self._store.active_version()
         zones = zones_of(config, list(self._cameras))
         budgets = {
-            name: Budget(crops_per_frame=camera.crops_per_frame, sweep_tiles_per_frame=camera.sweep_tiles_per_frame) for name, camera in config.cameras.items()
+            name: Budget(crops_per_frame=camera.crops_per_frame, sweep_tiles_per_frame=camera.sweep_tiles_per_frame)
+            for name, camera in config.cameras.items()
         }
         class_set = self._store.load(self._classifier)
         log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
@@ -265,7 +280,10 @@ class Daemon:
             tls_ca_file=config.broker.tls_ca_file,
         )
         if config.broker.required_at_start and (problem := check_reachable(address)):
-            raise ConfigError(f"[broker] {problem}; start it, or set embedded = true, or required_at_start = false to watch all the same")
+            raise ConfigError(
+                f"[broker] {problem}; start it, or set embedded = true, "
+                "or required_at_start = false to watch all the same"
+            )
         self.broker_port = port
         return address
 
@@ -323,7 +341,8 @@ class Daemon:
             wait(listening, timeout=TICK_S)
         else:
             self._stop.wait(TICK_S)
-        frames = [(camera, event) for camera in self._cameras.values() if isinstance(event := self._next_event(camera), Frame)]
+        events = [(camera, self._next_event(camera)) for camera in self._cameras.values()]
+        frames = [(camera, event) for camera, event in events if isinstance(event, Frame)]
         now_s = self._now()
         if frames:
             outcome = self._pipeline.process([frame for _, frame in frames], now_s, blind=self._blind_cameras())
@@ -341,7 +360,8 @@ class Daemon:
 
     def _publish(self, situations: Sequence[Situation]) -> None:
         for alert in self._alerts.tell(situations, self._pipeline.class_set):
-            log.info("%s %s in zone %s: %s", alert.data.situation.phase, alert.data.animal.class_, alert.data.where.zone.id, "; ".join(alert.data.because))
+            data, because = alert.data, "; ".join(alert.data.because)
+            log.info("%s %s in zone %s: %s", data.situation.phase, data.animal.class_, data.where.zone.id, because)
             self._tell(alert)
 
     def _next_event(self, camera: Camera) -> Event | None:
@@ -377,15 +397,16 @@ class Daemon:
             return
         pause_s = camera.reconnection.next_pause_s()
         camera.retry_at_s = now_s + pause_s
-        log.warning("camera %s: %s: %s; next attempt in %.1f s", camera.name, redacted(camera.source.url), ended.reason, pause_s)
+        url = redacted(camera.source.url)
+        log.warning("camera %s: %s: %s; next attempt in %.1f s", camera.name, url, ended.reason, pause_s)
 
     def _take_up_class_set(self) -> None:
         version = self._store.active_version()
         if version == self._version:
             return
-        self._pipeline.class_set = self._store.load(self._classifier)
+        self._pipeline.class_set = class_set = self._store.load(self._classifier)
         self._version = version
-        log.info("class set %s is live: %s", self._pipeline.class_set.version, ", ".join(self._pipeline.class_set.attributes))
+        log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
 
     def _shutdown(self) -> None:
         """Stop in the order that loses nothing: cameras, then the open situations, then the outbox, then the rest."""
@@ -394,9 +415,10 @@ class Daemon:
         for camera in self._cameras.values():
             camera.health.lost()
         self._alerts.tell_levels((), self._cameras)
-        left = self._publisher.stop(FLUSH_S)
-        if left:
-            log.warning("%d messages are not with the broker yet; they stay in the journal and go out at the next start", left)
+        if left := self._publisher.stop(FLUSH_S):
+            log.warning(
+                "%d messages are not with the broker yet; they stay in the journal and go out at the next start", left
+            )
         self._parts.close()
         log.info("stopped")
 
@@ -421,9 +443,10 @@ def _source(name: str, config: Config, config_path: Path) -> Source:
 def _publisher(site: str, address: Address, journal: Journal) -> Publisher:
     now = datetime.now(UTC)
     states: tuple[schema.Status, ...] = ("online", "offline")
-    status: dict[str, str] = {
-        state: schema.SiteStatus(site=site, status=state, since=now, software=VERSION, journal=journal.id).model_dump_json(by_alias=True) for state in states
-    }
+    status: dict[str, str] = {}
+    for state in states:
+        site_status = schema.SiteStatus(site=site, status=state, since=now, software=VERSION, journal=journal.id)
+        status[state] = site_status.model_dump_json(by_alias=True)
     return Publisher(address, journal, root=f"wildlane/v1/{site}", online=status["online"], offline=status["offline"])
 
 

@@ -1,4 +1,4 @@
-"""The demonstration: the bundled clip as a camera of the real daemon, with the embedded broker and a state of its own."""
+"""The demonstration: the bundled clip as a camera of the real daemon, with the embedded broker and its own state."""
 
 from __future__ import annotations
 
@@ -27,12 +27,26 @@ def run_demo(config: Config, out: Path, *, tell: Callable[[Alert], None], say: C
         The video.
     """
     clip = shipped(CLIP)
-    broker = config.broker.model_copy(update={"embedded": True, "host": "127.0.0.1", "port": 0, "username": None, "password_file": None, "tls_ca_file": None})
-    demo_config = config.model_copy(update={"site": "demo", "broker": broker, "cameras": {"road": CameraConfig(source=str(clip))}})
+    broker = config.broker.model_copy(
+        update={
+            "embedded": True,
+            "host": "127.0.0.1",
+            "port": 0,
+            "username": None,
+            "password_file": None,
+            "tls_ca_file": None,
+        }
+    )
+    demo_config = config.model_copy(
+        update={"site": "demo", "broker": broker, "cameras": {"road": CameraConfig(source=str(clip))}}
+    )
     recorder = Recorder()
     with tempfile.TemporaryDirectory(prefix="wildlane-demo-") as state:
         daemon = Daemon(demo_config, clip, Path(state), tell=tell, watch=recorder.watch)
-        say(f"playing {clip.name}; alerts also go to: mosquitto_sub -V 5 -p {daemon.broker_port} -t 'wildlane/v1/demo/#' -v")
+        say(
+            f"playing {clip.name}; alerts also go to: "
+            f"mosquitto_sub -V 5 -p {daemon.broker_port} -t 'wildlane/v1/demo/#' -v"
+        )
         daemon.run()
     say("drawing the video")
     draw_video(clip, recorder, out / "demo.mp4")

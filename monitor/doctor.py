@@ -97,5 +97,7 @@ def _state(subject: Subject) -> str:
     trial.unlink()
     free = shutil.disk_usage(subject.state_dir).free
     if free < MIN_FREE_BYTES:
-        raise OSError(f"{subject.state_dir}: {free / 1e9:.1f} GB free, at least {MIN_FREE_BYTES / 1e9:.0f} GB are wanted")
+        raise OSError(
+            f"{subject.state_dir}: {free / 1e9:.1f} GB free, at least {MIN_FREE_BYTES / 1e9:.0f} GB are wanted"
+        )
     return f"{subject.state_dir} can be written, {free / 1e9:.0f} GB free"

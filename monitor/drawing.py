@@ -34,7 +34,9 @@ class Recorder:
         """Take in one analysed frame; give it to the pipeline's `watch`."""
         self.times_s.append(frame.index)
         self.seen.append(list(outcome.sightings))
-        self.situations += [(frame.index, f"{told.phase.value}: {told.label} {told.best.probability:.2f}") for told in outcome.told]
+        self.situations += [
+            (frame.index, f"{told.phase.value}: {told.label} {told.best.probability:.2f}") for told in outcome.told
+        ]
 
     def at(self, index: int) -> list[tuple[Sighting, Box]]:
         """Return the sightings around a frame, each with its box slid to where it is between two analysed frames."""
@@ -45,7 +47,10 @@ class Recorder:
             return [(sighting, sighting.box) for sighting in self.seen[-1]]
         share = (index - self.times_s[after - 1]) / (self.times_s[after] - self.times_s[after - 1])
         later = {sighting.track: sighting.box for sighting in self.seen[after]}
-        return [(sighting, _between(sighting.box, later.get(sighting.track, sighting.box), share)) for sighting in self.seen[after - 1]]
+        return [
+            (sighting, _between(sighting.box, later.get(sighting.track, sighting.box), share))
+            for sighting in self.seen[after - 1]
+        ]
 
     def headline(self, index: int) -> str:
         """Return the newest alert as of a frame."""

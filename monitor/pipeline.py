@@ -31,13 +31,18 @@ class Outcome:
 class Pipeline:
     """All cameras' crops go through the classifier in one run, then each camera's tracks through one policy."""
 
-    def __init__(self, classifier: Classifier, class_set: ClassSet, policy: Policy, budgets: Mapping[str, Budget]) -> None:
+    def __init__(
+        self, classifier: Classifier, class_set: ClassSet, policy: Policy, budgets: Mapping[str, Budget]
+    ) -> None:
         self._classifier, self._policy, self._budgets = classifier, policy, budgets
         self.class_set = class_set  # swapped whole by one assignment, between two frames
         self._watches: dict[str, CameraWatch] = {}
 
     def process(self, frames: Sequence[Frame], now_s: float, *, blind: frozenset[str] = frozenset()) -> Outcome:
-        """Look at one frame each of some cameras; nothing of a frame is kept after the return. `blind` cameras see nothing now."""
+        """Look at one frame each of some cameras; nothing of a frame is kept after the return.
+
+        `blind` cameras see nothing now.
+        """
         plans = [(watch := self._watch(frame), watch.plan(frame, now_s)) for frame in frames]
         answers = self._classifier.classify([look.crop for _, looks in plans for look in looks], self.class_set.memory)
         sightings: list[Sighting] = []
@@ -62,6 +67,9 @@ class Pipeline:
         if frame.camera not in self._watches:
             budget = self._budgets[frame.camera]
             self._watches[frame.camera] = CameraWatch(
-                frame.camera, frame.size, crops_per_frame=budget.crops_per_frame, sweep_tiles_per_frame=budget.sweep_tiles_per_frame
+                frame.camera,
+                frame.size,
+                crops_per_frame=budget.crops_per_frame,
+                sweep_tiles_per_frame=budget.sweep_tiles_per_frame,
             )
         return self._watches[frame.camera]

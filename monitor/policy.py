@@ -1,7 +1,7 @@
 """Task planning: from N(x) over a track, place and time to what traffic control is told.
 
-A situation is one danger in one zone. It starts when a track is confirmed, is updated while it lasts, is held for a while
-after the animal was last seen, and ends exactly once. Time is an argument; nothing here reads a clock.
+A situation is one danger in one zone. It starts when a track is confirmed, is updated while it lasts, is held for a
+while after the animal was last seen, and ends exactly once. Time is an argument; nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ class Situation:
 class Policy:
     """The open situations of a site."""
 
-    def __init__(self, settings: Settings, zones: Mapping[str, Sequence[Zone]], *, new_id: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, zones: Mapping[str, Sequence[Zone]], *, new_id: Callable[[], str] | None = None
+    ) -> None:
         """Begin without a situation.
 
         Args:
@@ -128,8 +130,13 @@ class Policy:
         """The situations that have started and not ended."""
         return tuple(self._open.values())
 
-    def decide(self, sightings: Sequence[Sighting], now_s: float, *, blind: frozenset[str] = frozenset()) -> list[Situation]:
-        """Take in what was just seen and return the situation versions to be told, in order. `blind` cameras see nothing now."""
+    def decide(
+        self, sightings: Sequence[Sighting], now_s: float, *, blind: frozenset[str] = frozenset()
+    ) -> list[Situation]:
+        """Take in what was just seen and return the situation versions to be told, in order.
+
+        `blind` cameras see nothing now.
+        """
         told = [told for sighting in sightings if (told := self._consider(sighting, now_s))]
         return told + self._end_unseen(now_s, blind)
 
@@ -206,7 +213,9 @@ class Policy:
             self._open[situation.id] = seen
             return None
         still = f"still there after {now_s - situation.first_seen_s:.0f} s"
-        return self._tell(seen, Phase.UPDATE, now_s, because=(*self._reasons(sighting, situation.zone), *(news or [still])))
+        return self._tell(
+            seen, Phase.UPDATE, now_s, because=(*self._reasons(sighting, situation.zone), *(news or [still]))
+        )
 
     def _at_once(self, situation_id: str, sighting: Sighting) -> int:
         """Count the tracks of the situation that this camera saw in this very frame."""
@@ -215,7 +224,15 @@ class Policy:
             for track, member_of in self._members.items()
         )
 
-    def _tell(self, situation: Situation, phase: Phase, now_s: float, *, because: tuple[str, ...], reason: EndReason | None = None) -> Situation:
+    def _tell(
+        self,
+        situation: Situation,
+        phase: Phase,
+        now_s: float,
+        *,
+        because: tuple[str, ...],
+        reason: EndReason | None = None,
+    ) -> Situation:
         told = replace(
             situation,
             version=situation.version + 1,
@@ -245,8 +262,9 @@ class Policy:
 
     def _reasons(self, sighting: Sighting, zone: Zone) -> tuple[str, ...]:
         rule = self._settings.rule(sighting.label)
+        seen_for_s = sighting.seen_s - sighting.first_seen_s
         return (
-            f"{sighting.label} {sighting.probability:.2f} over {sighting.looks} looks in {sighting.seen_s - sighting.first_seen_s:.1f} s",
+            f"{sighting.label} {sighting.probability:.2f} over {sighting.looks} looks in {seen_for_s:.1f} s",
             f"an animal at all: {sighting.p_animal:.2f}",
             f"zone {zone.id}: {sighting.label} is to {rule.action} from {rule.min_probability:.2f}",
         )

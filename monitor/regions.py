@@ -1,4 +1,7 @@
-"""Hard attention, first stage: where in a frame to look. Motion finds what moves, a slow sweep of tiles what stands still."""
+"""Hard attention, first stage: where in a frame to look.
+
+Motion finds what moves, a slow sweep of tiles what stands still.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ class MotionRegions:
     """
 
     def __init__(self) -> None:
-        self._background = cv2.createBackgroundSubtractorMOG2(history=HISTORY_FRAMES, varThreshold=VARIANCE_THRESHOLD, detectShadows=False)
+        self._background = cv2.createBackgroundSubtractorMOG2(
+            history=HISTORY_FRAMES, varThreshold=VARIANCE_THRESHOLD, detectShadows=False
+        )
         self._opening = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
         self._closing = cv2.getStructuringElement(cv2.MORPH_RECT, (MERGE_GAP_PX, MERGE_GAP_PX))
         self._frames_seen = 0
@@ -62,7 +67,11 @@ class MotionRegions:
 
 def _blobs(moving: NDArray[np.uint8], scale: float, size: tuple[int, int]) -> list[Box]:
     _, _, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
-    boxes = [Box(x / scale, y / scale, (x + w) / scale, (y + h) / scale).clipped(size) for x, y, w, h, area in stats[1:] if area >= MIN_BLOB_AREA_PX]
+    boxes = [
+        Box(x / scale, y / scale, (x + w) / scale, (y + h) / scale).clipped(size)
+        for x, y, w, h, area in stats[1:]
+        if area >= MIN_BLOB_AREA_PX
+    ]
     return sorted(boxes, key=lambda box: box.area, reverse=True)
 
 

@@ -1,4 +1,7 @@
-"""The live path on recordings: video time instead of wall time, back-pressure instead of dropping, judged against a truth file."""
+"""The live path on recordings: video time instead of wall time, back-pressure instead of dropping.
+
+What it finds can be judged against a truth file.
+"""
 
 from __future__ import annotations
 
@@ -171,7 +174,9 @@ def replay(
     name = camera or slug(clip.stem)
     pipeline, result, started = build(name), Replayed(clip), time.monotonic()
     now_s = 0.0
-    for event in _events(DecoderProcess(Source(name=name, url=str(clip), analysis_rate_hz=analysis_rate_hz), "lossless"), clip):
+    for event in _events(
+        DecoderProcess(Source(name=name, url=str(clip), analysis_rate_hz=analysis_rate_hz), "lossless"), clip
+    ):
         if isinstance(event, Opened):
             result.fps, result.size = event.fps, event.size
             continue
@@ -230,7 +235,10 @@ class Verdict:
 
 
 def judge(episodes: list[Episode], truth: Truth) -> Verdict:
-    """Compare situations with true events: one is found when a situation of its class, or of an unknown animal, overlaps it in time, and its box at start."""
+    """Compare situations with true events.
+
+    An event is found when a situation of its class, or of an unknown animal, overlaps it in time, and its box at start.
+    """
     missed: list[str | int] = []
     delays: list[float] = []
     met: set[int] = set()

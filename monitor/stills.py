@@ -32,7 +32,9 @@ def crop_still(image: Path, region: Region | None) -> NDArray[np.uint8]:
     size = (picture.shape[1], picture.shape[0])
     box = Box(x, y, x + w, y + h).clipped(size)
     if box.width < 1 or box.height < 1:
-        raise InputError(f"{image}: the box {x:g},{y:g},{w:g},{h:g} lies outside the picture of {size[0]} x {size[1]} pixels")
+        raise InputError(
+            f"{image}: the box {x:g},{y:g},{w:g},{h:g} lies outside the picture of {size[0]} x {size[1]} pixels"
+        )
     x1, y1, x2, y2 = (round(value) for value in crop_box(box, size))
     return picture[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
 
@@ -45,7 +47,9 @@ def crop_or_refusal(image: Path, region: Region | None) -> NDArray[np.uint8] | s
         return str(error)
 
 
-def classify_still(classifier: Classifier, class_set: ClassSet, image: Path, region: Region | None, crop: NDArray[np.uint8]) -> dict[str, Any]:
+def classify_still(
+    classifier: Classifier, class_set: ClassSet, image: Path, region: Region | None, crop: NDArray[np.uint8]
+) -> dict[str, Any]:
     """Return the answer for one still as the contract words it; without a region the box is the whole picture."""
     started = time.monotonic()
     answer = classifier.classify([crop], class_set.memory)[0]

@@ -1,6 +1,7 @@
 """Boxes over time -> tracks, and what was learned of each track from its crops.
 
-Tentative -> confirmed -> lost, as in deep_sort, but counted in seconds, since analysis rates differ from camera to camera.
+Tentative -> confirmed -> lost, as in deep_sort, but counted in seconds, since analysis rates differ from camera to
+camera.
 
 References:
     Wojke et al. 2017, "Simple online and realtime tracking with a deep association metric", https://arxiv.org/abs/1703.07402
@@ -47,7 +48,9 @@ class Evidence:
         self.animal_logit += share * (_logit(look.p_animal) - self.animal_logit)
         self.similarity_m += share * (look.similarity_m - self.similarity_m)
         # a class that was taught or forgotten meanwhile starts from, or fades to, nothing
-        self.weights = {name: (1 - share) * self.weights.get(name, 0.0) + share * value for name, value in look.weights.items()}
+        self.weights = {
+            name: (1 - share) * self.weights.get(name, 0.0) + share * value for name, value in look.weights.items()
+        }
 
     @property
     def p_animal(self) -> float:
@@ -80,7 +83,10 @@ class Track:
         if elapsed > 0:
             step = ((box.center[0] - self.box.center[0]) / elapsed, (box.center[1] - self.box.center[1]) / elapsed)
             keep = 1 - VELOCITY_GAIN
-            self.velocity = (keep * self.velocity[0] + VELOCITY_GAIN * step[0], keep * self.velocity[1] + VELOCITY_GAIN * step[1])
+            self.velocity = (
+                keep * self.velocity[0] + VELOCITY_GAIN * step[0],
+                keep * self.velocity[1] + VELOCITY_GAIN * step[1],
+            )
         self.box, self.last_seen_s, self.standing = box, now_s, False
 
     def stand(self, now_s: float) -> None:

@@ -53,7 +53,10 @@ class CameraWatch:
         return looks + [Look(None, tile, _cut(frame, tile)) for tile in tiles]
 
     def _view(self, track: Track) -> Box:
-        """Return the square to cut out. A standing track gives the same picture for ever: shifts make the looks differ."""
+        """Return the square to cut out.
+
+        A standing track gives the same picture for ever: shifts make the looks differ.
+        """
         square = crop_box(track.box, self._size)
         if not track.standing:
             return square
@@ -70,7 +73,11 @@ class CameraWatch:
             elif answer.legible and answer.p_animal >= P_TILE and not self._is_followed(look.box):
                 track = self._tracker.begin(_without_margin(look.box), now_s, standing=True)
                 _learn(track, look, answer, now_s)
-        return [self._sighting(track) for track in self._tracker.tracks if track.last_seen_s == now_s and track.evidence.looks]
+        return [
+            self._sighting(track)
+            for track in self._tracker.tracks
+            if track.last_seen_s == now_s and track.evidence.looks
+        ]
 
     def _is_followed(self, tile: Box) -> bool:
         return any(track.box.overlap(tile) > 0.5 * min(track.box.area, tile.area) for track in self._tracker.tracks)

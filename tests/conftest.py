@@ -14,10 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from adapters.class_set import STARTER, ClassSet, ClassSetStore
 from adapters.classifier import Classifier
 from adapters.runtime import MODELS
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[1]
 DEMO_CLIP, DEMO_TRUTH = ROOT / "demo/crossing.mp4", ROOT / "demo/crossing.json"
@@ -94,7 +95,9 @@ def demo_stills(demo_animals: dict[str, NDArray[np.uint8]], tmp_path: Path) -> l
     """The caribou of the demonstration clip in four views, as files."""
     crop = demo_animals["caribou"]
     paths = []
-    for number, view in enumerate([crop, crop[:, ::-1], crop[6:-6, 6:-6], np.repeat(crop.mean(axis=2, keepdims=True), 3, axis=2)]):
+    for number, view in enumerate(
+        [crop, crop[:, ::-1], crop[6:-6, 6:-6], np.repeat(crop.mean(axis=2, keepdims=True), 3, axis=2)]
+    ):
         paths.append(tmp_path / f"still-{number}.png")
         cv2.imwrite(str(paths[-1]), view.astype(np.uint8))
     return paths
@@ -146,7 +149,9 @@ class Mosquitto:
 
     def start(self) -> None:
         binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-        self._process = subprocess.Popen([binary, "-c", self._settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [binary, "-c", self._settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wait_until(lambda: answers(self.port), seconds=10, what="mosquitto answers")
 
     def stop(self) -> None:
@@ -163,7 +168,9 @@ class Listener:
 
     def __init__(self, port: int, topic: str) -> None:
         command = ["mosquitto_sub", "-V", "5", "-p", str(port), "-t", topic, "-q", "1", "-F", "%t %p"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
+        )
         self._lines: list[tuple[str, str]] = []
         import threading
 
@@ -232,7 +239,11 @@ class Program:
         self.started_s = time.monotonic()
         self._log = (config.parent / "log.txt").open("w+")
         self.process = subprocess.Popen(
-            [*WILDLANE, "run", "--config", str(config), "--state", str(state)], stdout=subprocess.PIPE, stderr=self._log, text=True, cwd=ROOT
+            [*WILDLANE, "run", "--config", str(config), "--state", str(state)],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            cwd=ROOT,
         )
 
     def log(self) -> str:
@@ -274,4 +285,11 @@ def write_config(path: Path, cameras: dict[str, str], port: int, extra: str = ""
 def wildlane(*arguments: str | Path, state: Path | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     with_state = ["--state", str(state)] if state else []
-    return subprocess.run([*WILDLANE, *map(str, arguments), *with_state], capture_output=True, text=True, timeout=150, check=False, cwd=cwd)
+    return subprocess.run(
+        [*WILDLANE, *map(str, arguments), *with_state],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+        cwd=cwd,
+    )

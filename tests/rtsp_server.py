@@ -1,4 +1,7 @@
-"""An RTSP server for the tests; run by the system's Python, which has GStreamer's bindings: rtsp_server.py PORT CLIP."""
+"""An RTSP server for the tests: rtsp_server.py PORT CLIP.
+
+Run by the system's Python, which has GStreamer's bindings.
+"""
 
 import sys
 
@@ -13,7 +16,9 @@ server = GstRtspServer.RTSPServer()
 server.set_address("127.0.0.1")
 server.set_service(sys.argv[1])
 factory = GstRtspServer.RTSPMediaFactory()
-factory.set_launch(f"( filesrc location={sys.argv[2]} ! qtdemux ! h264parse config-interval=1 ! rtph264pay name=pay0 pt=96 )")
+factory.set_launch(
+    f"( filesrc location={sys.argv[2]} ! qtdemux ! h264parse config-interval=1 ! rtph264pay name=pay0 pt=96 )"
+)
 server.get_mount_points().add_factory("/camera", factory)
 server.attach(None)
 GLib.MainLoop().run()

@@ -48,7 +48,9 @@ def test_two_replays_give_the_same_situations(replayed: dict[str, object], state
     assert "truth" not in again
 
 
-def test_replay_of_several_clips_answers_with_an_array_and_goes_on_after_a_broken_one(small_clip: Path, tmp_path: Path, state: Path) -> None:
+def test_replay_of_several_clips_answers_with_an_array_and_goes_on_after_a_broken_one(
+    small_clip: Path, tmp_path: Path, state: Path
+) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     ended = wildlane("replay", tmp_path / "broken.mp4", small_clip, "--json", state=state)
 
@@ -93,7 +95,9 @@ def test_classify_of_several_stills_answers_with_an_array(demo_stills: list[Path
         (["--classes", "unicorn"], "class 'unicorn' is not taught", 2),
     ],
 )
-def test_classify_says_what_is_wrong_with_its_arguments(demo_stills: list[Path], state: Path, arguments: list[str], complaint: str, status: int) -> None:
+def test_classify_says_what_is_wrong_with_its_arguments(
+    demo_stills: list[Path], state: Path, arguments: list[str], complaint: str, status: int
+) -> None:
     ended = wildlane("classify", demo_stills[0], *arguments, state=state)
 
     assert (ended.returncode, ended.stdout) == (status, "")
@@ -101,20 +105,37 @@ def test_classify_says_what_is_wrong_with_its_arguments(demo_stills: list[Path],
     assert "Traceback" not in ended.stderr
 
 
-def test_teach_answers_in_the_words_of_the_contract_and_the_class_is_known(demo_stills: list[Path], tmp_path: Path) -> None:
-    ended = wildlane("teach", "--class", "moose", "--size", "large", "--origin", "wild", *demo_stills, "--json", state=tmp_path / "state")
+def test_teach_answers_in_the_words_of_the_contract_and_the_class_is_known(
+    demo_stills: list[Path], tmp_path: Path
+) -> None:
+    ended = wildlane(
+        "teach",
+        "--class",
+        "moose",
+        "--size",
+        "large",
+        "--origin",
+        "wild",
+        *demo_stills,
+        "--json",
+        state=tmp_path / "state",
+    )
     answer = json.loads(ended.stdout)
 
     assert set(answer) == {"class", "version", "frames", "used", "refused", "seconds", "report"}
     assert set(answer["report"]) == {"leave_one_out", "confused_with", "missing", "nearest"}
     assert (answer["class"], answer["frames"], answer["used"]) == ("moose", 4, 4)
-    assert json.loads(wildlane("classify", demo_stills[1], "--json", state=tmp_path / "state").stdout)["class"] == "moose"
+    assert (
+        json.loads(wildlane("classify", demo_stills[1], "--json", state=tmp_path / "state").stdout)["class"] == "moose"
+    )
     listed = json.loads(wildlane("classes", "list", "--json", state=tmp_path / "state").stdout)
     assert [(record["version"], record["active"]) for record in listed][-1] == (answer["version"], True)
 
 
 def test_a_class_can_be_rolled_back_and_forgotten(demo_stills: list[Path], tmp_path: Path) -> None:
-    wildlane("teach", "--class", "moose", "--size", "large", "--origin", "wild", demo_stills[0], state=tmp_path / "state")
+    wildlane(
+        "teach", "--class", "moose", "--size", "large", "--origin", "wild", demo_stills[0], state=tmp_path / "state"
+    )
 
     assert "cs-2 is live" in wildlane("classes", "rollback", state=tmp_path / "state").stdout
     assert "without dog" in wildlane("classes", "forget", "dog", state=tmp_path / "state").stdout
@@ -129,7 +150,9 @@ def test_a_class_can_be_rolled_back_and_forgotten(demo_stills: list[Path], tmp_p
         (["--class", "moose", "--size", "large"], "--origin"),
     ],
 )
-def test_teach_says_what_is_wrong_with_its_arguments(demo_stills: list[Path], tmp_path: Path, options: list[str], complaint: str) -> None:
+def test_teach_says_what_is_wrong_with_its_arguments(
+    demo_stills: list[Path], tmp_path: Path, options: list[str], complaint: str
+) -> None:
     ended = wildlane("teach", *options, demo_stills[0], state=tmp_path / "state")
 
     assert ended.returncode == 2
@@ -138,7 +161,17 @@ def test_teach_says_what_is_wrong_with_its_arguments(demo_stills: list[Path], tm
 
 def test_teaching_from_unreadable_stills_is_an_input_error_that_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    ended = wildlane("teach", "--class", "moose", "--size", "large", "--origin", "wild", tmp_path / "bad.jpg", state=tmp_path / "state")
+    ended = wildlane(
+        "teach",
+        "--class",
+        "moose",
+        "--size",
+        "large",
+        "--origin",
+        "wild",
+        tmp_path / "bad.jpg",
+        state=tmp_path / "state",
+    )
 
     assert ended.returncode == 5
     assert "bad.jpg: not a picture" in ended.stderr
@@ -158,7 +191,9 @@ def test_every_broken_input_is_one_clear_error_with_the_contracts_status(data: P
 def test_clips_with_animals_alert_and_clips_without_do_not(data: Path, state: Path) -> None:
     """The shortest clips here; all nine are replayed by `benchmarks/clips.py`, whose output the README quotes."""
     road = json.loads(wildlane("replay", data / "clips/road_bgslibrary_video.avi", "--json", state=state).stdout)
-    chimpanzees = json.loads(wildlane("replay", data / "clips/cameratrap_chimp_zamba.mp4", "--json", state=state).stdout)
+    chimpanzees = json.loads(
+        wildlane("replay", data / "clips/cameratrap_chimp_zamba.mp4", "--json", state=state).stdout
+    )
 
     assert road["situations"] == []
     assert chimpanzees["situations"]
@@ -206,12 +241,18 @@ def test_without_a_config_in_the_folder_the_shipped_one_is_used(tmp_path: Path) 
 def test_the_daemon_runs_without_torch() -> None:
     import subprocess
 
-    code = "import sys; import monitor.daemon, monitor.replay, monitor.cli, adapters.teaching; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; import monitor.daemon, monitor.replay, monitor.cli, adapters.teaching; "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
 
 
 def test_help_is_quick_because_nothing_heavy_is_loaded() -> None:
     import subprocess
 
-    code = "import sys; import monitor.cli; sys.exit(any(m in sys.modules for m in ('onnxruntime', 'cv2', 'numpy', 'pydantic')))"
+    code = (
+        "import sys; import monitor.cli; "
+        "sys.exit(any(m in sys.modules for m in ('onnxruntime', 'cv2', 'numpy', 'pydantic')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from monitor.alerts.schema import Alert, SiteHealth, ZoneState
 
+from monitor.alerts.schema import Alert, SiteHealth, ZoneState
 from tests.conftest import DEMO_CLIP, Mosquitto, Program, RtspServer, free_port, wait_until, wildlane, write_config
 
 Start = Callable[[Path, Path], Program]
@@ -21,11 +21,17 @@ def phases(payloads: list[str]) -> list[str]:
     return [Alert.model_validate_json(text).data.situation.phase for text in payloads]
 
 
-def test_an_outside_subscriber_sees_start_and_end_of_each_animal_of_the_clip(mosquitto: Mosquitto, run_program: Start, tmp_path: Path) -> None:
+def test_an_outside_subscriber_sees_start_and_end_of_each_animal_of_the_clip(
+    mosquitto: Mosquitto, run_program: Start, tmp_path: Path
+) -> None:
     listener = mosquitto.listen()
-    program = run_program(write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state")
+    program = run_program(
+        write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state"
+    )
 
-    printed = [line for line in program.alerts().splitlines() if line]  # the clip is over after 25 s, and so is the program
+    printed = [
+        line for line in program.alerts().splitlines() if line
+    ]  # the clip is over after 25 s, and so is the program
 
     assert program.process.returncode == 0
     events = listener.got("wildlane/v1/test/event/road")
@@ -47,7 +53,9 @@ def test_the_first_frame_is_processed_within_three_seconds_and_sigterm_ends_clea
     mosquitto: Mosquitto, run_program: Start, tmp_path: Path
 ) -> None:
     listener = mosquitto.listen()
-    program = run_program(write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state")
+    program = run_program(
+        write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state"
+    )
     wait_until(lambda: "camera road: sees" in program.log(), seconds=20, what="the first frame")
     to_first_frame_s = time.monotonic() - program.started_s
     wait_until(lambda: listener.got("/event/"), seconds=20, what="the first alert")
@@ -71,7 +79,9 @@ def test_a_camera_comes_back_by_itself_after_its_server_was_killed_for_five_seco
     mosquitto: Mosquitto, rtsp_server: RtspServer, run_program: Start, tmp_path: Path
 ) -> None:
     listener = mosquitto.listen()
-    program = run_program(write_config(tmp_path / "c.toml", {"gate": rtsp_server.url}, mosquitto.port), tmp_path / "state")
+    program = run_program(
+        write_config(tmp_path / "c.toml", {"gate": rtsp_server.url}, mosquitto.port), tmp_path / "state"
+    )
 
     def health() -> list[str]:
         return [SiteHealth.model_validate_json(text).cameras["gate"].state for text in listener.got("/health")]
@@ -79,7 +89,11 @@ def test_a_camera_comes_back_by_itself_after_its_server_was_killed_for_five_seco
     wait_until(lambda: "ok" in health(), seconds=20, what="the camera sees")
     rtsp_server.stop()
     wait_until(lambda: health()[-1] == "blind", seconds=20, what="the camera is blind")
-    wait_until(lambda: json.loads(listener.got("/state/gate")[-1])["level"] == "unknown", seconds=10, what="the zone is unknown, not clear")
+    wait_until(
+        lambda: json.loads(listener.got("/state/gate")[-1])["level"] == "unknown",
+        seconds=10,
+        what="the zone is unknown, not clear",
+    )
     time.sleep(5)
     rtsp_server.start()
 
@@ -94,16 +108,23 @@ def test_a_camera_comes_back_by_itself_after_its_server_was_killed_for_five_seco
 def test_one_broken_camera_leaves_the_others_alone(mosquitto: Mosquitto, run_program: Start, tmp_path: Path) -> None:
     broken = tmp_path / "cut.mp4"
     broken.write_bytes(DEMO_CLIP.read_bytes()[:100_000])
-    program = run_program(write_config(tmp_path / "c.toml", {"bad": str(broken), "road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state")
+    program = run_program(
+        write_config(tmp_path / "c.toml", {"bad": str(broken), "road": str(DEMO_CLIP)}, mosquitto.port),
+        tmp_path / "state",
+    )
 
-    wait_until(lambda: "start" in program.log() and "zone road" in program.log(), seconds=30, what="the good camera alerts")
+    wait_until(
+        lambda: "start" in program.log() and "zone road" in program.log(), seconds=30, what="the good camera alerts"
+    )
 
     assert program.process.poll() is None
     assert f"camera bad: {broken}: cut short" in program.log()
     assert "next attempt in" in program.log()
 
 
-def test_every_broken_input_leaves_the_daemon_and_its_other_cameras_alive(mosquitto: Mosquitto, run_program: Start, data: Path, tmp_path: Path) -> None:
+def test_every_broken_input_leaves_the_daemon_and_its_other_cameras_alive(
+    mosquitto: Mosquitto, run_program: Start, data: Path, tmp_path: Path
+) -> None:
     broken = sorted((data / "broken-inputs").iterdir())
     cameras = {f"bad-{number}": str(path) for number, path in enumerate(broken)} | {"road": str(DEMO_CLIP)}
     program = run_program(write_config(tmp_path / "c.toml", cameras, mosquitto.port), tmp_path / "state")
@@ -116,14 +137,31 @@ def test_every_broken_input_leaves_the_daemon_and_its_other_cameras_alive(mosqui
         wait_until(lambda told=told: told in program.log(), seconds=10, what=told)
 
 
-def test_a_class_taught_meanwhile_is_live_within_seconds(mosquitto: Mosquitto, run_program: Start, demo_stills: list[Path], tmp_path: Path) -> None:
-    program = run_program(write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state")
+def test_a_class_taught_meanwhile_is_live_within_seconds(
+    mosquitto: Mosquitto, run_program: Start, demo_stills: list[Path], tmp_path: Path
+) -> None:
+    program = run_program(
+        write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state"
+    )
     wait_until(lambda: "camera road: sees" in program.log(), seconds=20, what="the first frame")
 
-    taught = wildlane("teach", "--class", "moose", "--size", "large", "--origin", "wild", *demo_stills, "--json", state=tmp_path / "state")
+    taught = wildlane(
+        "teach",
+        "--class",
+        "moose",
+        "--size",
+        "large",
+        "--origin",
+        "wild",
+        *demo_stills,
+        "--json",
+        state=tmp_path / "state",
+    )
     version = json.loads(taught.stdout)["version"]
 
-    wait_until(lambda: f"class set {version} is live" in program.log(), seconds=3, what="the running program knows the class")
+    wait_until(
+        lambda: f"class set {version} is live" in program.log(), seconds=3, what="the running program knows the class"
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,12 +169,26 @@ def test_a_class_taught_meanwhile_is_live_within_seconds(mosquitto: Mosquitto, r
     [
         ('[cameras.road]\nsource = "nowhere.mp4"', "camera source 'nowhere.mp4': no such file", 2),
         ("[broker]\nembedded = true", "no camera is configured", 2),
-        ("[cameras.road]\nframe_rate = 3", "unknown key 'frame_rate' in [cameras.road]; perhaps you meant 'analysis_rate_hz'", 2),
-        ('[device]\nprovider = "gpu"', "'provider' in [device]: input should be 'auto', 'cuda', 'tensorrt' or 'cpu', got 'gpu'", 2),
-        ('[broker]\npassword_file = "nowhere"\n[cameras.road]\nsource = "{clip}"', "password_file = 'nowhere': can't be read", 2),
+        (
+            "[cameras.road]\nframe_rate = 3",
+            "unknown key 'frame_rate' in [cameras.road]; perhaps you meant 'analysis_rate_hz'",
+            2,
+        ),
+        (
+            '[device]\nprovider = "gpu"',
+            "'provider' in [device]: input should be 'auto', 'cuda', 'tensorrt' or 'cpu', got 'gpu'",
+            2,
+        ),
+        (
+            '[broker]\npassword_file = "nowhere"\n[cameras.road]\nsource = "{clip}"',
+            "password_file = 'nowhere': can't be read",
+            2,
+        ),
     ],
 )
-def test_a_wrong_configuration_is_one_line_and_nothing_is_half_started(tmp_path: Path, text: str, complaint: str, status: int) -> None:
+def test_a_wrong_configuration_is_one_line_and_nothing_is_half_started(
+    tmp_path: Path, text: str, complaint: str, status: int
+) -> None:
     (tmp_path / "c.toml").write_text(text.replace("{clip}", str(DEMO_CLIP)))
 
     ended = wildlane("run", "--config", tmp_path / "c.toml", state=tmp_path / "state")
@@ -150,7 +202,9 @@ def test_a_wrong_configuration_is_one_line_and_nothing_is_half_started(tmp_path:
 
 def test_a_broker_that_can_not_be_reached_is_one_line(tmp_path: Path) -> None:
     port = free_port()
-    ended = wildlane("run", "--config", write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, port), state=tmp_path / "state")
+    ended = wildlane(
+        "run", "--config", write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, port), state=tmp_path / "state"
+    )
 
     assert ended.returncode == 2
     assert f"[broker] broker 127.0.0.1:{port} can't be reached" in ended.stderr
@@ -158,7 +212,9 @@ def test_a_broker_that_can_not_be_reached_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-def test_a_program_that_may_start_without_its_broker_delivers_when_it_is_there(mosquitto: Mosquitto, run_program: Start, tmp_path: Path) -> None:
+def test_a_program_that_may_start_without_its_broker_delivers_when_it_is_there(
+    mosquitto: Mosquitto, run_program: Start, tmp_path: Path
+) -> None:
     mosquitto.stop()
     config = write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port, "required_at_start = false")
     program = run_program(config, tmp_path / "state")
@@ -170,7 +226,9 @@ def test_a_program_that_may_start_without_its_broker_delivers_when_it_is_there(m
     listener.stop()
 
 
-def test_the_password_of_a_camera_never_reaches_the_log(mosquitto: Mosquitto, run_program: Start, tmp_path: Path) -> None:
+def test_the_password_of_a_camera_never_reaches_the_log(
+    mosquitto: Mosquitto, run_program: Start, tmp_path: Path
+) -> None:
     url = f"rtsp://user:canary-secret@127.0.0.1:{free_port()}/x?token=canary-token"
     program = run_program(write_config(tmp_path / "c.toml", {"gate": url}, mosquitto.port), tmp_path / "state")
 
@@ -180,14 +238,18 @@ def test_the_password_of_a_camera_never_reaches_the_log(mosquitto: Mosquitto, ru
 
 
 @pytest.mark.drill
-def test_after_sigkill_every_start_gets_exactly_one_end(mosquitto: Mosquitto, run_program: Start, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_after_sigkill_every_start_gets_exactly_one_end(
+    mosquitto: Mosquitto, run_program: Start, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Killed at instants spread over an animal's visit; the next start ends what was left open."""
     kills = 20 if request.config.getoption("--drills-in-full") else 2
     listener = mosquitto.listen()
     config = write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port)
     for number in range(kills):
         program = run_program(config, tmp_path / "state")
-        wait_until(lambda program=program: "start unknown-animal" in program.log(), seconds=30, what="an animal is found")
+        wait_until(
+            lambda program=program: "start unknown-animal" in program.log(), seconds=30, what="an animal is found"
+        )
         time.sleep(1.0 * number / kills)
         os.kill(program.process.pid, signal.SIGKILL)
         program.process.wait()

@@ -20,7 +20,8 @@ fi
 missing=()
 for package in "${wanted[@]}"; do
   # newer releases renamed libglib2.0-0 to libglib2.0-0t64
-  dpkg-query -W -f='${db:Status-Status}\n' "$package" "${package}t64" 2>/dev/null | grep -qx installed || missing+=("$package")
+  status=$(dpkg-query -W -f='${db:Status-Status}\n' "$package" "${package}t64" 2>/dev/null || true)
+  grep -qx installed <<<"$status" || missing+=("$package")
 done
 [ "${#missing[@]}" -eq 0 ] && exit 0
 

@@ -1,4 +1,6 @@
-"""Fit what the untrained head needs from base pictures; writes adapters/training/head_statistics.npz and adapters/models/knowledge.npz.
+"""Fit what the untrained head needs from base pictures.
+
+Writes adapters/training/head_statistics.npz and adapters/models/knowledge.npz:
 
     python tools/fit_head_statistics.py --data ../shared/data
 
@@ -47,6 +49,9 @@ RANDOM_A_CLIP = 450
 CUTOUTS_A_CLIP = 500
 
 
+Arrays = dict[str, NDArray[np.float32]]
+
+
 class Encoder:
     """Crops to tokens and pooled vectors through encode.onnx, which is several times faster than torch on a CPU."""
 
@@ -71,7 +76,7 @@ class Encoder:
         return ((rgb - np.float32(self._expects.mean)) / np.float32(self._expects.std)).transpose(2, 0, 1)
 
 
-def fit_base(encode: Encoder, data: Path, rng: Generator) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]], Probe]:
+def fit_base(encode: Encoder, data: Path, rng: Generator) -> tuple[Arrays, dict[str, object], Probe]:
     """Fit centring, token projection, regions, temperature and the keys of M on base classes, clean and degraded."""
     pictures = list(base_pictures(data))
     images = [cv2.imread(str(picture.path)) for picture in pictures]
@@ -93,7 +98,11 @@ def fit_base(encode: Encoder, data: Path, rng: Generator) -> tuple[dict[str, NDA
     }
     names = np.unique(labels)
     keys = np.stack([class_key(clean_tok[labels == name], pca) for name in names])
-    knowledge = {"keys": keys, "labels": names, "counts": np.array([(labels == name).sum() for name in names])}
+    knowledge = {
+        "keys": np.float32(keys),
+        "labels": names,
+        "counts": np.array([(labels == name).sum() for name in names], np.int32),
+    }
     on_road = ~np.isin(labels, list(NOT_ON_A_ROAD))
     animal = np.array([picture.animal for picture in pictures])
     return statistics, knowledge, Probe(degraded[on_road], animal[on_road])
@@ -106,7 +115,11 @@ def class_key(tokens: NDArray[np.float16], pca: PCA) -> NDArray[np.float32]:
 
 
 def fit_temperature(
-    clean: NDArray[np.float32], degraded: NDArray[np.float32], labels: NDArray[np.str_], mu: NDArray[np.float32], rng: Generator
+    clean: NDArray[np.float32],
+    degraded: NDArray[np.float32],
+    labels: NDArray[np.str_],
+    mu: NDArray[np.float32],
+    rng: Generator,
 ) -> tuple[float, float]:
     """Fit p(same class | cosine) = sigmoid(temperature * (cosine - none_cosine)) for five shots and balanced pairs."""
     cosines, same = [], []
@@ -116,7 +129,12 @@ def fit_temperature(
         rows = rng.permutation(np.flatnonzero(labels == a))
         proto = unit(unit(clean[rows[:5]] - mu).mean(axis=0))
         other = rng.permutation(np.flatnonzero(labels == b))
-        for features, target in ((clean, rows[5:10]), (degraded, rows[10:15]), (clean, other[:5]), (degraded, other[5:10])):
+        for features, target in (
+            (clean, rows[5:10]),
+            (degraded, rows[10:15]),
+            (clean, other[:5]),
+            (degraded, other[5:10]),
+        ):
             cosines += list(unit(features[target] - mu) @ proto)
             same += [labels[target[0]] == a] * len(target)
     model = LogisticRegression(C=1e4).fit(np.array(cosines)[:, None], same)
@@ -129,17 +147,25 @@ class Probe:
 
     def __init__(self, pooled: NDArray[np.float32], animal: NDArray[np.bool_]) -> None:
         self.pooled, self.animal = [pooled], [animal]
+        self.clips = [np.full(len(pooled), "")]
 
-    def add(self, encode: Encoder, crops: list[NDArray[np.uint8]], *, animal: bool) -> None:
-        self.pooled.append(encode(crops)[1])
-        self.animal.append(np.full(len(crops), animal))
+    def add_clip(self, encode: Encoder, path: Path, animals: list[NDArray[np.uint8]], rng: Generator) -> None:
+        """Add what a clip without animals offers, and cut-out animals pasted into it."""
+        for crops, animal in ((list(road_crops(path, rng)), False), (list(cutout_crops(path, animals, rng)), True)):
+            self.pooled.append(encode(crops)[1])
+            self.animal.append(np.full(len(crops), animal))
+            self.clips.append(np.full(len(crops), path.name))
 
-    def fit(self) -> dict[str, NDArray[np.float32]]:
-        root = np.sqrt(np.concatenate(self.pooled) + 1e-6)
+    def fit(self, *, without: str | None = None) -> dict[str, NDArray[np.float32]]:
+        """Fit on everything, or on everything but one clip."""
+        kept = np.concatenate(self.clips) != without
+        root, animal = np.sqrt(np.concatenate(self.pooled)[kept] + 1e-6), np.concatenate(self.animal)[kept]
         mean, std = root.mean(axis=0), root.std(axis=0) + 1e-3
-        model = LogisticRegression(C=PROBE_C, max_iter=1000, class_weight="balanced")
-        model.fit((root - mean) / std, np.concatenate(self.animal))
-        print(f"p(animal): {len(root)} crops, training accuracy {model.score((root - mean) / std, np.concatenate(self.animal)):.4f}")
+        model = LogisticRegression(C=PROBE_C, max_iter=1000, class_weight="balanced").fit((root - mean) / std, animal)
+        print(
+            f"p(animal): {len(root)} crops, training accuracy {model.score((root - mean) / std, animal):.4f}",
+            flush=True,
+        )
         return {"animal_mean": mean, "animal_weight": model.coef_[0] / std, "animal_bias": model.intercept_[0]}
 
 
@@ -149,7 +175,9 @@ def road_crops(path: Path, rng: Generator) -> Iterator[NDArray[np.uint8]]:
     for frame in clip_frames(path, every=max(1, round(fps_of(path) / 5))):
         size = (frame.shape[1], frame.shape[0])
         sweep = sweep or TileSweep(size)
-        moving += [cut(frame, crop_box(box, size)) for box in motion.find(frame)[:12] if max(box.width, box.height) >= 8]
+        moving += [
+            cut(frame, crop_box(box, size)) for box in motion.find(frame)[:12] if max(box.width, box.height) >= 8
+        ]
         tiles += [cut(frame, tile) for tile in sweep.next(1)]
         side = round(float(np.exp(rng.uniform(np.log(20), np.log(min(200, *size))))))
         x, y = int(rng.integers(0, size[0] - side + 1)), int(rng.integers(0, size[1] - side + 1))
@@ -176,7 +204,9 @@ def cutout_crops(path: Path, animals: list[NDArray[np.uint8]], rng: Generator) -
         if rng.random() < 0.6:
             scene = cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.3, 0.9))
         left, top, right, bottom = rng.uniform(-0.12, 0.12, 4)
-        yield cut(scene, crop_box(Box(x + left * w, y + top * h, x + w + right * w, y + h + bottom * h), (width, height)))
+        yield cut(
+            scene, crop_box(Box(x + left * w, y + top * h, x + w + right * w, y + h + bottom * h), (width, height))
+        )
 
 
 def some(items: list[NDArray[np.uint8]], count: int, rng: Generator) -> list[NDArray[np.uint8]]:
@@ -196,29 +226,29 @@ def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return x / (np.linalg.norm(x, axis=-1, keepdims=True) + 1e-6)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with images/, clips/ and stamps/")
-    arguments = parser.parse_args()
+def collect(data: Path) -> tuple[Arrays, dict[str, object], Probe]:
+    """Return everything but the fit of p(animal): statistics, knowledge base, and the collected crops."""
     rng = np.random.default_rng(SEED)
     encode = Encoder(load_backbone(LITE0), ROOT / "adapters/models" / ENCODE)
-    statistics, knowledge, probe = fit_base(encode, arguments.data, rng)
+    statistics, knowledge, probe = fit_base(encode, data, rng)
     print(f"temperature {statistics['temperature']:.2f}, none cosine {statistics['none_cosine']:.3f}", flush=True)
-    animals = cutouts(arguments.data)
+    animals = cutouts(data)
     for name in ROAD_CLIPS:
-        path = arguments.data / "clips" / name
-        probe.add(encode, list(road_crops(path, rng)), animal=False)
-        probe.add(encode, list(cutout_crops(path, animals, rng)), animal=True)
+        probe.add_clip(encode, data / "clips" / name, animals, rng)
         print(name, flush=True)
-    statistics |= probe.fit()
-    np.savez(ROOT / "adapters/training/head_statistics.npz", **{k: np.float32(v) for k, v in statistics.items()})
-    np.savez(
-        ROOT / "adapters/models/knowledge.npz",
-        keys=np.float32(knowledge["keys"]),
-        labels=knowledge["labels"],
-        counts=np.int32(knowledge["counts"]),
-        mu=np.float32(statistics["mu"]),
+    return statistics, knowledge, probe
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Fit what the untrained head needs from base pictures; "
+        "writes adapters/training/head_statistics.npz and adapters/models/knowledge.npz."
     )
+    parser.add_argument("--data", type=Path, required=True, help="folder with images/, clips/ and stamps/")
+    statistics, knowledge, probe = collect(parser.parse_args().data)
+    fitted = {name: np.float32(value) for name, value in (statistics | probe.fit()).items()}
+    np.savez(ROOT / "adapters/training/head_statistics.npz", **fitted)
+    np.savez(ROOT / "adapters/models/knowledge.npz", **knowledge, mu=fitted["mu"])
 
 
 if __name__ == "__main__":

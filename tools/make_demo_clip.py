@@ -33,7 +33,10 @@ MIN_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Walk:
-    """An animal's way: from one point to another, (x, y) of its feet in pixels, at constant speed, with an optional pause."""
+    """An animal's way from one point to another, at constant speed, with an optional pause.
+
+    The points are (x, y) of its feet in pixels.
+    """
 
     label: str
     stamp: str
@@ -89,7 +92,9 @@ def add_shadow(frame: NDArray[np.uint8], x: int, y: int, body: NDArray[np.uint8]
     return (frame * (1 - dark[:, :, None])).astype(np.uint8)
 
 
-def box_inside(x: int, y: int, body: NDArray[np.uint8], size: tuple[int, int]) -> tuple[tuple[int, int, int, int], float]:
+def box_inside(
+    x: int, y: int, body: NDArray[np.uint8], size: tuple[int, int]
+) -> tuple[tuple[int, int, int, int], float]:
     """Return the visible part of the body as x, y, w, h, and its share of the whole."""
     h, w = body.shape[:2]
     x1, y1, x2, y2 = max(0, x), max(0, y), min(size[0], x + w), min(size[1], y + h)
@@ -129,7 +134,20 @@ def main() -> None:
 
 def start_encoder(out: Path, size: tuple[int, int]) -> subprocess.Popen[bytes]:
     raw = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{size[0]}x{size[1]}", "-r", f"{FPS:g}", "-i", "-"]
-    coded = ["-c:v", "libx264", "-crf", "27", "-preset", "slow", "-g", "60", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    coded = [
+        "-c:v",
+        "libx264",
+        "-crf",
+        "27",
+        "-preset",
+        "slow",
+        "-g",
+        "60",
+        "-pix_fmt",
+        "yuv420p",
+        "-movflags",
+        "+faststart",
+    ]
     return subprocess.Popen(["ffmpeg", "-v", "error", "-y", *raw, *coded, str(out)], stdin=subprocess.PIPE)  # noqa: S603, S607
 
 

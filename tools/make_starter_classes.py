@@ -1,8 +1,8 @@
-"""Make the starter class set, adapters/models/starter.npz, from pictures that are at hand; only their features are kept.
+"""Make the starter class set, adapters/models/starter.npz, from pictures that are at hand.
 
     python tools/make_starter_classes.py --data ../shared/data
 
-Run it after every new encode.onnx.
+Only the pictures' features are kept. Run it after every new encode.onnx.
 """
 
 from __future__ import annotations
@@ -24,22 +24,48 @@ SEED = 20261123
 SHOTS = 12  # a class: half as they are, half degraded
 CANDIDATES = 40  # the web-collected folders hold a few per cent of wrong pictures: the middle of these is taken
 CLASSES = {
-    "images/species/bos-taurus": ClassAttributes(name="cattle", size="large", origin="domestic", scientific_name="Bos taurus"),
-    "images/species/ovis-aries": ClassAttributes(name="sheep", size="large", origin="domestic", scientific_name="Ovis aries"),
-    "images/species/canis-lupus-familiaris": ClassAttributes(name="dog", size="small", origin="domestic", scientific_name="Canis lupus familiaris"),
-    "images/species/felis-catus": ClassAttributes(name="cat", size="small", origin="domestic", scientific_name="Felis catus"),
-    "images/species/ursus-arctos-horribilis": ClassAttributes(name="bear", size="large", origin="wild", scientific_name="Ursus arctos"),
-    "images/species/canis-lupus": ClassAttributes(name="wolf", size="large", origin="wild", scientific_name="Canis lupus"),
-    "images/species/loxodonta-africana": ClassAttributes(name="elephant", size="large", origin="wild", scientific_name="Loxodonta africana"),
-    "images/species/bison-bison": ClassAttributes(name="bison", size="large", origin="wild", scientific_name="Bison bison"),
-    "images/species/ovis-canadensis": ClassAttributes(name="bighorn", size="large", origin="wild", scientific_name="Ovis canadensis"),
-    "images/caltech-animals/kangaroo": ClassAttributes(name="kangaroo", size="large", origin="wild", scientific_name="Macropus"),
+    "images/species/bos-taurus": ClassAttributes(
+        name="cattle", size="large", origin="domestic", scientific_name="Bos taurus"
+    ),
+    "images/species/ovis-aries": ClassAttributes(
+        name="sheep", size="large", origin="domestic", scientific_name="Ovis aries"
+    ),
+    "images/species/canis-lupus-familiaris": ClassAttributes(
+        name="dog", size="small", origin="domestic", scientific_name="Canis lupus familiaris"
+    ),
+    "images/species/felis-catus": ClassAttributes(
+        name="cat", size="small", origin="domestic", scientific_name="Felis catus"
+    ),
+    "images/species/ursus-arctos-horribilis": ClassAttributes(
+        name="bear", size="large", origin="wild", scientific_name="Ursus arctos"
+    ),
+    "images/species/canis-lupus": ClassAttributes(
+        name="wolf", size="large", origin="wild", scientific_name="Canis lupus"
+    ),
+    "images/species/loxodonta-africana": ClassAttributes(
+        name="elephant", size="large", origin="wild", scientific_name="Loxodonta africana"
+    ),
+    "images/species/bison-bison": ClassAttributes(
+        name="bison", size="large", origin="wild", scientific_name="Bison bison"
+    ),
+    "images/species/ovis-canadensis": ClassAttributes(
+        name="bighorn", size="large", origin="wild", scientific_name="Ovis canadensis"
+    ),
+    "images/caltech-animals/kangaroo": ClassAttributes(
+        name="kangaroo", size="large", origin="wild", scientific_name="Macropus"
+    ),
 }
-PROVENANCE = "features of web-collected species photographs and of Caltech-101 (kangaroo); the pictures themselves are not distributed"
+PROVENANCE = (
+    "features of web-collected species photographs and of Caltech-101 (kangaroo); "
+    "the pictures themselves are not distributed"
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description="Make the starter class set, adapters/models/starter.npz, from pictures that are at hand; "
+        "only their features are kept."
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with images/")
     data = parser.parse_args().data
     classifier, rng = Classifier(device="cpu"), np.random.default_rng(SEED)
@@ -47,11 +73,18 @@ def main() -> None:
     for row, folder in enumerate(CLASSES):
         pictures = [cv2.imread(str(path)) for path in sorted((data / folder).iterdir())[:CANDIDATES]]
         chosen = most_typical(classifier.encode(pictures), SHOTS)
-        crops = [picture if n % 2 else degrade(random_square(picture, rng), rng) for n, picture in enumerate(pictures[i] for i in chosen)]
+        crops = [
+            picture if n % 2 else degrade(random_square(picture, rng), rng)
+            for n, picture in enumerate(pictures[i] for i in chosen)
+        ]
         parts.append(classifier.encode(crops))
         owner += [row] * len(crops)
         print(CLASSES[folder].name, len(crops), flush=True)
-    facts = {"encoder": classifier.encoder_hash, "classes": [asdict(attributes) for attributes in CLASSES.values()], "provenance": PROVENANCE}
+    facts = {
+        "encoder": classifier.encoder_hash,
+        "classes": [asdict(attributes) for attributes in CLASSES.values()],
+        "provenance": PROVENANCE,
+    }
     np.savez_compressed(
         MODELS / STARTER,
         tok=np.concatenate([part.tok for part in parts]).astype(np.float16),

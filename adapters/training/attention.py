@@ -67,7 +67,9 @@ class Adapt(nn.Module):
         self.none_cosine = statistics.none_cosine
         self.gate_knowledge = nn.Parameter(torch.zeros(()))
 
-    def forward(self, tok: Tensor, glob: Tensor, mask: Tensor, neg: Tensor, mkey: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, tok: Tensor, glob: Tensor, mask: Tensor, neg: Tensor, mkey: Tensor, mu: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return (Z, proto, W, b, none, shots) of a support set.
 
         Args:
@@ -89,7 +91,7 @@ class Adapt(nn.Module):
         return regions, proto, weight, bias, none, shots
 
     def region_representations(self, tok: Tensor, mask: Tensor) -> Tensor:
-        """Partition the tokens of a class softly into regions and return each region's mean, unit rows (C, P, d_key)."""
+        """Partition a class's tokens softly into regions and return each region's mean, unit rows (C, P, d_key)."""
         keys = self.project(tok)  # (C, K, T, d_key)
         partition = torch.softmax(8.0 * keys @ self.regions.T, dim=3) * mask.unsqueeze(2).unsqueeze(3)  # (C, K, T, P)
         classes, shots, tokens, parts = partition.shape
@@ -115,7 +117,17 @@ class Match(nn.Module):
         self.gate_shots = nn.Parameter(torch.zeros(()))
 
     def forward(
-        self, tok: Tensor, glob: Tensor, Z: Tensor, proto: Tensor, W: Tensor, b: Tensor, none: Tensor, shots: Tensor, mkey: Tensor, mu: Tensor
+        self,
+        tok: Tensor,
+        glob: Tensor,
+        Z: Tensor,
+        proto: Tensor,
+        W: Tensor,
+        b: Tensor,
+        none: Tensor,
+        shots: Tensor,
+        mkey: Tensor,
+        mu: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return (weights, p_class, p_animal, similarity_m, heat).
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from adapters.errors import ModelError
 
@@ -129,6 +130,23 @@ def load_backbone(name: str) -> Backbone:
     if name.startswith(TORCHVISION_PREFIX):
         return TorchvisionBackbone(name.removeprefix(TORCHVISION_PREFIX)).eval()
     raise ModelError(f"unknown backbone '{name}': expected '{LITE0}' or '{TORCHVISION_PREFIX}NAME'")
+
+
+def fold_normalisation(backbone: EfficientNetLite0) -> EfficientNetLite0:
+    """Fold each batch normalisation into the convolution before it, in place; the function stays the same.
+
+    Trained with frozen statistics it is only a scale and an offset. Folded, a training step takes half the time on a CPU.
+    """
+    relu = nn.ReLU6(inplace=True)
+    backbone.stem = nn.Sequential(fuse_conv_bn_eval(backbone.stem[0], backbone.stem[1]), relu)
+    backbone.head = nn.Sequential(fuse_conv_bn_eval(backbone.head[0], backbone.head[1]), relu)
+    for block in backbone.blocks:
+        if block._block_args.expand_ratio != 1:
+            block._expand_conv, block._bn0 = fuse_conv_bn_eval(block._expand_conv, block._bn0), nn.Identity()
+        block._depthwise_conv, block._bn1 = fuse_conv_bn_eval(block._depthwise_conv, block._bn1), nn.Identity()
+        block._project_conv, block._bn2 = fuse_conv_bn_eval(block._project_conv, block._bn2), nn.Identity()
+        block._swish = relu
+    return backbone
 
 
 def _load_torchvision(name: str) -> tuple[nn.Module, object]:

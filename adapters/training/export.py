@@ -88,16 +88,29 @@ def export_encode(backbone: Backbone, path: Path) -> float:
 
 
 def export_adapt(adapt: Adapt, backbone: Backbone, path: Path) -> float:
-    """Write adapt.onnx and return its largest difference to torch over several sizes, one class and one shot included."""
-    classes, shots, tokens, negatives, keys = (Dim(name) for name in ("classes", "shots", "tokens", "negatives", "keys"))
-    axes = [{0: classes, 1: shots, 2: tokens}, {0: classes, 1: shots}, {0: classes, 1: shots}, {0: negatives}, {0: keys}, {}]
-    examples = [_adapt_example(backbone, *sizes) for sizes in ((5, 3, 49, 7, 64), (1, 1, 49, 1, 1), (20, 8, 25, 64, 100))]
+    """Write adapt.onnx and return its largest difference to torch over several sizes, also one class and one shot."""
+    classes, shots, tokens, negatives, keys = (
+        Dim(name) for name in ("classes", "shots", "tokens", "negatives", "keys")
+    )
+    axes = [
+        {0: classes, 1: shots, 2: tokens},
+        {0: classes, 1: shots},
+        {0: classes, 1: shots},
+        {0: negatives},
+        {0: keys},
+        {},
+    ]
+    examples = [
+        _adapt_example(backbone, *sizes) for sizes in ((5, 3, 49, 7, 64), (1, 1, 49, 1, 1), (20, 8, 25, 64, 100))
+    ]
     names = ["tok", "glob", "mask", "neg", "mkey", "mu"]
-    return _export(adapt.eval(), path, examples, names, ["Z", "proto", "W", "b", "none", "shots"], axes, {"graph": "adapt"})
+    return _export(
+        adapt.eval(), path, examples, names, ["Z", "proto", "W", "b", "none", "shots"], axes, {"graph": "adapt"}
+    )
 
 
 def export_match(match: Match, backbone: Backbone, path: Path) -> float:
-    """Write match.onnx and return its largest difference to torch over several sizes, one class and one crop included."""
+    """Write match.onnx and return its largest difference to torch over several sizes, also one class and one crop."""
     batch, tokens, classes, keys = (Dim(name) for name in ("batch", "tokens", "classes", "keys"))
     per_class: Axes = {0: classes}
     axes = [{0: batch, 1: tokens}, {0: batch}, per_class, per_class, per_class, per_class, {}, per_class, {0: keys}, {}]
@@ -134,12 +147,16 @@ def _export(
     onnx.checker.check_model(model)
     difference = _difference(module, model, examples, inputs)
     if difference > TOLERANCE:
-        raise ModelError(f"{path.name}: differs from torch by {difference:.1e}, more than {TOLERANCE:.0e}; nothing was written")
+        raise ModelError(
+            f"{path.name}: differs from torch by {difference:.1e}, more than {TOLERANCE:.0e}; nothing was written"
+        )
     path.write_bytes(model.SerializeToString())
     return difference
 
 
-def _difference(module: nn.Module, model: onnx.ModelProto, examples: list[tuple[Tensor, ...]], inputs: list[str]) -> float:
+def _difference(
+    module: nn.Module, model: onnx.ModelProto, examples: list[tuple[Tensor, ...]], inputs: list[str]
+) -> float:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     worst = 0.0
     for example in examples:
@@ -158,7 +175,9 @@ def _unit_noise(*shape: int) -> Tensor:
     return nn.functional.normalize(_noise(*shape), dim=-1)
 
 
-def _adapt_example(backbone: Backbone, classes: int, shots: int, tokens: int, negatives: int, keys: int) -> tuple[Tensor, ...]:
+def _adapt_example(
+    backbone: Backbone, classes: int, shots: int, tokens: int, negatives: int, keys: int
+) -> tuple[Tensor, ...]:
     mask = torch.ones(classes, shots)
     mask[0, 1:] = 0  # the first class has one shot, the rest is padding
     return (

@@ -35,7 +35,7 @@ class LabelledPicture:
 
 
 def base_pictures(data: Path, *, per_class: int = 60) -> Iterator[LabelledPicture]:
-    """Yield the pictures of the species folder and of mini-ImageNet's train classes, at most `per_class` of each class."""
+    """Yield the pictures of the species folder and of mini-ImageNet's train classes, at most `per_class` of each."""
     for folder in sorted((data / "images/species").iterdir()):
         for path in sorted(folder.iterdir())[:per_class]:
             yield LabelledPicture(path=path, label=folder.name, animal=True)
@@ -48,7 +48,11 @@ def base_pictures(data: Path, *, per_class: int = 60) -> Iterator[LabelledPictur
 def cutouts(data: Path) -> list[NDArray[np.uint8]]:
     """Return the cut-outs of land animals, each uint8 (height, width, 4)."""
     rows = _rows(data / "stamps/stamps.tsv")
-    read = [cv2.imread(str(data / "stamps" / row["file"]), cv2.IMREAD_UNCHANGED) for row in rows if row["group"] != "aquatic"]
+    read = [
+        cv2.imread(str(data / "stamps" / row["file"]), cv2.IMREAD_UNCHANGED)
+        for row in rows
+        if row["group"] != "aquatic"
+    ]
     return [cutout for cutout in read if cutout is not None]
 
 

@@ -46,7 +46,9 @@ class EmbeddedBroker:
         try:
             from iotcore import Broker
         except ImportError:
-            raise ConfigError(f"[broker] embedded = true: no embedded broker is installed for this platform; {INSTALL}") from None
+            raise ConfigError(
+                f"[broker] embedded = true: no embedded broker is installed for this platform; {INSTALL}"
+            ) from None
         self.port = port or _free_port(host)
         self._folder = tempfile.TemporaryDirectory(prefix="wildlane-broker-")
         settings = Path(self._folder.name) / "rumqttd.toml"
@@ -56,7 +58,10 @@ class EmbeddedBroker:
             self._broker.start()
         except (OSError, RuntimeError) as error:
             self._folder.cleanup()
-            raise ConfigError(f"[broker] embedded = true: can't listen on {host}:{self.port} ({error}); set another port, or {INSTALL}") from None
+            raise ConfigError(
+                f"[broker] embedded = true: can't listen on {host}:{self.port} ({error}); "
+                f"set another port, or {INSTALL}"
+            ) from None
 
     def stop(self) -> None:
         """Stop it and release the port."""

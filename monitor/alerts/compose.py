@@ -113,7 +113,9 @@ class Draft:
         place = self.facts.places.get(camera)
         point = None
         if place is not None:
-            point = schema.PointPart(lat=place.latitude_deg, lon=place.longitude_deg, accuracy_m=place.view_radius_m, method="configured")
+            point = schema.PointPart(
+                lat=place.latitude_deg, lon=place.longitude_deg, accuracy_m=place.view_radius_m, method="configured"
+            )
         return schema.WherePart(
             site=self.facts.site,
             zone=schema.ZonePart(id=self.situation.zone.id, kind=self.situation.zone.kind, lanes=()),
@@ -126,7 +128,11 @@ class Draft:
 
     def _animal(self) -> schema.AnimalPart:
         known = self.attributes
-        taxon = schema.TaxonPart(scientific_name=known.scientific_name, gbif_id=None) if known and known.scientific_name else None
+        taxon = (
+            schema.TaxonPart(scientific_name=known.scientific_name, gbif_id=None)
+            if known and known.scientific_name
+            else None
+        )
         return schema.AnimalPart(
             class_=self.situation.label,
             taxon=taxon,
@@ -159,7 +165,9 @@ class Draft:
     def _codes(self, etsi_sequence: int) -> schema.CodesPart:
         animal = self._animal()
         herd_r1 = 2 if animal.herd else ETSI_R1.get(animal.size, 1 if animal.origin == "wild" else 0)
-        datex2: schema.AnimalPresence = "herdOfAnimalsOnTheRoad" if animal.herd else DATEX2.get(animal.size, "animalsOnTheRoad")
+        datex2: schema.AnimalPresence = (
+            "herdOfAnimalsOnTheRoad" if animal.herd else DATEX2.get(animal.size, "animalsOnTheRoad")
+        )
         r2 = 2 if animal.herd else ETSI_R2.get((animal.origin, animal.size), herd_r1)
         return schema.CodesPart(
             datex2=schema.Datex2Code(animal_presence_type=datex2, probability_of_occurrence=self._level()),

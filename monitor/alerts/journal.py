@@ -1,6 +1,7 @@
 """The journal: every situation version is on disk before anything is published, and stays until its retention is over.
 
-The only module of the monitor that knows SQLite. WAL with `synchronous = FULL`: a commit that returned survives a power cut.
+The only module of the monitor that knows SQLite. WAL with `synchronous = FULL`: a commit that returned survives a
+power cut.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ FILE = "journal.sqlite3"
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE journal (id TEXT NOT NULL, created TEXT NOT NULL, seq INTEGER NOT NULL, etsi_sequence INTEGER NOT NULL);
-CREATE TABLE situation (id TEXT PRIMARY KEY, zone TEXT NOT NULL, etsi_sequence INTEGER NOT NULL, open INTEGER NOT NULL, newest TEXT NOT NULL);
-CREATE TABLE outbox (seq INTEGER PRIMARY KEY, situation TEXT NOT NULL, zone TEXT NOT NULL, event TEXT NOT NULL, created TEXT NOT NULL,
-  acked_at TEXT, parked TEXT);
+CREATE TABLE situation (id TEXT PRIMARY KEY, zone TEXT NOT NULL, etsi_sequence INTEGER NOT NULL, open INTEGER NOT NULL,
+  newest TEXT NOT NULL);
+CREATE TABLE outbox (seq INTEGER PRIMARY KEY, situation TEXT NOT NULL, zone TEXT NOT NULL, event TEXT NOT NULL,
+  created TEXT NOT NULL, acked_at TEXT, parked TEXT);
 CREATE INDEX outbox_unsent ON outbox (seq) WHERE acked_at IS NULL AND parked IS NULL;
 """
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # the alphabet of ULIDs
@@ -66,7 +68,9 @@ class Journal:
     def _make_tables(self) -> None:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
         if found > SCHEMA_VERSION:
-            raise StoreError(f"{self._path}: format {found} is newer than this program's {SCHEMA_VERSION}; update Wildlane")
+            raise StoreError(
+                f"{self._path}: format {found} is newer than this program's {SCHEMA_VERSION}; update Wildlane"
+            )
         if found == SCHEMA_VERSION:
             return
         with self._transaction():
@@ -95,7 +99,8 @@ class Journal:
     def _store(self, alert: Alert, etsi: int, *, is_open: bool) -> None:
         situation, zone, event = alert.data.situation, alert.data.where.zone.id, alert.json_text()
         self._db.execute(
-            "INSERT INTO situation VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET open = excluded.open, newest = excluded.newest",
+            "INSERT INTO situation VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET open = excluded.open, newest = excluded.newest",
             (situation.id, zone, etsi, is_open, event),
         )
         self._db.execute(
@@ -112,10 +117,21 @@ class Journal:
     def _end_restarted(self, event: dict[str, Any], etsi: int, now: datetime) -> Alert:
         data, situation = event["data"], event["data"]["situation"]
         moment, seq = max(utc_text(now), situation["observed"]), self._next_seq()
-        situation |= {"version": situation["version"] + 1, "phase": "end", "ended": moment, "endReason": "restart", "validUntil": moment}
+        situation |= {
+            "version": situation["version"] + 1,
+            "phase": "end",
+            "ended": moment,
+            "endReason": "restart",
+            "validUntil": moment,
+        }
         data |= {"seq": seq, "because": ["the program was restarted and does not see it any more"]}
         data["provenance"]["decided"] = moment
-        event |= {"id": f"{situation['id']}.{situation['version']}", "type": EVENT_TYPES["end"], "time": moment, "sequence": f"{seq:016d}"}
+        event |= {
+            "id": f"{situation['id']}.{situation['version']}",
+            "type": EVENT_TYPES["end"],
+            "time": moment,
+            "sequence": f"{seq:016d}",
+        }
         alert = Alert.model_validate_json(json.dumps(event))
         self._store(alert, etsi, is_open=False)
         return alert
@@ -124,7 +140,9 @@ class Journal:
         """Return the oldest rows that no broker has taken, beyond a sequence number."""
         with self._lock:
             rows = self._db.execute(
-                "SELECT seq, zone, event FROM outbox WHERE acked_at IS NULL AND parked IS NULL AND seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
+                "SELECT seq, zone, event FROM outbox WHERE acked_at IS NULL AND parked IS NULL AND seq > ? "
+                "ORDER BY seq LIMIT ?",
+                (after_seq, limit),
             )
             return [Outgoing(*row) for row in rows]
 
@@ -142,14 +160,17 @@ class Journal:
         """Return how many rows are unsent, and how many are parked."""
         with self._lock:
             row = self._db.execute(
-                "SELECT count(*) FILTER (WHERE acked_at IS NULL AND parked IS NULL), count(*) FILTER (WHERE parked IS NOT NULL) FROM outbox"
+                "SELECT count(*) FILTER (WHERE acked_at IS NULL AND parked IS NULL), "
+                "count(*) FILTER (WHERE parked IS NOT NULL) FROM outbox"
             ).fetchone()
         return int(row[0]), int(row[1])
 
     def forget_before(self, moment: datetime) -> int:
         """Erase acknowledged rows that are older than the retention; return how many."""
         with self._transaction():
-            done = self._db.execute("DELETE FROM outbox WHERE acked_at IS NOT NULL AND created < ?", (utc_text(moment),))
+            done = self._db.execute(
+                "DELETE FROM outbox WHERE acked_at IS NOT NULL AND created < ?", (utc_text(moment),)
+            )
             self._db.execute("DELETE FROM situation WHERE NOT open AND id NOT IN (SELECT situation FROM outbox)")
             return done.rowcount
 
@@ -165,7 +186,9 @@ class Journal:
 
     def _next_etsi_sequence(self) -> int:
         """Return the next 16-bit number of a DENM; it wraps, as ETSI EN 302 637-3 has it."""
-        (newest,) = self._db.execute("UPDATE journal SET etsi_sequence = (etsi_sequence + 1) % 65536 RETURNING etsi_sequence").fetchone()
+        (newest,) = self._db.execute(
+            "UPDATE journal SET etsi_sequence = (etsi_sequence + 1) % 65536 RETURNING etsi_sequence"
+        ).fetchone()
         return int(newest)
 
     @contextmanager

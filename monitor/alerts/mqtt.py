@@ -1,8 +1,8 @@
 """The only module that knows paho: it takes rows from the journal to the broker, in order, and the levels beside them.
 
-paho's own queue is never used. It forgets the receive maximum on reconnecting, sends what it reported as failed, and reports
-as published what the broker refused; see `docs/alerts.md`. So the window is kept here, a broken client is thrown away, and
-the next one starts from the oldest row without a receipt.
+paho's own queue is never used. It forgets the receive maximum on reconnecting, sends what it reported as failed, and
+reports as published what the broker refused; see `docs/alerts.md`. So the window is kept here, a broken client is
+thrown away, and the next one starts from the oldest row without a receipt.
 """
 
 from __future__ import annotations
@@ -145,7 +145,10 @@ class Publisher:
         while not self._stopping.is_set() and session.alive:
             self.progress_s = time.monotonic()
             if session.take_receipts(self._journal):
-                sent_seq, hold_until_s = 0, time.monotonic() + 1.0  # refused for now: again from the oldest, after a second
+                sent_seq, hold_until_s = (
+                    0,
+                    time.monotonic() + 1.0,
+                )  # refused for now: again from the oldest, after a second
             if time.monotonic() >= hold_until_s:
                 for row in self._journal.unsent(sent_seq, session.room):
                     session.publish_event(row)
@@ -183,7 +186,12 @@ class _Session:
         self._client = self._make_client()
 
     def _make_client(self) -> paho.Client:
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self._address.client_id, protocol=paho.MQTTv5, reconnect_on_failure=False)
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._address.client_id,
+            protocol=paho.MQTTv5,
+            reconnect_on_failure=False,
+        )
         if self._address.username:
             client.username_pw_set(self._address.username, self._address.password)
         if self._address.tls_ca_file:
@@ -269,19 +277,25 @@ class _Session:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _on_connect(self, client: object, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None) -> None:
+    def _on_connect(
+        self, client: object, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None
+    ) -> None:
         self._accepted = not reason.is_failure
         if reason.is_failure:
             self.problem = f"refuses us ({reason.getName()})"
         self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         self._answered.set()
 
-    def _on_disconnect(self, client: object, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None) -> None:
+    def _on_disconnect(
+        self, client: object, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None
+    ) -> None:
         self.problem = self.problem or f"connection lost ({reason.getName()})"
         self.alive = False
         self._answered.set()
 
-    def _on_publish(self, client: object, userdata: object, mid: int, reason: ReasonCode, properties: Properties | None) -> None:
+    def _on_publish(
+        self, client: object, userdata: object, mid: int, reason: ReasonCode, properties: Properties | None
+    ) -> None:
         self._receipts.put((mid, reason.value, reason.getName()))
 
 

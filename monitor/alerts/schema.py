@@ -1,4 +1,4 @@
-"""What is published, as strict models: unknown fields, wrong ranges and contradictions can't be made, let alone sent."""
+"""What is published, as strict models: unknown fields, wrong ranges and contradictions can't even be made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ Status = Literal["online", "degraded", "offline"]
 Size = Literal["small", "large", "unknown"]
 Certainty = Literal["riskOf", "probable", "certain"]
 Severity = Literal["none", "lowest", "low", "medium", "high", "highest", "unknown"]
-AnimalPresence = Literal["animalsOnTheRoad", "herdOfAnimalsOnTheRoad", "largeAnimalsOnTheRoad", "smallAnimalsOnTheRoad", "wildAnimalsOnTheRoad"]
+AnimalPresence = Literal[
+    "animalsOnTheRoad",
+    "herdOfAnimalsOnTheRoad",
+    "largeAnimalsOnTheRoad",
+    "smallAnimalsOnTheRoad",
+    "wildAnimalsOnTheRoad",
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 Degrees = Annotated[float, Field(ge=0, lt=360)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -38,7 +44,14 @@ Moment = Annotated[AwareDatetime, PlainSerializer(utc_text, return_type=str, whe
 class Model(BaseModel):
     """Strict, frozen, camelCase on the wire."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
 
 
 class SituationPart(Model):
@@ -252,7 +265,12 @@ class SiteStatus(Model):
 
 class CameraHealth(Model):
     state: Literal["ok", "degraded", "blind"]
-    reason: Literal["lost", "stalled", "frozen", "dark", "overexposed", "covered", "defocused", "moved", "wrong-rate", "clock"] | None
+    reason: (
+        Literal[
+            "lost", "stalled", "frozen", "dark", "overexposed", "covered", "defocused", "moved", "wrong-rate", "clock"
+        ]
+        | None
+    )
     since: Moment
     analysed_per_s: Annotated[float, Field(ge=0)]
 

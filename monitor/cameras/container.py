@@ -8,6 +8,7 @@ from pathlib import Path
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 JPEG_TAIL_BYTES = 65_536  # some cameras write their own data behind the end marker
 
+
 def cut_short(path: Path) -> str | None:
     """Return what is missing of an MP4/MOV, AVI or JPEG file, None where nothing is or the container is another.
 
@@ -19,7 +20,9 @@ def cut_short(path: Path) -> str | None:
         if head[:4] == b"RIFF" and len(head) == 12:
             (declared,) = struct.unpack("<I", head[4:8])
             # a RIFF of 0 was never closed; live recorders write it, and players take it
-            return f"{declared + 8} bytes are declared, {length} are there" if declared and declared + 8 > length else None
+            return (
+                f"{declared + 8} bytes are declared, {length} are there" if declared and declared + 8 > length else None
+            )
         if head[4:8] == b"ftyp":
             return _cut_short_boxes(path, length)
         if head[:2] == JPEG_START:

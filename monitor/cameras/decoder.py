@@ -1,7 +1,7 @@
 """The child process of a camera: decodes, finds motion, hands frames over. `python -m monitor.cameras.decoder JSON`.
 
-It is a process because a decoder can hang for ever or abort, and must then be killable without harm to the other cameras.
-Messages to and from the parent are JSON, one object each; see `stream.py` for their meaning.
+It is a process because a decoder can hang for ever or abort, and must then be killable without harm to the other
+cameras. Messages to and from the parent are JSON, one object each; see `stream.py` for their meaning.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Request:
     """What the parent asks for; `stream.py` fills it."""
 
     source: str
-    pace: str  # "live": as the source comes; "paced": a recording at its own speed; "lossless": as fast as the parent takes
+    # "live": as the source comes; "paced": a recording at its own speed; "lossless": as fast as the parent takes
+    pace: str
     analysis_rate_hz: float
     open_timeout_s: float
     read_timeout_s: float
@@ -55,7 +56,10 @@ class Decoder:
         self._free: set[int] = set(range(SLOTS))
         self._grabbed_frames = 0
         self._capture = _open(request)
-        self.size = (int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+        self.size = (
+            int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
         declared = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = declared if 1 <= declared <= 240 else FALLBACK_FPS
         self._ring = FrameRing(request.memory, self.size)
@@ -103,13 +107,22 @@ class Decoder:
         if not ok:
             return
         if (image.shape[1], image.shape[0]) != self.size:
-            raise StreamEnded(f"the picture changed from {self.size[0]}x{self.size[1]} to {image.shape[1]}x{image.shape[0]}")
+            raise StreamEnded(
+                f"the picture changed from {self.size[0]}x{self.size[1]} to {image.shape[1]}x{image.shape[0]}"
+            )
         moving = self._motion.find(image)  # type: ignore[arg-type]  # cv2 types a frame as any integer or float array
         slot = self._take_slot()
         if slot is None:
             return
         self._ring.slot(slot)[:] = image
-        self._send(event="frame", slot=slot, index=index, time_s=time_s, captured_s=captured_s, moving=[list(box) for box in moving])
+        self._send(
+            event="frame",
+            slot=slot,
+            index=index,
+            time_s=time_s,
+            captured_s=captured_s,
+            moving=[list(box) for box in moving],
+        )
 
     def _take_slot(self) -> int | None:
         """Return a free slot; None where there is none and the frame is left out. A lossless decoder waits for one."""
@@ -131,13 +144,21 @@ def _open(request: Request) -> cv2.VideoCapture:
     if request.pace != "live" and (missing := _missing_part(Path(source))):
         raise StreamEnded(missing)
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")  # UDP loses packets without a word
-    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * request.open_timeout_s), cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(1000 * request.read_timeout_s)]
+    timeouts = [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        round(1000 * request.open_timeout_s),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        round(1000 * request.read_timeout_s),
+    ]
     if source.isdecimal() or source.startswith("/dev/"):
         capture = cv2.VideoCapture(int(source) if source.isdecimal() else source, cv2.CAP_V4L2)
     else:
         capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
     if not capture.isOpened():
-        raise StreamEnded("can't be opened: " + ("no answer, or not a camera stream" if request.pace == "live" else "not a video that FFmpeg knows"))
+        raise StreamEnded(
+            "can't be opened: "
+            + ("no answer, or not a camera stream" if request.pace == "live" else "not a video that FFmpeg knows")
+        )
     return capture
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["ok", "degraded", "blind"]
-Reason = Literal["lost", "stalled", "frozen", "dark", "overexposed", "covered", "defocused", "moved", "wrong-rate", "clock"]
+Reason = Literal[
+    "lost", "stalled", "frozen", "dark", "overexposed", "covered", "defocused", "moved", "wrong-rate", "clock"
+]
 
 STALLED_AFTER_S = 5.0  # an open stream that gives no frame for so long is blind
 RATE_WINDOW_S = 10.0

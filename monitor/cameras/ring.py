@@ -1,7 +1,7 @@
-"""Frames from a decoder process to the daemon through shared memory, by credit: nothing is queued, so no frame grows old.
+"""Frames from a decoder process to the daemon through shared memory, by credit: none is queued, so none grows old.
 
-The daemon hands out slots; the decoder fills a free one and says so. A decoder without a free slot leaves the frame out (a
-live camera) or waits (a recording). The memory has no name in the file system: it is gone when both processes are.
+The daemon hands out slots; the decoder fills a free one and says so. A decoder without a free slot leaves the frame out
+(a live camera) or waits (a recording). The memory has no name in the file system: it is gone when both processes are.
 """
 
 from __future__ import annotations

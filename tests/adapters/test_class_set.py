@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from adapters.class_set import CROPS, FILE, STARTER, ClassAttributes, ClassSetStore, Shot, check_class_name
 from adapters.classifier import Classifier, Features
 from adapters.errors import ConfigError, StoreError
 from adapters.runtime import MODELS
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 MOOSE = ClassAttributes(name="moose", size="large", origin="wild", scientific_name="Alces alces")
 
@@ -20,7 +21,9 @@ def shots_of(classifier: Classifier, crop: NDArray[np.uint8]) -> list[Shot]:
 
 
 def test_an_empty_state_is_seeded_with_the_starter_class_set(store: ClassSetStore) -> None:
-    assert {"cattle", "sheep", "dog", "cat", "bear", "wolf", "elephant", "bison", "kangaroo"} <= set(store.class_names())
+    assert {"cattle", "sheep", "dog", "cat", "bear", "wolf", "elephant", "bison", "kangaroo"} <= set(
+        store.class_names()
+    )
 
 
 def test_seeding_again_changes_nothing(store: ClassSetStore, classifier: Classifier) -> None:
@@ -30,7 +33,9 @@ def test_seeding_again_changes_nothing(store: ClassSetStore, classifier: Classif
     assert store.versions() == before
 
 
-def test_a_taught_class_survives_reopening(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]], tmp_path: Path) -> None:
+def test_a_taught_class_survives_reopening(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]], tmp_path: Path
+) -> None:
     version = store.teach(MOOSE, shots_of(classifier, demo_animals["caribou"]), classifier.encoder_hash)
     store.close()
 
@@ -54,7 +59,9 @@ def test_teaching_makes_a_new_version_and_leaves_the_old_value_untouched(
     assert store.load(classifier).version != before.version
 
 
-def test_rollback_brings_the_version_before_back(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+def test_rollback_brings_the_version_before_back(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
     before = store.load(classifier).version
     store.teach(MOOSE, shots_of(classifier, demo_animals["caribou"]), classifier.encoder_hash)
 
@@ -62,7 +69,9 @@ def test_rollback_brings_the_version_before_back(store: ClassSetStore, classifie
     assert "moose" not in store.class_names()
 
 
-def test_a_forgotten_class_is_never_returned(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+def test_a_forgotten_class_is_never_returned(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
     store.forget("bear")
     loaded = store.load(classifier)
 
@@ -97,7 +106,9 @@ def test_without_its_crop_such_a_class_is_refused_by_name(store: ClassSetStore, 
         store.load(classifier)
 
 
-def test_crops_are_kept_once_and_leave_no_draft(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]], tmp_path: Path) -> None:
+def test_crops_are_kept_once_and_leave_no_draft(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]], tmp_path: Path
+) -> None:
     for _ in range(2):
         store.teach(MOOSE, shots_of(classifier, demo_animals["caribou"]), classifier.encoder_hash)
 

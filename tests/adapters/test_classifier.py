@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from adapters.class_set import ClassSet
 from adapters.classifier import CANNOT_TELL, NONE, Classifier, ClassMemory, Features
 from adapters.errors import ModelError
 from adapters.runtime import ENCODE, MANIFEST, MODELS, Graph, write_manifest
-from numpy.typing import NDArray
 
 
 def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -19,12 +20,16 @@ def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def random_features(count: int, seed: int) -> Features:
     rng = np.random.default_rng(seed)
-    return Features(rng.normal(size=(count, 49, 320)).astype(np.float32), np.abs(rng.normal(size=(count, 1280))).astype(np.float32))
+    return Features(
+        rng.normal(size=(count, 49, 320)).astype(np.float32), np.abs(rng.normal(size=(count, 1280))).astype(np.float32)
+    )
 
 
 def test_the_untrained_head_is_nearest_centroid_on_centred_features(classifier: Classifier) -> None:
     """SimpleShot (Wang et al. 2019), written out in NumPy."""
-    supports = {name: random_features(shots, seed) for seed, (name, shots) in enumerate({"a": 1, "b": 5, "c": 3}.items())}
+    supports = {
+        name: random_features(shots, seed) for seed, (name, shots) in enumerate({"a": 1, "b": 5, "c": 3}.items())
+    }
     query, mu = random_features(7, 99), classifier.knowledge.mu
 
     weights = classifier.match(query, classifier.adapt(supports))[0]
@@ -34,7 +39,9 @@ def test_the_untrained_head_is_nearest_centroid_on_centred_features(classifier: 
     ratios = np.log(weights[:, :3] / weights[:, 3:])  # logits up to a constant per row
     slope = (ratios[:, 0] - ratios[:, 1]) / (cosine[:, 0] - cosine[:, 1])
     assert np.allclose(slope, slope[0], rtol=1e-3)  # one temperature for all
-    assert np.allclose(ratios - slope[0] * cosine, (ratios - slope[0] * cosine)[0, 0], atol=1e-3)  # one threshold for all
+    assert np.allclose(
+        ratios - slope[0] * cosine, (ratios - slope[0] * cosine)[0, 0], atol=1e-3
+    )  # one threshold for all
     assert (weights[:, :3].argmax(axis=1) == cosine.argmax(axis=1)).all()
 
 
@@ -75,14 +82,18 @@ def test_constant_and_empty_features_give_no_nan(classifier: Classifier) -> None
         assert np.isfinite(output).all()
 
 
-def test_nothing_taught_leaves_all_the_weight_to_none(classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+def test_nothing_taught_leaves_all_the_weight_to_none(
+    classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
     answer = classifier.classify([demo_animals["bear"]], ClassMemory((), {}))[0]
 
     assert answer.weights == {NONE: 1.0}
     assert answer.label == "unknown-animal"
 
 
-def test_animals_are_told_from_a_road(classifier: Classifier, starter: ClassSet, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+def test_animals_are_told_from_a_road(
+    classifier: Classifier, starter: ClassSet, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
     road = np.full((80, 80, 3), 115, np.uint8) + np.random.default_rng(1).integers(0, 12, (80, 80, 3), dtype=np.uint8)
     road[30:36, :] = 210  # a lane marking
 
@@ -100,7 +111,9 @@ def test_a_tiny_or_flat_crop_can_not_be_told(classifier: Classifier, starter: Cl
     assert [answer.label for answer in classifier.classify([tiny, flat], starter.memory)] == [CANNOT_TELL, CANNOT_TELL]
 
 
-def test_a_batch_gives_the_answers_of_its_crops_one_by_one(classifier: Classifier, starter: ClassSet, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+def test_a_batch_gives_the_answers_of_its_crops_one_by_one(
+    classifier: Classifier, starter: ClassSet, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
     crops = list(demo_animals.values()) * 7  # more than one run takes
 
     together = classifier.classify(crops, starter.memory)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from adapters.errors import InputError
 from adapters.stills import read_picture
-from PIL import Image
 
 RGB = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 
@@ -59,7 +60,14 @@ def test_a_truncated_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
         read_picture(tmp_path / "cut.jpg")
 
 
-@pytest.mark.parametrize(("content", "complaint"), [(b"", "not a picture"), (b"no picture at all", "not a picture"), (b"\xff\xd8\xff\xe0broken", "not a picture|can't")])
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "not a picture"),
+        (b"no picture at all", "not a picture"),
+        (b"\xff\xd8\xff\xe0broken", "not a picture|can't"),
+    ],
+)
 def test_other_files_are_errors_that_name_them(tmp_path: Path, content: bytes, complaint: str) -> None:
     (tmp_path / "file.jpg").write_bytes(content)
 

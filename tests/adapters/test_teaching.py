@@ -3,11 +3,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from adapters.class_set import ClassAttributes, ClassSetStore
 from adapters.classifier import Classifier
 from adapters.errors import TeachError
 from adapters.teaching import teach
-from numpy.typing import NDArray
 
 MOOSE = ClassAttributes(name="moose", size="large", origin="wild")
 
@@ -18,7 +19,9 @@ def views(crop: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     return [crop, crop[:, ::-1].copy(), crop[6:-6, 6:-6].copy(), grey]
 
 
-def test_a_class_taught_from_a_few_frames_is_recognised(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+def test_a_class_taught_from_a_few_frames_is_recognised(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
     lesson = teach(store, classifier, MOOSE, list("abcd"), views(demo_animals["caribou"]))
 
     answer = classifier.classify([np.roll(demo_animals["caribou"], 3, axis=1)], store.load(classifier).memory)[0]
@@ -29,14 +32,20 @@ def test_a_class_taught_from_a_few_frames_is_recognised(store: ClassSetStore, cl
     assert set(lesson.answer()) == {"class", "version", "frames", "used", "refused", "seconds", "report"}
 
 
-def test_frames_that_teach_nothing_are_refused_with_the_reason(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+def test_frames_that_teach_nothing_are_refused_with_the_reason(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
     crop = demo_animals["caribou"]
     crops = [crop, crop.copy(), np.zeros((5, 5, 3), np.uint8), "d.jpg: no such picture"]
 
     lesson = teach(store, classifier, MOOSE, ["a", "b", "c", "d"], crops)
 
     assert lesson.used == 1
-    assert {entry["image"]: entry["why"].split(":")[0] for entry in lesson.refused} == {"b": "shows the same as a", "c": "too small or too flat", "d": "d.jpg"}
+    assert {entry["image"]: entry["why"].split(":")[0] for entry in lesson.refused} == {
+        "b": "shows the same as a",
+        "c": "too small or too flat",
+        "d": "d.jpg",
+    }
 
 
 def test_without_a_usable_frame_nothing_is_changed(store: ClassSetStore, classifier: Classifier) -> None:
@@ -48,17 +57,25 @@ def test_without_a_usable_frame_nothing_is_changed(store: ClassSetStore, classif
     assert store.versions() == before
 
 
-def test_the_report_says_what_would_help(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+def test_the_report_says_what_would_help(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
     large = cv2.resize(demo_animals["bear"], (200, 200))
 
     lesson = teach(store, classifier, MOOSE, ["a"], [large])
 
     assert lesson.leave_one_out is None
-    assert lesson.missing == ["4 more frames, from other angles", "frames at night or in infra-red", "frames from far away, 48 pixels or less"]
+    assert lesson.missing == [
+        "4 more frames, from other angles",
+        "frames at night or in infra-red",
+        "frames from far away, 48 pixels or less",
+    ]
     assert "bear" in lesson.nearest
 
 
-def test_old_classes_keep_their_answers_when_another_is_taught(store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+def test_old_classes_keep_their_answers_when_another_is_taught(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
     before = store.load(classifier)
     teach(store, classifier, MOOSE, list("abcd"), views(demo_animals["caribou"]))
     after = store.load(classifier)

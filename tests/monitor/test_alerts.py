@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+
 from adapters.class_set import ClassAttributes
 from adapters.errors import ConfigError, StoreError
 from monitor.alerts.broker import EmbeddedBroker
@@ -16,8 +18,6 @@ from monitor.alerts.mqtt import Address, Publisher, check_reachable
 from monitor.alerts.schema import Alert
 from monitor.policy import Policy, Situation
 from monitor.zones import whole_view
-from pydantic import ValidationError
-
 from tests.conftest import Mosquitto, free_port, wait_until
 from tests.monitor.test_policy import SETTINGS, sighting
 
@@ -35,7 +35,13 @@ DOG = ClassAttributes(name="dog", size="small", origin="domestic", scientific_na
 
 def draft(situation: Situation, attributes: ClassAttributes | None = DOG) -> Draft:
     start = datetime(2026, 11, 23, tzinfo=UTC)
-    return Draft(situation=situation, facts=FACTS, class_set="cs-2", attributes=attributes, at=lambda at_s: start + timedelta(seconds=at_s))
+    return Draft(
+        situation=situation,
+        facts=FACTS,
+        class_set="cs-2",
+        attributes=attributes,
+        at=lambda at_s: start + timedelta(seconds=at_s),
+    )
 
 
 def one_life() -> list[Situation]:
@@ -169,7 +175,9 @@ def test_a_clock_that_was_set_back_does_not_stop_the_end_of_a_situation(tmp_path
 
 
 def test_the_etsi_number_stays_the_same_through_a_situation(journal: Journal) -> None:
-    numbers = [alert.data.codes.etsi.sequence_number for alert in journal.append([draft(s) for s in one_life() + one_life()])]
+    numbers = [
+        alert.data.codes.etsi.sequence_number for alert in journal.append([draft(s) for s in one_life() + one_life()])
+    ]
 
     assert numbers[0] == numbers[1] != numbers[2] == numbers[3]
 
@@ -185,7 +193,13 @@ def test_a_journal_of_a_newer_program_is_refused(tmp_path: Path) -> None:
 
 
 def publisher(port: int, journal: Journal) -> Publisher:
-    return Publisher(Address(host="127.0.0.1", port=port, client_id="test"), journal, root="wildlane/v1/test", online="online", offline="offline")
+    return Publisher(
+        Address(host="127.0.0.1", port=port, client_id="test"),
+        journal,
+        root="wildlane/v1/test",
+        online="online",
+        offline="offline",
+    )
 
 
 def test_committed_alerts_reach_a_subscriber_in_order(mosquitto: Mosquitto, journal: Journal) -> None:
@@ -253,11 +267,16 @@ def test_the_embedded_broker_serves_retained_levels_and_events(journal: Journal)
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
-    with EmbeddedBroker(0) as first, pytest.raises(ConfigError, match=r"can't listen on 127\.0\.0\.1:\d+ .* set another port"):
+    with (
+        EmbeddedBroker(0) as first,
+        pytest.raises(ConfigError, match=r"can't listen on 127\.0\.0\.1:\d+ .* set another port"),
+    ):
         EmbeddedBroker(first.port)
 
 
 def test_a_broker_that_is_not_there_is_named() -> None:
     port = free_port()
 
-    assert f"broker 127.0.0.1:{port} can't be reached" in (check_reachable(Address(host="127.0.0.1", port=port, client_id="x")) or "")
+    assert f"broker 127.0.0.1:{port} can't be reached" in (
+        check_reachable(Address(host="127.0.0.1", port=port, client_id="x")) or ""
+    )

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from monitor.cameras.container import cut_short
 from monitor.cameras.health import STALLED_AFTER_S, HealthMonitor
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Pace, Reconnection, Source
 from monitor.values import Frame
-
 from tests.conftest import DEMO_CLIP
 
 
@@ -50,7 +50,9 @@ def test_a_recording_gives_every_due_frame_and_its_plain_end(small_clip: Path) -
 def test_two_readings_of_a_recording_are_the_same(small_clip: Path) -> None:
     first, second = (collect(recording(small_clip), "lossless") for _ in range(2))
 
-    assert [event.moving for event in first if isinstance(event, Frame)] == [event.moving for event in second if isinstance(event, Frame)]
+    assert [event.moving for event in first if isinstance(event, Frame)] == [
+        event.moving for event in second if isinstance(event, Frame)
+    ]
 
 
 def test_a_paced_recording_takes_its_own_time(small_clip: Path) -> None:
@@ -83,7 +85,9 @@ def test_frames_arrive_pixel_by_pixel(small_clip: Path) -> None:
     [(b"", "the file is empty"), (b"version https://git-lfs\n", "can't be opened"), (None, "no such file")],
     ids=["empty", "text", "missing"],
 )
-def test_a_file_that_is_no_video_ends_with_a_clear_reason(tmp_path: Path, content: bytes | None, complaint: str) -> None:
+def test_a_file_that_is_no_video_ends_with_a_clear_reason(
+    tmp_path: Path, content: bytes | None, complaint: str
+) -> None:
     if content is not None:
         (tmp_path / "clip.mp4").write_bytes(content)
 
@@ -180,7 +184,9 @@ def test_a_camera_is_blind_until_its_first_frame_when_stalled_and_when_lost() ->
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"RIFF", b"\0\0\0\x20ftypisom", b"\xff\xd8"]))
 @settings(max_examples=200)
-def test_any_bytes_are_whole_or_cut_short_and_never_a_crash(tmp_path_factory: pytest.TempPathFactory, content: bytes, magic: bytes) -> None:
+def test_any_bytes_are_whole_or_cut_short_and_never_a_crash(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, magic: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.bin"
     path.write_bytes(magic + content)
 

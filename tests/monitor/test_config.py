@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from adapters.errors import ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from adapters.errors import ConfigError
 from monitor.config import Config, load_config, source_of
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,10 @@ def test_the_shipped_configuration_is_valid_and_names_every_key() -> None:
 
     load_config(ROOT / "config.toml")
 
-    for model in (Config, *(field.annotation for field in Config.model_fields.values() if hasattr(field.annotation, "model_fields"))):
+    for model in (
+        Config,
+        *(field.annotation for field in Config.model_fields.values() if hasattr(field.annotation, "model_fields")),
+    ):
         for key in model.model_fields:
             assert re.search(rf"^#? ?\[*\w*\.?{key}\b|^\[+{key}", text, re.MULTILINE), key
 
@@ -30,10 +34,16 @@ def test_the_shipped_configuration_is_valid_and_names_every_key() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('[cameras.north]\nsource = "0"\nframe_rate = 5', r"unknown key 'frame_rate' in \[cameras\.north\]; perhaps you meant 'analysis_rate_hz'"),
+        (
+            '[cameras.north]\nsource = "0"\nframe_rate = 5',
+            r"unknown key 'frame_rate' in \[cameras\.north\]; perhaps you meant 'analysis_rate_hz'",
+        ),
         ("[polcy]", r"unknown key 'polcy' in the top level; perhaps you meant 'policy'"),
         ("[policy]\nholds_s = 3", r"unknown key 'holds_s' in \[policy\]; perhaps you meant 'hold_s'"),
-        ('[cameras.north]\nsource = "0"\nanalysis_rate_hz = "five"', r"'analysis_rate_hz' in \[cameras\.north\]: input should be a valid number, got 'five'"),
+        (
+            '[cameras.north]\nsource = "0"\nanalysis_rate_hz = "five"',
+            r"'analysis_rate_hz' in \[cameras\.north\]: input should be a valid number, got 'five'",
+        ),
         ("[cameras.north]", r"'source' in \[cameras\.north\]: field required"),
         ('[broker]\nport = "1883"', r"'port' in \[broker\]: input should be a valid integer, got '1883'"),
         ("[broker]\nport = 70000", r"'port' in \[broker\]: input should be less than or equal to 65535, got 70000"),
@@ -61,20 +71,28 @@ def test_whole_numbers_are_taken_where_seconds_are_meant(tmp_path: Path) -> None
 
 
 def test_a_source_file_is_looked_up_beside_the_configuration(tmp_path: Path) -> None:
-    config = load(tmp_path, '[cameras.a]\nsource = "clip.mp4"\n[cameras.b]\nsource = "rtsp://host/x"\n[cameras.c]\nsource = "0"')
+    config = load(
+        tmp_path, '[cameras.a]\nsource = "clip.mp4"\n[cameras.b]\nsource = "rtsp://host/x"\n[cameras.c]\nsource = "0"'
+    )
     (tmp_path / "clip.mp4").touch()
 
-    assert [source_of(camera, tmp_path / "config.toml") for camera in config.cameras.values()] == [str(tmp_path / "clip.mp4"), "rtsp://host/x", "0"]
+    assert [source_of(camera, tmp_path / "config.toml") for camera in config.cameras.values()] == [
+        str(tmp_path / "clip.mp4"),
+        "rtsp://host/x",
+        "0",
+    ]
     (tmp_path / "clip.mp4").unlink()
     with pytest.raises(ConfigError, match=r"camera source 'clip\.mp4': no such file"):
         source_of(config.cameras["a"], tmp_path / "config.toml")
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_a_configuration_or_one_line_of_complaint(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_text_is_a_configuration_or_one_line_of_complaint(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
         load_config(path)
     except ConfigError as error:
-        assert "\n" not in str(error).removeprefix(str(path))  # noqa: PT017
+        assert "\n" not in str(error).removeprefix(str(path))

@@ -5,12 +5,21 @@ import uuid
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from monitor.policy import Phase, Policy, Rule, Settings, Situation, uuid7
 from monitor.values import Box, Sighting
 from monitor.zones import Zone, whole_view
 
 WARN = Rule(action="warn", min_probability=0.6)
-SETTINGS = Settings(confirm_frames=4, confirm_s=0.6, hold_s=4, update_s=30, taught=WARN, unknown_animal=Rule(action="warn", min_probability=0.85), classes={})
+SETTINGS = Settings(
+    confirm_frames=4,
+    confirm_s=0.6,
+    hold_s=4,
+    update_s=30,
+    taught=WARN,
+    unknown_animal=Rule(action="warn", min_probability=0.85),
+    classes={},
+)
 
 
 def sighting(
@@ -54,7 +63,9 @@ def phases(told: list[Situation]) -> list[str]:
 def test_a_confirmed_animal_starts_one_situation_and_ends_it_once_after_the_hold() -> None:
     site = policy()
 
-    told = [version for step in range(1, 40) for version in site.decide([sighting(step / 5)] if step < 10 else [], step / 5)]
+    told = [
+        version for step in range(1, 40) for version in site.decide([sighting(step / 5)] if step < 10 else [], step / 5)
+    ]
 
     assert phases(told) == ["start", "end"]
     assert told[1].end_reason == "left"
@@ -64,7 +75,13 @@ def test_a_confirmed_animal_starts_one_situation_and_ends_it_once_after_the_hold
 
 @pytest.mark.parametrize(
     "weak",
-    [{"looks": 3}, {"seen_s": 0.4}, {"probability": 0.5}, {"p_animal": 0.4}, {"label": "unknown-animal", "probability": 0.8}],
+    [
+        {"looks": 3},
+        {"seen_s": 0.4},
+        {"probability": 0.5},
+        {"p_animal": 0.4},
+        {"label": "unknown-animal", "probability": 0.8},
+    ],
     ids=["too few looks", "too short", "too unsure", "no animal", "unknown needs more"],
 )
 def test_what_is_not_confirmed_does_not_alert(weak: dict[str, float]) -> None:
@@ -167,11 +184,21 @@ def test_at_the_stop_each_open_situation_ends() -> None:
 def test_every_decision_says_why() -> None:
     told = policy().decide([sighting(1.0)], 1.0)
 
-    assert told[0].because == ("dog 0.90 over 9 looks in 1.0 s", "an animal at all: 0.95", "zone north: dog is to warn from 0.60")
+    assert told[0].because == (
+        "dog 0.90 over 9 looks in 1.0 s",
+        "an animal at all: 0.95",
+        "zone north: dog is to warn from 0.60",
+    )
 
 
 SEEN = st.builds(
-    lambda track, x, probability, label, at_edge: {"track": track, "x": x, "probability": probability, "label": label, "at_edge": at_edge},
+    lambda track, x, probability, label, at_edge: {
+        "track": track,
+        "x": x,
+        "probability": probability,
+        "label": label,
+        "at_edge": at_edge,
+    },
     st.integers(1, 4),
     st.integers(0, 600),
     st.floats(0, 1),
@@ -180,8 +207,14 @@ SEEN = st.builds(
 )
 
 
-@given(st.lists(st.tuples(st.floats(0.01, 6), st.lists(SEEN, max_size=3, unique_by=lambda seen: seen["track"])), max_size=60))
-def test_whatever_is_seen_each_start_has_one_end_and_versions_count_up(rounds: list[tuple[float, list[dict[str, object]]]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.floats(0.01, 6), st.lists(SEEN, max_size=3, unique_by=lambda seen: seen["track"])), max_size=60
+    )
+)
+def test_whatever_is_seen_each_start_has_one_end_and_versions_count_up(
+    rounds: list[tuple[float, list[dict[str, object]]]],
+) -> None:
     site, now_s, told = policy(), 1.0, []
     for pause_s, seen in rounds:
         now_s += pause_s

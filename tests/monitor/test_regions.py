@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from monitor.regions import MotionRegions, TileSweep, crop_box
 from monitor.values import Box
-from numpy.typing import NDArray
 
 SIZE = (640, 360)
 

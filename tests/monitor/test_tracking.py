@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from adapters.classifier import Classification
 from monitor.tracking import LOST_AFTER_S, Evidence, Tracker
 from monitor.values import Box
@@ -8,7 +9,9 @@ from monitor.values import Box
 
 def look(p_animal: float, *, legible: bool = True, **weights: float) -> Classification:
     rest = {"none": 1 - sum(weights.values())}
-    return Classification(weights={**weights, **rest}, p_class=dict(weights), p_animal=p_animal, similarity_m=0.5, legible=legible)
+    return Classification(
+        weights={**weights, **rest}, p_class=dict(weights), p_animal=p_animal, similarity_m=0.5, legible=legible
+    )
 
 
 def moved(box: Box, x: float, y: float = 0) -> Box:

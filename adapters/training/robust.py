@@ -1,0 +1,275 @@
+"""Train the backbone to see through a bad camera: `wildlane model train`.
+
+The frozen pretrained network is the teacher. It sees the clean crop; the student sees the same crop as a roadside camera
+would deliver it, and must give the teacher's features. Beside that: the right picture among the others of the batch,
+an episode (teacher's prototypes, student's queries), and a domain critic behind a Gradient Reversal Layer.
+
+References:
+    Hinton et al. 2015, https://arxiv.org/abs/1503.02531 (distillation)
+    Ganin and Lempitsky 2015, https://arxiv.org/abs/1409.7495 (gradient reversal; schedule of its weight, section 3)
+    Wortsman et al. 2022, https://arxiv.org/abs/2109.01903 (averaging with the original weights)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own custom
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from adapters.errors import InputError
+from adapters.training.attention import unit
+from adapters.training.backbone import LITE0, Backbone, fold_normalisation, load_backbone
+from adapters.training.domains import DOMAINS, random_square, shoot
+from adapters.training.splits import class_folders
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
+WEIGHTS = "backbone.safetensors"  # the averaged weights, for `model export --weights`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every number of the training, with its reason."""
+
+    seed: int = 20261123
+    steps: int = 2400  # about 8 looks at each of 7,000 pictures
+    classes_a_batch: int = 8  # an episode needs several pictures of a class,
+    pictures_a_class: int = 3  # so batches are drawn by class
+    peak_rate: float = 4e-4  # AdamW, one cycle; twice as much was not tried
+    warm_up: float = 0.1  # share of the steps
+    weight_decay: float = 0.01
+    clean_share: float = 0.25  # of the views: what was known must not be lost
+    match_weight: float = 0.3  # the right picture among the batch
+    token_weight: float = 0.5
+    episode_weight: float = 0.3
+    domain_weight: float = 0.05  # of the critic's reversed gradient; more costs accuracy
+    match_temperature: float = 0.07
+    episode_temperature: float = 10.0  # multiplies the cosine
+    average_decay: float = 0.998  # of the running mean of the weights
+    checkpoint_every: int = 100
+    threads: int = 2
+
+
+class ReverseGradient(torch.autograd.Function):
+    """Identity forward, gradient times -strength backward."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, strength: float) -> Tensor:
+        """Return x."""
+        ctx.strength = strength  # type: ignore[attr-defined]  # torch keeps what forward leaves for backward there
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the reversed gradient, and none for the strength."""
+        return -ctx.strength * gradients[0], None  # type: ignore[attr-defined]
+
+
+class DomainCritic(nn.Module):
+    """Tells from features which camera trouble a picture had; the backbone learns to leave it nothing to tell."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(width, 96), nn.ReLU(), nn.Linear(96, len(DOMAINS)))
+
+    def forward(self, features: Tensor, strength: float) -> Tensor:
+        """Return logits (B, n_domain) of features (B, width)."""
+        logits: Tensor = self.layers(ReverseGradient.apply(features, strength))
+        return logits
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean crops for the teacher, the same crops through bad cameras for the student, classes and domains (B,)."""
+
+    clean: Tensor
+    shot: Tensor
+    labels: Tensor
+    domains: Tensor
+
+
+class Pictures:
+    """All training pictures in memory, by class; every batch depends on the seed and its step alone."""
+
+    def __init__(self, data: Path, recipe: Recipe, backbone: Backbone) -> None:
+        folders = class_folders(data, "species", "train") + class_folders(data, "mini-imagenet", "train")
+        if not folders:
+            raise InputError(f"{data}: no training classes under images/species and images/mini-imagenet/train")
+        self._classes = [[cv2.imread(str(path)) for path in folder.pictures] for folder in folders]
+        self._recipe, self._expects = recipe, backbone.preprocessing
+        self.count = sum(len(pictures) for pictures in self._classes)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        rng, recipe = np.random.default_rng((self._recipe.seed, step)), self._recipe
+        clean, shot, labels, domains = [], [], [], []
+        for label in rng.choice(len(self._classes), recipe.classes_a_batch, replace=False):
+            for number in rng.choice(len(self._classes[label]), recipe.pictures_a_class, replace=False):
+                crop = random_square(self._classes[label][number], rng, share=(0.6, 1.0))
+                crop = crop[:, ::-1].copy() if rng.random() < 0.5 else crop
+                domain = 0 if rng.random() < recipe.clean_share else int(rng.integers(1, len(DOMAINS)))
+                clean.append(shoot(crop, "clean", rng))
+                shot.append(shoot(crop, DOMAINS[domain], rng))
+                labels.append(int(label))
+                domains.append(domain)
+        return Batch(self._tensor(clean), self._tensor(shot), torch.tensor(labels), torch.tensor(domains))
+
+    def _tensor(self, pictures: list[NDArray[np.uint8]]) -> Tensor:
+        rgb = np.stack(pictures)[..., ::-1].astype(np.float32)
+        normalised = (rgb - np.float32(self._expects.mean)) / np.float32(self._expects.std)
+        return torch.from_numpy(normalised).permute(0, 3, 1, 2)  # a view: channels last, which the CPU likes best
+
+
+class Training:
+    """Student, teacher, critic, optimiser and average, and the step that moves them."""
+
+    def __init__(self, recipe: Recipe, mu: Tensor) -> None:
+        torch.manual_seed(recipe.seed)
+        torch.set_num_threads(recipe.threads)
+        torch.use_deterministic_algorithms(mode=True)
+        self.recipe, self.mu, self.step = recipe, mu, 0
+        self.teacher = fold_normalisation(load_backbone(LITE0)).requires_grad_(False).to(memory_format=torch.channels_last)
+        self.student = fold_normalisation(load_backbone(LITE0)).to(memory_format=torch.channels_last)
+        self.average = fold_normalisation(load_backbone(LITE0)).requires_grad_(False)
+        self.critic = DomainCritic(self.student.d_pooled)
+        trained = [*self.student.stem.parameters(), *self.student.blocks.parameters(), *self.student.head.parameters()]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": trained}, {"params": self.critic.parameters()}], lr=recipe.peak_rate, weight_decay=recipe.weight_decay
+        )
+
+    def advance(self, batch: Batch) -> dict[str, float]:
+        """Take one step and return its losses."""
+        progress = self.step / self.recipe.steps
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.peak_rate * one_cycle(progress, self.recipe.warm_up)
+        losses = self.losses(batch, progress)
+        total = torch.stack(list(losses.values())).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
+        self.optimiser.step()
+        self.step += 1
+        decay = min(self.recipe.average_decay, self.step / (self.step + 10))
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.student.parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Return the weighted losses by name."""
+        recipe = self.recipe
+        with torch.no_grad():
+            taught_tokens, taught = self.teacher(batch.clean)
+        tokens, pooled = self.student(batch.shot)
+        goal, seen = unit(taught - self.mu), unit(pooled - self.mu)  # (B, d_pooled)
+        strength = 2 / (1 + float(np.exp(-10 * progress))) - 1
+        return {
+            "feature": (1 - (goal * seen).sum(dim=1)).mean(),
+            "token": recipe.token_weight * (1 - F.cosine_similarity(tokens, taught_tokens, dim=2)).mean(),
+            "match": recipe.match_weight * F.cross_entropy(seen @ goal.T / recipe.match_temperature, torch.arange(len(seen))),
+            "episode": recipe.episode_weight * self.episode(goal, seen, batch.labels),
+            "domain": recipe.domain_weight * F.cross_entropy(self.critic(seen, strength), batch.domains),
+        }
+
+    def episode(self, goal: Tensor, seen: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of naming each query by prototypes made of the other pictures' clean features."""
+        names, where = labels.unique(return_inverse=True)
+        member = F.one_hot(where, len(names)).to(goal.dtype)  # (B, C)
+        sums = member.T @ goal  # (C, d)
+        others = sums.unsqueeze(0) - member.unsqueeze(2) * goal.unsqueeze(1)  # (B, C, d): without the query itself
+        cosine = (unit(others) * seen.unsqueeze(1)).sum(dim=2)  # (B, C)
+        return F.cross_entropy(self.recipe.episode_temperature * cosine, where)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint whole or not at all."""
+        tensors = {f"{part}.{name}": value for part in ("student", "average", "critic") for name, value in getattr(self, part).state_dict().items()}
+        for number, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
+        draft = folder / f"{CHECKPOINT}.part"
+        save_file({name: value.contiguous() for name, value in tensors.items()}, draft, {"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))})
+        draft.replace(folder / CHECKPOINT)
+
+    def resume(self, folder: Path) -> None:
+        """Go on from the checkpoint of a folder, where there is one."""
+        from safetensors import safe_open
+
+        if not (folder / CHECKPOINT).exists():
+            return
+        with safe_open(folder / CHECKPOINT, "pt") as stored:
+            facts = stored.metadata()
+        if json.loads(facts["recipe"]) != asdict(self.recipe):
+            raise InputError(f"{folder / CHECKPOINT}: was made with another recipe; give another --out, or remove it")
+        tensors = load_file(folder / CHECKPOINT)
+        for part in ("student", "average", "critic"):
+            getattr(self, part).load_state_dict({name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")})
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimiser."):
+                _, number, key = name.split(".")
+                state.setdefault(int(number), {})[key] = value
+        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.step = int(facts["step"])
+
+
+def one_cycle(progress: float, warm_up: float) -> float:
+    """Return the share of the peak rate: up in a line, down in a cosine."""
+    if progress < warm_up:
+        return 0.04 + 0.96 * progress / warm_up
+    return max(1e-3, 0.5 + 0.5 * float(np.cos(np.pi * (progress - warm_up) / (1 - warm_up))))
+
+
+def train(data: Path, out: Path, recipe: Recipe, *, say: Callable[[str], None] = print) -> Path:
+    """Train, or go on where a killed run stopped, and return the file of the averaged weights.
+
+    Args:
+        data: folder with images/.
+        out: folder for checkpoint, log and result.
+        recipe: every number of it.
+        say: called with a line now and then.
+
+    Raises:
+        InputError: no training pictures, or a checkpoint of another recipe.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    training = Training(recipe, centring_vector())
+    training.resume(out)
+    pictures = Pictures(data, recipe, training.student)
+    say(f"{pictures.count} pictures; from step {training.step} to {recipe.steps}")
+    started, first = time.monotonic(), training.step
+    for losses in _steps(training, pictures, out):
+        if training.step % 20 == 0:
+            a_step_s = (time.monotonic() - started) / (training.step - first)
+            told = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            say(f"step {training.step}/{recipe.steps}  {told}  {a_step_s:.2f} s a step, {a_step_s * (recipe.steps - training.step) / 60:.0f} min left")
+    save_file(training.average.state_dict(), out / WEIGHTS, {"recipe": json.dumps(asdict(recipe)), "backbone": LITE0})
+    return out / WEIGHTS
+
+
+def _steps(training: Training, pictures: Pictures, out: Path) -> Iterator[dict[str, float]]:
+    while training.step < training.recipe.steps:
+        losses = training.advance(pictures.batch(training.step))
+        with (out / LOG).open("a") as file:
+            file.write(json.dumps({"step": training.step, **losses}) + "\n")
+        if training.step % training.recipe.checkpoint_every == 0:
+            training.save(out)
+        yield losses
+
+
+def centring_vector() -> Tensor:
+    """Return mu of the shipped knowledge base."""
+    from adapters.knowledge import KnowledgeBase
+    from adapters.runtime import MODELS
+
+    return torch.from_numpy(KnowledgeBase.load(MODELS).mu)

@@ -1,0 +1,43 @@
+"""Which classes are for training, which for tuning, which for reporting; disjoint by class, and the same for ever."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Role = Literal["train", "tune", "report"]
+
+N_SPECIES_REPORT, N_SPECIES_TUNE = 30, 10
+N_MINI_TUNE = 16  # of mini-ImageNet's 64 train classes; its 16 validation classes are for reporting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassFolder:
+    """A class of one source: its name and its pictures."""
+
+    name: str
+    pictures: tuple[Path, ...]
+
+
+def class_folders(data: Path, source: Literal["species", "mini-imagenet"], role: Role) -> list[ClassFolder]:
+    """Return the classes of a source that play a role, sorted by name."""
+    if source == "species":
+        folders = _by_hash((data / "images/species").iterdir())
+        report, tune = folders[:N_SPECIES_REPORT], folders[N_SPECIES_REPORT : N_SPECIES_REPORT + N_SPECIES_TUNE]
+        train = folders[N_SPECIES_REPORT + N_SPECIES_TUNE :]
+    else:
+        folders = _by_hash((data / "images/mini-imagenet/train").iterdir())
+        tune, train = folders[:N_MINI_TUNE], folders[N_MINI_TUNE:]
+        report = list((data / "images/mini-imagenet/val").iterdir())
+    chosen = {"train": train, "tune": tune, "report": report}[role]
+    return [ClassFolder(name=folder.name, pictures=tuple(sorted(folder.iterdir()))) for folder in sorted(chosen)]
+
+
+def _by_hash(folders: Iterable[Path]) -> list[Path]:
+    """Return folders in an order that depends on nothing but their names."""
+    return sorted(folders, key=lambda folder: hashlib.sha256(folder.name.encode()).digest())
+
+
