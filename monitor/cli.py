@@ -15,6 +15,7 @@ import typer
 
 from adapters.errors import ConfigError, InputError, WildlaneError
 from monitor import VERSION
+from monitor.output import log_to_stderr, print_line, progress_of, say
 
 if TYPE_CHECKING:
     from adapters.class_set import ClassSet, ClassSetStore
@@ -120,8 +121,8 @@ def run(config: ConfigOption = None, state: StateOption = None) -> None:
     from monitor.daemon import Daemon
 
     context = Context(config, state)
-    _log_to_stderr(context.config.log_format)
-    daemon = Daemon(context.config, context.path, context.state_dir, tell=lambda alert: _print_line(alert.json_text()))
+    log_to_stderr(context.config.log_format)
+    daemon = Daemon(context.config, context.path, context.state_dir, tell=lambda alert: print_line(alert.json_text()))
     _stop_on_signals(daemon.stop)
     daemon.run()
 
@@ -135,10 +136,10 @@ def demo(
     """Play the bundled clip through the live path, print each alert, and draw out/demo.mp4."""
     from monitor.demo import run_demo
 
-    _log_to_stderr("text")
+    log_to_stderr("text")
     context = Context(config, state)
-    video = run_demo(context.config, out, tell=lambda alert: _print_line(alert.json_text()), say=_say)
-    _say(f"drawn: {video}")
+    video = run_demo(context.config, out, tell=lambda alert: print_line(alert.json_text()), say=say)
+    say(f"drawn: {video}")
 
 
 @app.command(epilog="Example: wildlane replay north.mp4 --truth north.json --json")
@@ -158,20 +159,20 @@ def replay(
         raise ConfigError(f"--truth judges one CLIP, {len(clips)} were given")
     expected = read_truth(truth) if truth else None
     context = Context(config, state)
-    _log_to_stderr(context.config.log_format)
+    log_to_stderr(context.config.log_format)
     build = context.pipelines(classes)
     results: list[Replayed] = []
     problems = []
     for clip in clips:
         try:
-            with _progress(clip.name) as progress:
+            with progress_of(clip.name) as progress:
                 results.append(replay_clip(clip, build, analysis_rate_hz=DEFAULT_RATE_HZ, progress=progress))
         except InputError as problem:
             problems.append(problem)
-            _say(f"error: {problem}")
+            say(f"error: {problem}")
     answers = [result.answer(expected) for result in results]
     if as_json and answers:
-        _print_line(write_answers(answers) if len(clips) == 1 else json.dumps(answers))
+        print_line(write_answers(answers) if len(clips) == 1 else json.dumps(answers))
     elif not as_json:
         for answer in answers:
             _print_replayed(answer)
@@ -204,13 +205,13 @@ def classify(
         for image, region, crop in zip(images, boxes, crops, strict=True)
     ]
     if as_json:
-        _print_line(json.dumps(answers[0] if len(answers) == 1 else answers))
+        print_line(json.dumps(answers[0] if len(answers) == 1 else answers))
         return
     for answer in answers:
         found = f"{answer['class']} {answer['probability']:.2f}"
-        _print_line(f"{answer['image']}: {found} (an animal at all: {answer['p_animal']:.2f})")
+        print_line(f"{answer['image']}: {found} (an animal at all: {answer['p_animal']:.2f})")
         for name, weight in sorted(answer["weights"].items(), key=lambda item: -item[1])[:5]:
-            _print_line(f"    {weight:5.2f} {name}")
+            print_line(f"    {weight:5.2f} {name}")
 
 
 @app.command(epilog="Example: wildlane teach --class moose --size large --origin wild a.jpg b.jpg c.jpg")
@@ -241,21 +242,21 @@ def teach(
         lesson = teach_class(store, classifier, attributes, [str(image) for image in images], crops)
     answer = lesson.answer()
     if as_json:
-        _print_line(json.dumps(answer))
+        print_line(json.dumps(answer))
         return
     used = f"{answer['used']} of {answer['frames']} frames used"
-    _print_line(f"{name}: {used}, live as {answer['version']} after {answer['seconds']:.2f} s")
+    print_line(f"{name}: {used}, live as {answer['version']} after {answer['seconds']:.2f} s")
     for refused in answer["refused"]:
-        _print_line(f"    refused {refused['image']}: {refused['why']}")
+        print_line(f"    refused {refused['image']}: {refused['why']}")
     report = answer["report"]
     if report["leave_one_out"] is not None:
         others = "".join(f", {100 * share:.0f} % as {other}" for other, share in report["confused_with"].items())
-        _print_line(f"    leave one out: {100 * report['leave_one_out']:.0f} % are found again{others}")
+        print_line(f"    leave one out: {100 * report['leave_one_out']:.0f} % are found again{others}")
     if report["nearest"]:
         nearest = ", ".join(f"{other} (cosine {cosine:.2f})" for other, cosine in report["nearest"].items())
-        _print_line(f"    nearest class: {nearest}")
+        print_line(f"    nearest class: {nearest}")
     for wish in report["missing"]:
-        _print_line(f"    would help: {wish}")
+        print_line(f"    would help: {wish}")
 
 
 @classes_app.command("list")
@@ -265,11 +266,11 @@ def classes_list(as_json: JsonOption = False, config: ConfigOption = None, state
     with context.store(context.classifier()) as store:
         versions = store.versions()
     if as_json:
-        _print_line(json.dumps([vars(record) | {"classes": list(record.classes)} for record in versions]))
+        print_line(json.dumps([vars(record) | {"classes": list(record.classes)} for record in versions]))
         return
     for record in versions:
         mark, names = "*" if record.active else " ", ", ".join(record.classes) or "-"
-        _print_line(f"{mark} {record.version:6} {record.created}  {record.reason:24} {names}")
+        print_line(f"{mark} {record.version:6} {record.created}  {record.reason:24} {names}")
 
 
 @classes_app.command("forget")
@@ -277,7 +278,7 @@ def classes_forget(name: str, config: ConfigOption = None, state: StateOption = 
     """Make a version without a class the active one."""
     context = Context(config, state)
     with context.store(context.classifier()) as store:
-        _print_line(f"{store.forget(name)} is live, without {name}")
+        print_line(f"{store.forget(name)} is live, without {name}")
 
 
 @classes_app.command("rollback")
@@ -289,7 +290,7 @@ def classes_rollback(
     """Make an older version the active one again."""
     context = Context(config, state)
     with context.store(context.classifier()) as store:
-        _print_line(f"{store.rollback(version)} is live")
+        print_line(f"{store.rollback(version)} is live")
 
 
 @model_app.command("export", epilog="Example: wildlane model export --backbone torchvision:convnext_tiny --out models")
@@ -303,7 +304,7 @@ def model_export(
     except ImportError as error:
         raise ConfigError(f"{error.name} is missing; run: pip install 'wildlane[train]'") from None
 
-    export_models(backbone, out, progress=_say)
+    export_models(backbone, out, progress=say)
 
 
 @app.command("check-config")
@@ -314,11 +315,11 @@ def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> No
     context = Context(config, None)
     cameras = {name: source_of(camera, context.path) for name, camera in context.config.cameras.items()}
     if as_json:
-        _print_line(json.dumps({"config": str(context.path), "ok": True, "cameras": list(cameras)}))
+        print_line(json.dumps({"config": str(context.path), "ok": True, "cameras": list(cameras)}))
         return
     broker = context.config.broker
     host = "embedded" if broker.embedded else broker.host
-    _print_line(f"{context.path}: site {context.config.site}, {len(cameras)} cameras, broker {host}:{broker.port}")
+    print_line(f"{context.path}: site {context.config.site}, {len(cameras)} cameras, broker {host}:{broker.port}")
 
 
 @app.command()
@@ -328,10 +329,10 @@ def doctor(config: ConfigOption = None, state: StateOption = None, as_json: Json
 
     findings = examine(Context(config, state))
     if as_json:
-        _print_line(json.dumps([vars(finding) for finding in findings]))
+        print_line(json.dumps([vars(finding) for finding in findings]))
     else:
         for finding in findings:
-            _print_line(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.detail}")
+            print_line(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.detail}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -342,7 +343,7 @@ def main_options(
 ) -> None:
     """Options of the command itself."""
     if version:
-        _print_line(f"wildlane {VERSION}")
+        print_line(f"wildlane {VERSION}")
         raise typer.Exit
 
 
@@ -351,7 +352,7 @@ def main() -> NoReturn:
     try:
         status = app(standalone_mode=False)
     except WildlaneError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         status = error.exit_status
     except typer.Abort:
         status = 130
@@ -392,27 +393,15 @@ def _box(text: str) -> tuple[float, float, float, float]:
 def _print_replayed(answer: dict[str, Any]) -> None:
     count = len(answer["situations"])
     analysed = f"{answer['analysed']} analysed in {answer['seconds']:.1f} s"
-    _print_line(f"{answer['clip']}: {answer['frames']} frames, {analysed}; {count} situations")
+    print_line(f"{answer['clip']}: {answer['frames']} frames, {analysed}; {count} situations")
     for found in answer["situations"]:
         what = f"{found['class']} {found['probability']:.2f} in {found['zone']}"
-        _print_line(f"    {found['start_s']:7.1f} to {found['end_s']:7.1f} s  {what}")
+        print_line(f"    {found['start_s']:7.1f} to {found['end_s']:7.1f} s  {what}")
     if truth := answer.get("truth"):
         delays = ", ".join(f"{seconds:.1f}" for seconds in truth["time_to_alert_s"]) or "-"
         missed = ", ".join(str(event) for event in truth["missed"]) or "none"
         events = f"found {truth['found']} of {truth['events']} (missed: {missed})"
-        _print_line(f"    {events}, {len(truth['false'])} false; seconds to alert: {delays}")
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[float], None]]:
-    """Show the video time reached on a terminal; nothing where standard error is a file."""
-    if not sys.stderr.isatty():
-        yield lambda seconds: None
-        return
-    try:
-        yield lambda seconds: print(f"\r{name}: {seconds:6.1f} s", end="", file=sys.stderr, flush=True)
-    finally:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+        print_line(f"    {events}, {len(truth['false'])} false; seconds to alert: {delays}")
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:
@@ -422,30 +411,3 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
-
-
-def _log_to_stderr(style: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    if style == "json":
-        handler.setFormatter(_JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("iotcore").setLevel(logging.WARNING)
-
-
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        time, message = self.formatTime(record), record.getMessage()
-        line = {"time": time, "level": record.levelname, "logger": record.name, "message": message}
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def _print_line(text: str) -> None:
-    print(text, flush=True)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

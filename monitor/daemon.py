@@ -6,23 +6,24 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from adapters.class_set import STARTER, ClassSet, ClassSetStore
+from adapters.class_set import STARTER, ClassSetStore
 from adapters.classifier import Classifier
 from adapters.errors import ConfigError
 from adapters.runtime import MODELS
 from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
-from monitor.alerts.compose import Draft, Place, SiteFacts
+from monitor.alerts.compose import Place, SiteFacts
 from monitor.alerts.journal import Journal
-from monitor.alerts.mqtt import LEVEL_EXPIRES_S, Address, Publisher, check_reachable, read_password
+from monitor.alerts.mqtt import Address, Publisher, check_reachable, read_password
+from monitor.alerts.reports import Reports
 from monitor.cameras.health import HealthMonitor
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Reconnection, Source
 from monitor.config import Config, source_of
@@ -83,12 +84,6 @@ def places_of(config: Config) -> dict[str, Place]:
     }
 
 
-def wall_clock(now_s: float) -> Callable[[float], datetime]:
-    """Return the translation of monotonic times to wall times as of now; all times of one message use the same one."""
-    wall = datetime.now(UTC)
-    return lambda at_s: wall - timedelta(seconds=now_s - at_s)
-
-
 @dataclass
 class Camera:
     """A camera of the running daemon: its source, its decoder while there is one, and its health."""
@@ -104,97 +99,6 @@ class Camera:
     def name(self) -> str:
         """The camera's name in the configuration."""
         return self.source.name
-
-
-class Alerts:
-    """From situation versions to the journal and the publisher, and the levels of the zones."""
-
-    def __init__(
-        self,
-        facts: SiteFacts,
-        journal: Journal,
-        publisher: Publisher,
-        zones: Mapping[str, Sequence[Zone]],
-        now: Callable[[], float],
-    ) -> None:
-        self._facts, self._journal, self._publisher, self._now = facts, journal, publisher, now
-        self._cameras_of: dict[str, list[str]] = {}
-        for camera, drawn in zones.items():
-            for zone in drawn:
-                self._cameras_of.setdefault(zone.id, []).append(camera)
-        self._told_levels: dict[str, tuple[str, float]] = {}
-        self._levels_due_s = 0.0
-
-    def tell(self, situations: Sequence[Situation], class_set: ClassSet) -> list[schema.Alert]:
-        """Commit situation versions, hand them to the publisher, and return the alerts."""
-        at = wall_clock(self._now())
-        drafts = [
-            Draft(
-                situation=situation,
-                facts=self._facts,
-                class_set=class_set.version,
-                attributes=class_set.attributes.get(situation.label),
-                at=at,
-            )
-            for situation in situations
-        ]
-        alerts = self._journal.append(drafts) if drafts else []
-        if alerts:
-            self._publisher.event_committed()
-        return alerts
-
-    def tell_levels(self, open_situations: Sequence[Situation], cameras: Mapping[str, Camera]) -> None:
-        """Leave the level of each zone for the publisher, when it changed and every few seconds."""
-        now_s = self._now()
-        again = now_s >= self._levels_due_s
-        if again:
-            self._levels_due_s = now_s + LEVEL_EXPIRES_S / 6
-        for zone, watching in self._cameras_of.items():
-            inside = tuple(situation.id for situation in open_situations if situation.zone.id == zone)
-            blind = all(cameras[name].health.check().state == "blind" for name in watching)
-            level: schema.Level = "active" if inside else "unknown" if blind else "clear"
-            told, since_s = self._told_levels.get(zone, ("", now_s))
-            if told != level:
-                self._told_levels[zone] = (level, now_s)
-                since_s = now_s
-            if again or told != level:
-                state = self._level(zone, level, inside, since_s)
-                self._publisher.set_level(f"state/{zone}", state.model_dump_json(by_alias=True))
-
-    def _level(self, zone: str, level: schema.Level, inside: tuple[str, ...], since_s: float) -> schema.ZoneState:
-        now_s = self._now()
-        at = wall_clock(now_s)
-        return schema.ZoneState(
-            site=self._facts.site,
-            zone=zone,
-            level=level,
-            situations=inside,
-            since=at(since_s),
-            time=at(now_s),
-            valid_until=at(now_s + LEVEL_EXPIRES_S),
-            mode=self._facts.mode,
-            advisory=schema.ADVISORY,
-        )
-
-    def tell_health(self, cameras: Mapping[str, Camera], class_set: ClassSet, provider: str) -> None:
-        """Leave the health of the site for the publisher."""
-        unsent, parked = self._journal.counts()
-        health = schema.SiteHealth(
-            site=self._facts.site,
-            time=datetime.now(UTC),
-            cameras={name: self._camera_health(camera) for name, camera in cameras.items()},
-            unsent=unsent,
-            parked=parked,
-            class_set=class_set.version,
-            provider=provider,
-        )
-        self._publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
-
-    def _camera_health(self, camera: Camera) -> schema.CameraHealth:
-        health = camera.health.check()
-        since = wall_clock(self._now())(health.since_s)
-        rate = camera.health.analysed_per_s
-        return schema.CameraHealth(state=health.state, reason=health.reason, since=since, analysed_per_s=rate)
 
 
 class Daemon:
@@ -233,6 +137,7 @@ class Daemon:
         self._parts = ExitStack()  # closed in reverse: what was built first is closed last
         sources = [_source(name, config, config_path) for name in config.cameras]
         self._cameras = {source.name: Camera(source, HealthMonitor(self._now), Reconnection()) for source in sources}
+        self._healths = {name: camera.health for name, camera in self._cameras.items()}
         try:
             self._build(config, state_dir)
         except BaseException:
@@ -263,7 +168,7 @@ class Daemon:
         self._pipeline = Pipeline(self._classifier, class_set, self._policy, budgets)
         facts = self._facts(config)
         self._publisher = _publisher(config.site, address, self._journal)
-        self._alerts = Alerts(facts, self._journal, self._publisher, zones, self._now)
+        self._reports = Reports(facts, self._journal, self._publisher, zones, self._now)
 
     def _broker_address(self, config: Config) -> Address:
         port = config.broker.port
@@ -326,7 +231,7 @@ class Daemon:
             states = [camera.health.check() for camera in self._cameras.values()]
             if now_s >= health_due_s or states != health_told:
                 health_due_s, health_told = now_s + HEALTH_EVERY_S, states
-                self._alerts.tell_health(self._cameras, self._pipeline.class_set, self._classifier.provider)
+                self._reports.tell_health(self._healths, self._pipeline.class_set, self._classifier.provider)
             if now_s >= class_set_due_s:
                 class_set_due_s = now_s + CLASS_SET_EVERY_S
                 self._take_up_class_set()
@@ -353,13 +258,13 @@ class Daemon:
             self._publish(outcome.told)
         else:
             self._publish(self._pipeline.idle(now_s, blind=self._blind_cameras()))
-        self._alerts.tell_levels(self._policy.open, self._cameras)
+        self._reports.tell_levels(self._policy.open, self._healths)
 
     def _blind_cameras(self) -> frozenset[str]:
         return frozenset(name for name, camera in self._cameras.items() if camera.health.check().state == "blind")
 
     def _publish(self, situations: Sequence[Situation]) -> None:
-        for alert in self._alerts.tell(situations, self._pipeline.class_set):
+        for alert in self._reports.tell(situations, self._pipeline.class_set):
             data, because = alert.data, "; ".join(alert.data.because)
             log.info("%s %s in zone %s: %s", data.situation.phase, data.animal.class_, data.where.zone.id, because)
             self._tell(alert)
@@ -414,7 +319,7 @@ class Daemon:
         self._publish(self._pipeline.end_all("shutdown", self._now()))
         for camera in self._cameras.values():
             camera.health.lost()
-        self._alerts.tell_levels((), self._cameras)
+        self._reports.tell_levels((), self._healths)
         if left := self._publisher.stop(FLUSH_S):
             log.warning(
                 "%d messages are not with the broker yet; they stay in the journal and go out at the next start", left

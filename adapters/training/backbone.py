@@ -135,7 +135,7 @@ def load_backbone(name: str) -> Backbone:
 def fold_normalisation(backbone: EfficientNetLite0) -> EfficientNetLite0:
     """Fold each batch normalisation into the convolution before it, in place; the function stays the same.
 
-    Trained with frozen statistics it is only a scale and an offset. Folded, a training step takes half the time on a CPU.
+    Trained with frozen statistics it is only a scale and an offset; folded, a step takes half the time on a CPU.
     """
     relu = nn.ReLU6(inplace=True)
     backbone.stem = nn.Sequential(fuse_conv_bn_eval(backbone.stem[0], backbone.stem[1]), relu)

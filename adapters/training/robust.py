@@ -1,8 +1,8 @@
 """Train the backbone to see through a bad camera: `wildlane model train`.
 
-The frozen pretrained network is the teacher. It sees the clean crop; the student sees the same crop as a roadside camera
-would deliver it, and must give the teacher's features. Beside that: the right picture among the others of the batch,
-an episode (teacher's prototypes, student's queries), and a domain critic behind a Gradient Reversal Layer.
+The frozen pretrained network is the teacher. It sees the clean crop; the student sees the same crop as a roadside
+camera would deliver it, and must give the teacher's features. Beside that: the right picture among the others of the
+batch, an episode (teacher's prototypes, student's queries), and a domain critic behind a Gradient Reversal Layer.
 
 References:
     Hinton et al. 2015, https://arxiv.org/abs/1503.02531 (distillation)
@@ -140,13 +140,19 @@ class Training:
         torch.set_num_threads(recipe.threads)
         torch.use_deterministic_algorithms(mode=True)
         self.recipe, self.mu, self.step = recipe, mu, 0
-        self.teacher = fold_normalisation(load_backbone(LITE0)).requires_grad_(False).to(memory_format=torch.channels_last)
+        self.teacher = (
+            fold_normalisation(load_backbone(LITE0))
+            .requires_grad_(requires_grad=False)
+            .to(memory_format=torch.channels_last)
+        )
         self.student = fold_normalisation(load_backbone(LITE0)).to(memory_format=torch.channels_last)
-        self.average = fold_normalisation(load_backbone(LITE0)).requires_grad_(False)
+        self.average = fold_normalisation(load_backbone(LITE0)).requires_grad_(requires_grad=False)
         self.critic = DomainCritic(self.student.d_pooled)
         trained = [*self.student.stem.parameters(), *self.student.blocks.parameters(), *self.student.head.parameters()]
         self.optimiser = torch.optim.AdamW(
-            [{"params": trained}, {"params": self.critic.parameters()}], lr=recipe.peak_rate, weight_decay=recipe.weight_decay
+            [{"params": trained}, {"params": self.critic.parameters()}],
+            lr=recipe.peak_rate,
+            weight_decay=recipe.weight_decay,
         )
 
     def advance(self, batch: Batch) -> dict[str, float]:
@@ -178,7 +184,8 @@ class Training:
         return {
             "feature": (1 - (goal * seen).sum(dim=1)).mean(),
             "token": recipe.token_weight * (1 - F.cosine_similarity(tokens, taught_tokens, dim=2)).mean(),
-            "match": recipe.match_weight * F.cross_entropy(seen @ goal.T / recipe.match_temperature, torch.arange(len(seen))),
+            "match": recipe.match_weight
+            * F.cross_entropy(seen @ goal.T / recipe.match_temperature, torch.arange(len(seen))),
             "episode": recipe.episode_weight * self.episode(goal, seen, batch.labels),
             "domain": recipe.domain_weight * F.cross_entropy(self.critic(seen, strength), batch.domains),
         }
@@ -194,11 +201,19 @@ class Training:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint whole or not at all."""
-        tensors = {f"{part}.{name}": value for part in ("student", "average", "critic") for name, value in getattr(self, part).state_dict().items()}
+        tensors = {
+            f"{part}.{name}": value
+            for part in ("student", "average", "critic")
+            for name, value in getattr(self, part).state_dict().items()
+        }
         for number, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
         draft = folder / f"{CHECKPOINT}.part"
-        save_file({name: value.contiguous() for name, value in tensors.items()}, draft, {"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))})
+        save_file(
+            {name: value.contiguous() for name, value in tensors.items()},
+            draft,
+            {"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))},
+        )
         draft.replace(folder / CHECKPOINT)
 
     def resume(self, folder: Path) -> None:
@@ -213,7 +228,9 @@ class Training:
             raise InputError(f"{folder / CHECKPOINT}: was made with another recipe; give another --out, or remove it")
         tensors = load_file(folder / CHECKPOINT)
         for part in ("student", "average", "critic"):
-            getattr(self, part).load_state_dict({name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")})
+            getattr(self, part).load_state_dict(
+                {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
+            )
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimiser."):
@@ -252,7 +269,8 @@ def train(data: Path, out: Path, recipe: Recipe, *, say: Callable[[str], None] =
         if training.step % 20 == 0:
             a_step_s = (time.monotonic() - started) / (training.step - first)
             told = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-            say(f"step {training.step}/{recipe.steps}  {told}  {a_step_s:.2f} s a step, {a_step_s * (recipe.steps - training.step) / 60:.0f} min left")
+            left_min = a_step_s * (recipe.steps - training.step) / 60
+            say(f"step {training.step}/{recipe.steps}  {told}  {a_step_s:.2f} s a step, {left_min:.0f} min left")
     save_file(training.average.state_dict(), out / WEIGHTS, {"recipe": json.dumps(asdict(recipe)), "backbone": LITE0})
     return out / WEIGHTS
 

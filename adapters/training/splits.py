@@ -39,5 +39,3 @@ def class_folders(data: Path, source: Literal["species", "mini-imagenet"], role:
 def _by_hash(folders: Iterable[Path]) -> list[Path]:
     """Return folders in an order that depends on nothing but their names."""
     return sorted(folders, key=lambda folder: hashlib.sha256(folder.name.encode()).digest())
-
-

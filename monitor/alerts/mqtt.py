@@ -31,8 +31,7 @@ WINDOW = 20  # unacknowledged messages at once; less where the broker's receive 
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 20
 RETRY_FIRST_S, RETRY_GROWTH, RETRY_MOST_S = 0.5, 1.5, 15.0
-LEVEL_EVERY_S = 10.0  # the level of each zone is told again this often,
-LEVEL_EXPIRES_S = 30  # and is gone from the broker when it was not
+LEVEL_EXPIRES_S = 30  # a level that was not told again for so long is gone from the broker
 EVENT_EXPIRES_S = 86_400
 WILL_DELAY_S = 5
 TICK_S = 0.1
@@ -61,6 +60,11 @@ class Retained:
     payload: str
     expires_s: int | None
     qos: int
+    left_s: float = 0.0  # when it was left for the publisher, monotonic
+
+    def is_fresh(self, now_s: float) -> bool:
+        """Tell whether it may still be sent: a level that nobody renews must run out at the consumer too."""
+        return self.expires_s is None or now_s - self.left_s < self.expires_s
 
 
 class Publisher:
@@ -98,7 +102,7 @@ class Publisher:
     def set_level(self, topic: str, payload: str, *, expires_s: int | None = LEVEL_EXPIRES_S, qos: int = 1) -> None:
         """Leave the newest retained message of a topic below the root; older ones that were not sent are dropped."""
         with self._lock:
-            self._levels[topic] = Retained(payload, expires_s, qos)
+            self._levels[topic] = Retained(payload, expires_s, qos, time.monotonic())
             self._changed.add(topic)
         self._wake.set()
 
@@ -141,7 +145,7 @@ class Publisher:
     def _serve(self, session: _Session) -> None:
         """Publish until the connection breaks or the program stops."""
         log.info("broker %s:%d: connected", self._address.host, self._address.port)
-        sent_seq, levels_due_s, hold_until_s = 0, 0.0, 0.0
+        sent_seq, hold_until_s, levels = 0, 0.0, self._take_levels(everything=True)
         while not self._stopping.is_set() and session.alive:
             self.progress_s = time.monotonic()
             if session.take_receipts(self._journal):
@@ -153,22 +157,22 @@ class Publisher:
                 for row in self._journal.unsent(sent_seq, session.room):
                     session.publish_event(row)
                     sent_seq = row.seq
-            everything = time.monotonic() >= levels_due_s
-            if everything:
-                levels_due_s = time.monotonic() + LEVEL_EVERY_S
-            for topic, level in self._take_levels(everything=everything).items():
+            for topic, level in levels.items():
                 session.publish_level(topic, level)
             self._wake.wait(TICK_S)
             self._wake.clear()
+            levels = self._take_levels(everything=False)
         if session.problem:
             log.warning("broker %s:%d: %s", self._address.host, self._address.port, session.problem)
         session.close(goodbye=self._stopping.is_set())
 
     def _take_levels(self, *, everything: bool) -> Mapping[str, Retained]:
+        """Return what changed since the last call, or, for a new connection, all that is still fresh."""
         with self._lock:
-            taken = dict(self._levels) if everything else {topic: self._levels[topic] for topic in self._changed}
+            topics = set(self._levels) if everything else set(self._changed)
             self._changed.clear()
-        return taken
+            now_s = time.monotonic()
+            return {topic: self._levels[topic] for topic in topics if self._levels[topic].is_fresh(now_s)}
 
 
 class _Session:

@@ -1,0 +1,114 @@
+"""From situations and camera health to the journal and the publisher: what a site tells, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from adapters.class_set import ClassSet
+from monitor.alerts import schema
+from monitor.alerts.compose import Draft, SiteFacts
+from monitor.alerts.journal import Journal
+from monitor.alerts.mqtt import LEVEL_EXPIRES_S, Publisher
+from monitor.cameras.health import HealthMonitor
+from monitor.policy import Situation
+from monitor.zones import Zone
+
+LEVEL_EVERY_S = 10.0  # the level of each zone is told again this often
+
+
+class Reports:
+    """What a site tells: situation versions through the journal, the level of each zone, the health of its cameras."""
+
+    def __init__(
+        self,
+        facts: SiteFacts,
+        journal: Journal,
+        publisher: Publisher,
+        zones: Mapping[str, Sequence[Zone]],
+        now: Callable[[], float],
+    ) -> None:
+        self._facts, self._journal, self._publisher, self._now = facts, journal, publisher, now
+        self._cameras_of: dict[str, list[str]] = {}
+        for camera, drawn in zones.items():
+            for zone in drawn:
+                self._cameras_of.setdefault(zone.id, []).append(camera)
+        self._told_levels: dict[str, tuple[str, float]] = {}
+        self._levels_due_s = 0.0
+
+    def tell(self, situations: Sequence[Situation], class_set: ClassSet) -> list[schema.Alert]:
+        """Commit situation versions, hand them to the publisher, and return the alerts."""
+        at = wall_clock(self._now())
+        drafts = [
+            Draft(
+                situation=situation,
+                facts=self._facts,
+                class_set=class_set.version,
+                attributes=class_set.attributes.get(situation.label),
+                at=at,
+            )
+            for situation in situations
+        ]
+        alerts = self._journal.append(drafts) if drafts else []
+        if alerts:
+            self._publisher.event_committed()
+        return alerts
+
+    def tell_levels(self, open_situations: Sequence[Situation], healths: Mapping[str, HealthMonitor]) -> None:
+        """Leave the level of each zone for the publisher, when it changed and every few seconds."""
+        now_s = self._now()
+        again = now_s >= self._levels_due_s
+        if again:
+            self._levels_due_s = now_s + LEVEL_EVERY_S
+        for zone, watching in self._cameras_of.items():
+            inside = tuple(situation.id for situation in open_situations if situation.zone.id == zone)
+            blind = all(healths[name].check().state == "blind" for name in watching)
+            level: schema.Level = "active" if inside else "unknown" if blind else "clear"
+            told, since_s = self._told_levels.get(zone, ("", now_s))
+            if told != level:
+                self._told_levels[zone] = (level, now_s)
+                since_s = now_s
+            if again or told != level:
+                state = self._level(zone, level, inside, since_s)
+                self._publisher.set_level(f"state/{zone}", state.model_dump_json(by_alias=True))
+
+    def _level(self, zone: str, level: schema.Level, inside: tuple[str, ...], since_s: float) -> schema.ZoneState:
+        now_s = self._now()
+        at = wall_clock(now_s)
+        return schema.ZoneState(
+            site=self._facts.site,
+            zone=zone,
+            level=level,
+            situations=inside,
+            since=at(since_s),
+            time=at(now_s),
+            valid_until=at(now_s + LEVEL_EXPIRES_S),
+            mode=self._facts.mode,
+            advisory=schema.ADVISORY,
+        )
+
+    def tell_health(self, healths: Mapping[str, HealthMonitor], class_set: ClassSet, provider: str) -> None:
+        """Leave the health of the site for the publisher."""
+        unsent, parked = self._journal.counts()
+        health = schema.SiteHealth(
+            site=self._facts.site,
+            time=datetime.now(UTC),
+            cameras={name: self._camera_health(monitor) for name, monitor in healths.items()},
+            unsent=unsent,
+            parked=parked,
+            class_set=class_set.version,
+            provider=provider,
+        )
+        self._publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
+
+    def _camera_health(self, monitor: HealthMonitor) -> schema.CameraHealth:
+        health = monitor.check()
+        since = wall_clock(self._now())(health.since_s)
+        rate = monitor.analysed_per_s
+        return schema.CameraHealth(state=health.state, reason=health.reason, since=since, analysed_per_s=rate)
+
+
+def wall_clock(now_s: float) -> Callable[[float], datetime]:
+    """Return the translation of monotonic times to wall times as of now; all times of one message use the same one."""
+    wall = datetime.now(UTC)
+    return lambda at_s: wall - timedelta(seconds=now_s - at_s)

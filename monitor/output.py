@@ -1,0 +1,51 @@
+"""What a verb prints: answers on standard output, everything for people on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+def log_to_stderr(style: str) -> None:
+    """Send the log to standard error, as text or one JSON object a line."""
+    handler = logging.StreamHandler(sys.stderr)
+    if style == "json":
+        handler.setFormatter(_JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("iotcore").setLevel(logging.WARNING)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        time, message = self.formatTime(record), record.getMessage()
+        line = {"time": time, "level": record.levelname, "logger": record.name, "message": message}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def print_line(text: str) -> None:
+    """Print a line of the answer."""
+    print(text, flush=True)
+
+
+def say(text: str) -> None:
+    """Print a line for the person at the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_of(name: str) -> Iterator[Callable[[float], None]]:
+    """Show the video time reached on a terminal; nothing where standard error is a file."""
+    if not sys.stderr.isatty():
+        yield lambda seconds: None
+        return
+    try:
+        yield lambda seconds: print(f"\r{name}: {seconds:6.1f} s", end="", file=sys.stderr, flush=True)
+    finally:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
