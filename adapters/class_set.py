@@ -6,17 +6,18 @@ by their SHA-256 and are written first, so that a killed process leaves at most 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ from numpy.typing import NDArray
 from adapters.classifier import RESERVED, Classifier, ClassMemory, Features
 from adapters.errors import ConfigError, StoreError
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 Size = Literal["small", "large", "unknown"]
 Origin = Literal["wild", "domestic", "unknown"]
 
@@ -90,6 +93,21 @@ class VersionRecord:
     active: bool = False
 
 
+def _told_if_damaged(method: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Turn what reading a damaged file raises into one StoreError that says what to do."""
+
+    @functools.wraps(method)
+    def told(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        try:
+            return method(*arguments, **named)
+        except (sqlite3.Error, ValueError, TypeError, KeyError, OverflowError) as error:
+            raise StoreError(
+                f"{FILE}: damaged ({error}); restore it from a backup, or move it away to begin anew"
+            ) from None
+
+    return told
+
+
 class ClassSetStore:
     """The versions of one state folder."""
 
@@ -128,36 +146,43 @@ class ClassSetStore:
         """Close the file."""
         self._db.close()
 
+    @_told_if_damaged
     def active_version(self) -> int:
         """Return the number of the version in use; cheap enough to be asked many times a second."""
         (version,) = self._db.execute("SELECT version FROM active").fetchone()
         return int(version)
 
+    @_told_if_damaged
     def seed(self, starter: Path, encoder_hash: str) -> None:
         """Fill a store in which nothing was ever taught with the starter class set; else do nothing."""
-        if self.active_version() != 1 or not starter.exists():
+        if self._versions_made() != 1 or not starter.exists():
             return
         classes = read_starter(starter, encoder_hash)
         with self._transaction():
-            if self.active_version() == 1:
+            if self._versions_made() == 1:
                 self._add(classes, parent=1, encoder=encoder_hash, reason="starter class set")
 
+    def _versions_made(self) -> int:
+        return int(self._db.execute("SELECT max(id) FROM version").fetchone()[0])
+
+    @_told_if_damaged
     def teach(self, attributes: ClassAttributes, shots: Sequence[Shot], encoder_hash: str) -> str:
         """Add shots to a class, new or known, and make the resulting version the active one.
 
         Returns:
             The name of the new version.
         """
-        for shot in shots:
-            if shot.crop is not None:
-                self._keep_crop(shot.crop)
         with self._transaction():
+            for shot in shots:
+                if shot.crop is not None:
+                    self._keep_crop(shot.crop)
             parent = self.active_version()
             version = self._add(
                 {attributes: shots}, parent=parent, encoder=encoder_hash, reason=f"taught {attributes.name}"
             )
         return _name(version)
 
+    @_told_if_damaged
     def forget(self, name: str) -> str:
         """Make a version without the class the active one.
 
@@ -174,6 +199,7 @@ class ClassSetStore:
         self._delete_orphans()
         return _name(version)
 
+    @_told_if_damaged
     def rollback(self, version: str | None = None) -> str:
         """Make an older version the active one again: the named one, or the parent of the active one.
 
@@ -194,11 +220,13 @@ class ClassSetStore:
             self._db.execute("UPDATE active SET version = ?", (target,))
         return _name(target)
 
+    @_told_if_damaged
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the classes of the active version."""
         rows = self._db.execute("SELECT name FROM class WHERE version = ? ORDER BY rowid", (self.active_version(),))
         return tuple(name for (name,) in rows)
 
+    @_told_if_damaged
     def versions(self) -> list[VersionRecord]:
         """Return all versions, oldest first."""
         active = self.active_version()
@@ -221,6 +249,7 @@ class ClassSetStore:
             ).fetchall()
         ]
 
+    @_told_if_damaged
     def load(self, classifier: Classifier, only: Sequence[str] | None = None) -> ClassSet:
         """Return the active version as inputs of match.onnx.
 
@@ -240,6 +269,7 @@ class ClassSetStore:
             supports = {name: self._features(version, name, classifier) for name in wanted}
         return ClassSet(_name(version), wanted, classifier.adapt(supports))
 
+    @_told_if_damaged
     def shots(self, name: str, classifier: Classifier) -> Features | None:
         """Return the features of a taught class, None where it is not taught."""
         version = self.active_version()
@@ -262,8 +292,14 @@ class ClassSetStore:
         self, name: str, classifier: Classifier, encoder: str, tokens: int, tok: bytes, glob: bytes, crop: str | None
     ) -> Features:
         if encoder == classifier.encoder_hash:
-            stored = np.frombuffer(tok, np.float16).astype(np.float32)
-            return Features(stored.reshape(1, tokens, -1), np.frombuffer(glob, np.float32)[None])
+            features = Features(
+                np.frombuffer(tok, np.float16).astype(np.float32).reshape(1, tokens, -1),
+                np.frombuffer(glob, np.float32)[None],
+            )
+            if np.isfinite(features.tok).all() and np.isfinite(features.glob).all():
+                return features
+            if crop is None:
+                raise ValueError(f"a shot of class '{name}' is no number")
         picture = None if crop is None else cv2.imread(str(self._crops / f"{crop}.png"))
         if picture is None:
             raise StoreError(
@@ -420,9 +456,12 @@ def _name(version: int) -> str:
 
 def _number(version: str) -> int:
     try:
-        return int(version.removeprefix("cs-"))
+        number = int(version.removeprefix("cs-"))
     except ValueError:
-        raise ConfigError(f"version '{version}': expected a name such as cs-3") from None
+        number = 0
+    if not 0 < number < 2**63:
+        raise ConfigError(f"version '{version}': expected a name such as cs-3")
+    return number
 
 
 def _crop_hash(crop: NDArray[np.uint8]) -> str:

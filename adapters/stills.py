@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adapters.errors import InputError
 
-MAX_PIXELS = 100_000_000  # a 100-megapixel still; more is a decompression bomb or no camera frame
+MAX_PIXELS = 89_000_000  # just below where Pillow calls it a decompression bomb; no camera gives more
+PNG_START, PNG_END, PNG_TAIL_BYTES = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82", 65_536
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
@@ -23,9 +25,13 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: the file is missing, unreadable, cut short, of another format, or larger than `MAX_PIXELS`.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: is no regular file, expected a picture")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # broken EXIF and the like: the pixels count
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            _check_whole(path)
             with Image.open(path, formats=FORMATS) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise InputError(
@@ -43,9 +49,24 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"{path}: can't be decoded ({error})") from None
 
 
+def _check_whole(path: Path) -> None:
+    """Raise where a PNG fails its own checksums or lacks its end: the decoder would fill up what is missing."""
+    with path.open("rb") as file:
+        if file.read(len(PNG_START)) != PNG_START:
+            return
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - PNG_TAIL_BYTES))
+        if PNG_END not in file.read():
+            raise OSError("its end is missing")
+    with Image.open(path, formats=["PNG"]) as picture:
+        picture.verify()
+
+
 def _bgr(picture: Image.Image) -> NDArray[np.uint8]:
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         deep = np.asarray(picture, np.float32)
+        if not np.isfinite(deep).all():
+            raise ValueError("its pixels hold values that are no numbers")
         spread = max(float(deep.max() - deep.min()), 1.0)  # sensors fill 10 to 16 of the 16 bits: stretch what is there
         grey = ((deep - deep.min()) * (255 / spread)).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

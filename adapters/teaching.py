@@ -81,8 +81,11 @@ def teach(
         why = "; ".join(f"{entry['image']}: {entry['why']}" for entry in refused) or "no image was given"
         raise TeachError(f"nothing of '{attributes.name}' can be taught, nothing was changed: {why}")
     shots = [Shot(features=features[i : i + 1], crop=crop, source=image) for i, (image, crop) in enumerate(usable)]
+    taught = {name: known for name in store.class_names() if (known := store.shots(name, classifier)) is not None}
+    own = _joined(taught.get(attributes.name), features)
+    rate, confused, nearest = _examine(classifier, {**taught, attributes.name: own}, attributes.name)
+    # committed last: whatever fails before, nothing was changed
     version = store.teach(attributes, shots, classifier.encoder_hash)
-    rate, confused, nearest = _examine(store, classifier, attributes.name)
     return Lesson(
         name=attributes.name,
         version=version,
@@ -131,13 +134,16 @@ def _without_repeats(
     return [usable[i] for i in kept], features[np.array(kept)]
 
 
+def _joined(known: Features | None, new: Features) -> Features:
+    if known is None:
+        return new
+    return Features(np.concatenate([known.tok, new.tok]), np.concatenate([known.glob, new.glob]))
+
+
 def _examine(
-    store: ClassSetStore, classifier: Classifier, name: str
+    classifier: Classifier, supports: dict[str, Features], name: str
 ) -> tuple[float | None, dict[str, float], dict[str, float]]:
     """Return (share found again, confusions, nearest classes) when each shot in turn is left out of its class."""
-    supports = {
-        taught: shots for taught in store.class_names() if (shots := store.shots(taught, classifier)) is not None
-    }
     own = supports[name]
     memory = classifier.adapt(supports)
     row = memory.names.index(name)

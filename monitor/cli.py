@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import typer
 
 from adapters.errors import ConfigError, InputError, WildlaneError
 from monitor import VERSION
-from monitor.output import log_to_stderr, print_line, progress_of, say
+from monitor.output import Printer, log_to_stderr, print_line, progress_of, say
 
 if TYPE_CHECKING:
     from adapters.class_set import ClassSet, ClassSetStore
@@ -122,8 +123,11 @@ def run(config: ConfigOption = None, state: StateOption = None) -> None:
 
     context = Context(config, state)
     log_to_stderr(context.config.log_format)
-    daemon = Daemon(context.config, context.path, context.state_dir, tell=lambda alert: print_line(alert.json_text()))
-    _stop_on_signals(daemon.stop)
+    stop, printer = threading.Event(), Printer()
+    _stop_on_signals(stop.set)
+    daemon = Daemon(
+        context.config, context.path, context.state_dir, stop=stop, tell=lambda alert: printer(alert.json_text())
+    )
     daemon.run()
 
 
@@ -354,7 +358,7 @@ def main() -> NoReturn:
     except WildlaneError as error:
         say(f"error: {error}")
         status = error.exit_status
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         status = 130
     except Exception as error:
         status = _usage_status(error)
@@ -385,7 +389,9 @@ def _box(text: str) -> tuple[float, float, float, float]:
         x, y, w, h = (float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--box '{text}': expected x,y,w,h in pixels, such as 40,60,120,90") from None
-    if not (w > 0 and h > 0 and all(abs(value) < 1e6 for value in (x, y, w, h))):  # also refuses nan and inf
+    if not all(abs(value) < 1e6 for value in (x, y, w, h)):  # also refuses nan and inf
+        raise ConfigError(f"--box '{text}': expected numbers below a million")
+    if not (w > 0 and h > 0):  # also refuses nan and inf
         raise ConfigError(f"--box '{text}': width and height must be greater than 0")
     return x, y, w, h
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import sysconfig
 import tomllib
 from pathlib import Path
@@ -13,9 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from adapters.errors import ConfigError
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
-Share = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Point = tuple[float, float]
+Coordinate = Annotated[float, Field(ge=-100_000, le=100_000)]
 # TOML writes 5 for 5.0; everything else must have the type it says
 Number = Annotated[float, BeforeValidator(lambda value: float(value) if type(value) is int else value)]
 
@@ -24,6 +23,14 @@ class Strict(BaseModel):
     """No unknown keys, no silent conversions, no changes after loading."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _point(value: object) -> object:
+    """TOML has no tuples, and writes 5 for 5.0."""
+    return tuple(float(x) if type(x) is int else x for x in value) if isinstance(value, list) else value
+
+
+Point = Annotated[tuple[Coordinate, Coordinate], BeforeValidator(_point)]
 
 
 class DeviceConfig(Strict):
@@ -52,7 +59,15 @@ class BrokerConfig(Strict):
 class ZoneConfig(Strict):
     id: Identifier
     kind: Literal["carriageway", "verge", "crossing", "pavement", "other"] = "carriageway"
-    polygon_px: list[Point] = Field(min_length=3, strict=False)
+    polygon_px: list[Point] = Field(min_length=3)
+
+    @model_validator(mode="after")
+    def _encloses_something(self) -> ZoneConfig:
+        corners = [*self.polygon_px, self.polygon_px[0]]
+        twice_area = sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in itertools.pairwise(corners))
+        if abs(twice_area) < 2:
+            raise ValueError("polygon_px encloses nothing: expected three or more corners that are not on one line")
+        return self
 
 
 class CameraConfig(Strict):
@@ -68,9 +83,12 @@ class CameraConfig(Strict):
     zones: list[ZoneConfig] = Field(default_factory=list)
 
     @model_validator(mode="after")
-    def _position_is_whole(self) -> CameraConfig:
+    def _position_and_zones_agree(self) -> CameraConfig:
         if (self.latitude_deg is None) != (self.longitude_deg is None):
             raise ValueError("latitude_deg and longitude_deg belong together: give both or neither")
+        names = [zone.id for zone in self.zones]
+        if len(names) != len(set(names)):
+            raise ValueError(f"zone ids must differ within a camera, got {', '.join(names)}")
         return self
 
 
@@ -85,6 +103,9 @@ class PolicyConfig(Strict):
     mode: Literal["real", "test", "exercise"] = "real"
     confirm_frames: int = Field(default=4, ge=1, le=100)
     confirm_s: Number = Field(default=0.6, ge=0, le=60)
+    standing_s: Number = Field(default=3.0, ge=0, le=600)
+    standing_probability: Number = Field(default=0.95, ge=0, le=1)
+    min_side_px: Number = Field(default=18.0, ge=0, le=1_000)
     hold_s: Number = Field(default=4.0, gt=0, le=600)
     update_s: Number = Field(default=30.0, gt=0, le=600)
     valid_s: Number = Field(default=60.0, gt=0, le=3_600)
@@ -124,6 +145,8 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: one line that says where, what was expected, and what came.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is no regular file; expected a TOML file, give its path with --config")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -148,7 +171,7 @@ def source_of(camera: CameraConfig, config_path: Path) -> str:
     if "://" in source or source.isdecimal() or source.startswith("/dev/"):
         return source
     beside = config_path.resolve().parent / source
-    if not beside.exists():
+    if not beside.is_file():
         raise ConfigError(
             f"{config_path}: camera source '{source}': no such file at {beside}; "
             "expected a file, a device number or a URL such as rtsp://host/stream"

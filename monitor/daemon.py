@@ -15,7 +15,7 @@ from pathlib import Path
 
 from adapters.class_set import STARTER, ClassSetStore
 from adapters.classifier import Classifier
-from adapters.errors import ConfigError
+from adapters.errors import ConfigError, WildlaneError
 from adapters.runtime import MODELS
 from monitor import VERSION
 from monitor.alerts import schema
@@ -48,6 +48,9 @@ def settings_of(config: Config) -> Settings:
     return Settings(
         confirm_frames=policy.confirm_frames,
         confirm_s=policy.confirm_s,
+        standing_s=policy.standing_s,
+        standing_probability=policy.standing_probability,
+        min_side_px=policy.min_side_px,
         hold_s=policy.hold_s,
         update_s=policy.update_s,
         taught=Rule(**policy.taught.model_dump()),
@@ -110,6 +113,7 @@ class Daemon:
         config_path: Path,
         state_dir: Path,
         *,
+        stop: threading.Event | None = None,
         tell: Callable[[schema.Alert], None] = lambda alert: None,
         watch: Callable[[Frame, Outcome], None] = lambda frame, outcome: None,
     ) -> None:
@@ -119,6 +123,7 @@ class Daemon:
             config: the checked configuration.
             config_path: where it came from; files are looked up beside it.
             state_dir: where class sets and the journal are kept.
+            stop: set it to end the run; also while the parts are still being built.
             tell: called with each alert, after it is on disk.
             watch: called after each analysed frame, while its image is valid.
 
@@ -133,7 +138,7 @@ class Daemon:
             )
         self._tell, self._watch = tell, watch
         self._now = time.monotonic
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
         self._parts = ExitStack()  # closed in reverse: what was built first is closed last
         sources = [_source(name, config, config_path) for name in config.cameras]
         self._cameras = {source.name: Camera(source, HealthMonitor(self._now), Reconnection()) for source in sources}
@@ -202,10 +207,6 @@ class Daemon:
             valid_s=config.policy.valid_s,
             places=places_of(config),
         )
-
-    def stop(self) -> None:
-        """Ask the running daemon to stop; safe from a signal handler."""
-        self._stop.set()
 
     def run(self) -> None:
         """Watch until asked to stop, or until every source was a recording and has ended."""
@@ -306,11 +307,16 @@ class Daemon:
         log.warning("camera %s: %s: %s; next attempt in %.1f s", camera.name, url, ended.reason, pause_s)
 
     def _take_up_class_set(self) -> None:
-        version = self._store.active_version()
-        if version == self._version:
+        live = self._pipeline.class_set.version
+        try:
+            version = self._store.active_version()
+            if version == self._version:
+                return
+            self._version = version  # also where it can't be loaded: that is said once, and the next version is tried
+            self._pipeline.class_set = class_set = self._store.load(self._classifier)
+        except WildlaneError as error:
+            log.error("a new class set can't be taken up, %s stays live: %s", live, error)  # noqa: TRY400  # one line
             return
-        self._pipeline.class_set = class_set = self._store.load(self._classifier)
-        self._version = version
         log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
 
     def _shutdown(self) -> None:

@@ -22,6 +22,8 @@ from monitor.zones import Zone, zone_of
 Action = Literal["ignore", "watch", "warn"]
 EndReason = Literal["left", "timeout", "merged", "false-alarm", "camera-lost", "shutdown", "restart"]
 PROBABILITY_STEP = 0.2  # a change of probability worth an update
+TRAVELLED = 0.6  # sizes from its origin that a track must come to count as moving
+MAX_ASPECT = 4.0  # longer to shorter side; no animal is so thin, but a lane marking and a pole are
 REACH = 2.5  # sizes around an open situation in which another track is the same animal or its herd
 REACH_GROWTH_PER_S = 1.0  # sizes a second that an animal may move while unseen
 REACH_OF_THE_GONE = 1.0  # sizes around an animal that was last seen leaving the picture: the next one is another
@@ -42,6 +44,9 @@ class Settings:
     Attributes:
         confirm_frames: looks at a track before it may alert.
         confirm_s: seconds a track must last before it may alert.
+        standing_s: the same for what has not moved from its place: scenery can look like an animal, but for ever.
+        standing_probability: the least probability of such a track.
+        min_side_px: the longer side of a box must have so many pixels; smaller ones hold no shape.
         hold_s: seconds a situation stays open after it was last seen.
         update_s: seconds between updates of a situation that does not change.
         taught, unknown_animal: rules for classes without a line of their own.
@@ -50,6 +55,9 @@ class Settings:
 
     confirm_frames: int
     confirm_s: float
+    standing_s: float
+    standing_probability: float
+    min_side_px: float
     hold_s: float
     update_s: float
     taught: Rule
@@ -146,14 +154,16 @@ class Policy:
 
     def danger(self, sighting: Sighting) -> bool:
         """Tell whether a sighting is confirmed and its class is to be warned of."""
-        rule = self._settings.rule(sighting.label)
-        lasted_s = sighting.seen_s - sighting.first_seen_s
+        settings, rule = self._settings, self._settings.rule(sighting.label)
+        stands = sighting.travelled < TRAVELLED
+        longer, shorter = max(sighting.box.width, sighting.box.height), min(sighting.box.width, sighting.box.height)
         return (
             rule.action == "warn"
             and sighting.probability >= rule.min_probability
-            and sighting.p_animal >= 0.5  # more likely an animal than not, whatever it resembles
-            and sighting.looks >= self._settings.confirm_frames
-            and lasted_s >= self._settings.confirm_s
+            and sighting.p_animal >= (settings.standing_probability if stands else 0.5)
+            and sighting.looks >= settings.confirm_frames
+            and sighting.seen_s - sighting.first_seen_s >= (settings.standing_s if stands else settings.confirm_s)
+            and settings.min_side_px <= longer <= MAX_ASPECT * shorter
         )
 
     def _consider(self, sighting: Sighting, now_s: float) -> Situation | None:

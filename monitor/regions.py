@@ -53,7 +53,8 @@ class MotionRegions:
         """
         height, width = frame_bgr.shape[:2]
         scale = min(1.0, MOTION_WIDTH_PX / width)
-        small = cv2.resize(frame_bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small_size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(frame_bgr, small_size, interpolation=cv2.INTER_AREA)
         luma = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (3, 3), 0)
         mask = self._background.apply(luma)
         self._frames_seen += 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,35 +23,46 @@ from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Phase, Situation
 from monitor.values import Box, Frame
 
+Seconds = Annotated[float, Field(ge=0, le=10_000_000)]
+Pixels = Annotated[float, Field(ge=-100_000, le=100_000)]
+Side = Annotated[float, Field(gt=0, le=100_000)]
+TrueBox = Annotated[tuple[Annotated[int, Field(ge=0)], Pixels, Pixels, Side, Side], Field(strict=False)]
+
 
 class TrueEvent(BaseModel):
     """One animal's visit, from a truth file."""
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, allow_inf_nan=False, strict=True)
 
     id: str | int
-    label: str = Field(alias="class")
-    start_s: float
-    end_s: float
-    visible_s: float
-    boxes: list[tuple[int, float, float, float, float]] = Field(min_length=1)
+    label: str = Field(alias="class", min_length=1)
+    start_s: Seconds
+    end_s: Seconds
+    visible_s: Seconds
+    boxes: list[TrueBox] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _times_follow_one_another(self) -> TrueEvent:
+        if not self.start_s <= self.visible_s <= self.end_s:
+            raise ValueError(f"event {self.id!r}: start_s <= visible_s <= end_s does not hold")
+        return self
 
 
 class Truth(BaseModel):
     """A truth file: which animals a clip shows, when and where."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=True)
 
     clip: str
-    fps: float = Field(gt=0)
-    size: tuple[int, int]
+    fps: float = Field(gt=0, le=1000)
+    size: Annotated[tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]], Field(strict=False)]
     events: list[TrueEvent]
 
     @model_validator(mode="after")
-    def _ends_follow_starts(self) -> Truth:
-        for event in self.events:
-            if event.end_s < event.start_s:
-                raise ValueError(f"event {event.id!r} ends at {event.end_s} s, before its start at {event.start_s} s")
+    def _ids_differ(self) -> Truth:
+        ids = [event.id for event in self.events]
+        if len(set(ids)) != len(ids):
+            raise ValueError("the events' ids must differ")
         return self
 
 
@@ -67,7 +78,7 @@ def read_truth(path: Path) -> Truth:
         raise InputError(f"{path}: the truth file can't be read ({error.strerror})") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise InputError(f"{path}: not a truth file: {where}: {first['msg']}") from None
 
 

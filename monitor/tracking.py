@@ -70,6 +70,11 @@ class Track:
     velocity: tuple[float, float] = (0.0, 0.0)  # pixels a second
     evidence: Evidence = field(default_factory=Evidence)
     last_look_s: float = -math.inf
+    origin: tuple[float, float] = field(init=False)
+    travelled: float = 0.0  # farthest from the origin so far, in multiples of its size
+
+    def __post_init__(self) -> None:
+        self.origin = self.box.center
 
     def expected(self, now_s: float) -> Box:
         """Return where the track should be now."""
@@ -88,6 +93,7 @@ class Track:
                 keep * self.velocity[1] + VELOCITY_GAIN * step[1],
             )
         self.box, self.last_seen_s, self.standing = box, now_s, False
+        self.travelled = max(self.travelled, math.dist(box.center, self.origin) / max(1.0, math.sqrt(box.area)))
 
     def stand(self, now_s: float) -> None:
         """Note that the track was seen where it was, without motion."""

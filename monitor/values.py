@@ -96,6 +96,7 @@ class Sighting:
         weights: N(x) over the track; the weights of the taught classes and of `none` sum to 1.
         similarity_m: likeness to the knowledge base, a cosine.
         velocity_px_s: smoothed, in pixels a second.
+        travelled: farthest from where the track began, in multiples of its size; what never moved may be scenery.
         at_edge: the box touches the border of the picture: it is coming, or leaving.
     """
 
@@ -111,4 +112,5 @@ class Sighting:
     weights: dict[str, float]
     similarity_m: float
     velocity_px_s: tuple[float, float]
+    travelled: float
     at_edge: bool

@@ -99,6 +99,7 @@ class CameraWatch:
             weights=dict(evidence.weights),
             similarity_m=evidence.similarity_m,
             velocity_px_s=track.velocity,
+            travelled=track.travelled,
             at_edge=self._touches_edge(track.box),
         )
 

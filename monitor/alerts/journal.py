@@ -6,6 +6,7 @@ power cut.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -23,6 +24,7 @@ from monitor.alerts.schema import EVENT_TYPES, Alert, utc_text
 from monitor.policy import Phase
 
 FILE = "journal.sqlite3"
+LOCK = "journal.lock"
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE journal (id TEXT NOT NULL, created TEXT NOT NULL, seq INTEGER NOT NULL, etsi_sequence INTEGER NOT NULL);
@@ -57,12 +59,13 @@ class Journal:
         self._lock = threading.RLock()
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
+            self._owner = _own(state_dir)
             self._db = sqlite3.connect(self._path, isolation_level=None, timeout=10, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._make_tables()
             (self.id,) = self._db.execute("SELECT id FROM journal").fetchone()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, TypeError) as error:  # TypeError: the row that names it is gone
             raise StoreError(f"{self._path}: can't be opened as a journal ({error})") from None
 
     def _make_tables(self) -> None:
@@ -175,9 +178,10 @@ class Journal:
             return done.rowcount
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and give the folder up."""
         with self._lock:
             self._db.close()
+            os.close(self._owner)
 
     def _next_seq(self) -> int:
         """Return the next number of this journal: gap-free, since it is taken and used in one transaction."""
@@ -209,6 +213,17 @@ class Journal:
 def retention_start(now: datetime, days: float) -> datetime:
     """Return the moment before which acknowledged rows may go."""
     return now - timedelta(days=days)
+
+
+def _own(state_dir: Path) -> int:
+    """Return a lock on the folder that goes with the process: two writers would number two histories alike."""
+    descriptor = os.open(state_dir / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StoreError(f"{state_dir}: in use by another running wildlane; give each its own state folder") from None
+    return descriptor
 
 
 def _ulid() -> str:

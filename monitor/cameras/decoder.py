@@ -55,6 +55,7 @@ class Decoder:
         self._motion = MotionRegions()
         self._free: set[int] = set(range(SLOTS))
         self._grabbed_frames = 0
+        self._first_stamp_s = self._last_time_s = 0.0
         self._capture = _open(request)
         self.size = (
             int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
@@ -87,10 +88,25 @@ class Decoder:
                 raise StreamEnded(self._why_ended(self._grabbed_frames))
             index = self._grabbed_frames
             self._grabbed_frames += 1
-            time_s = time.monotonic() - started if self._request.pace == "live" else index / self.fps
+            time_s = time.monotonic() - started if self._request.pace == "live" else self._video_time_s(index)
             if self._request.pace == "paced":
                 time.sleep(max(0.0, started + time_s - time.monotonic()))
             yield index, time_s, time.time()
+
+    def _video_time_s(self, index: int) -> float:
+        """Return the time of the grabbed frame since the first: the container's stamp, else one period after the last.
+
+        Frame rates vary and are named wrongly; stamps that stand still or run backwards are no better.
+        """
+        stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if index == 0:
+            self._first_stamp_s = stamp_s
+            self._last_time_s = 0.0
+        elif stamp_s - self._first_stamp_s > self._last_time_s:
+            self._last_time_s = stamp_s - self._first_stamp_s
+        else:
+            self._last_time_s += 1 / self.fps
+        return self._last_time_s
 
     def _why_ended(self, frames: int) -> str:
         if self._request.pace == "live":
@@ -150,7 +166,11 @@ def _open(request: Request) -> cv2.VideoCapture:
         cv2.CAP_PROP_READ_TIMEOUT_MSEC,
         round(1000 * request.read_timeout_s),
     ]
-    if source.isdecimal() or source.startswith("/dev/"):
+    if request.pace != "live":
+        capture = cv2.VideoCapture(
+            str(Path(source).absolute()), cv2.CAP_FFMPEG, timeouts
+        )  # a colon in it is no protocol
+    elif source.isdecimal() or source.startswith("/dev/"):
         capture = cv2.VideoCapture(int(source) if source.isdecimal() else source, cv2.CAP_V4L2)
     else:
         capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Literal
 
 from adapters.errors import InputError
@@ -69,7 +70,9 @@ class Source:
     @property
     def is_recording(self) -> bool:
         """A file, which has an end and can be played at any speed."""
-        return not ("://" in self.url or self.url.isdecimal() or self.url.startswith("/dev/"))
+        return Path(self.url).is_file() or not (
+            "://" in self.url or self.url.isdecimal() or self.url.startswith("/dev/")
+        )
 
 
 class DecoderProcess:

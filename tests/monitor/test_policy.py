@@ -14,6 +14,9 @@ WARN = Rule(action="warn", min_probability=0.6)
 SETTINGS = Settings(
     confirm_frames=4,
     confirm_s=0.6,
+    standing_s=3.0,
+    standing_probability=0.95,
+    min_side_px=18.0,
     hold_s=4,
     update_s=30,
     taught=WARN,
@@ -33,12 +36,14 @@ def sighting(
     x: float = 100,
     camera: str = "north",
     at_edge: bool = False,
+    travelled: float = 2.0,
+    size: tuple[float, float] = (40, 30),
     first_seen_s: float = 0,
 ) -> Sighting:
     return Sighting(
         camera=camera,
         track=track,
-        box=Box(x, 100, x + 40, 130),
+        box=Box(x, 100, x + size[0], 100 + size[1]),
         first_seen_s=first_seen_s,
         seen_s=seen_s,
         looks=looks,
@@ -48,6 +53,7 @@ def sighting(
         weights={label: probability, "none": 1 - probability},
         similarity_m=0.5,
         velocity_px_s=(0, 0),
+        travelled=travelled,
         at_edge=at_edge,
     )
 
@@ -81,13 +87,31 @@ def test_a_confirmed_animal_starts_one_situation_and_ends_it_once_after_the_hold
         {"probability": 0.5},
         {"p_animal": 0.4},
         {"label": "unknown-animal", "probability": 0.8},
+        {"size": (17, 12)},
+        {"size": (90, 20)},
+        {"travelled": 0.2},
+        {"travelled": 0.2, "p_animal": 0.9, "seen_s": 5.0},
     ],
-    ids=["too few looks", "too short", "too unsure", "no animal", "unknown needs more"],
+    ids=[
+        "few looks",
+        "short",
+        "unsure",
+        "no animal",
+        "unknown needs more",
+        "tiny",
+        "thin",
+        "stands, short",
+        "stands, unsure",
+    ],
 )
 def test_what_is_not_confirmed_does_not_alert(weak: dict[str, float]) -> None:
     seen = sighting(**{"seen_s": 2.0, **weak})
 
     assert policy().decide([seen], 2.0) == []
+
+
+def test_an_animal_that_stands_alerts_once_it_stood_long_enough_and_is_sure() -> None:
+    assert phases(policy().decide([sighting(4.0, travelled=0.1, p_animal=0.97)], 4.0)) == ["start"]
 
 
 @pytest.mark.parametrize("action", ["ignore", "watch"])
