@@ -256,3 +256,35 @@ def test_help_is_quick_because_nothing_heavy_is_loaded() -> None:
         "sys.exit(any(m in sys.modules for m in ('onnxruntime', 'cv2', 'numpy', 'pydantic')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"visible_s": float("nan")},
+        {"start_s": -1.0},
+        {"end_s": 0.0},
+        {"visible_s": 99.0},
+        {"boxes": [[0, 1, 2, -3, 4]]},
+        {"boxes": []},
+        {"class": ""},
+    ],
+)
+def test_a_truth_file_that_can_not_be_true_is_an_input_error(
+    small_clip: Path, tmp_path: Path, state: Path, change: dict[str, object]
+) -> None:
+    event = {
+        "id": 1,
+        "class": "dog",
+        "start_s": 0.5,
+        "end_s": 1.5,
+        "visible_s": 0.6,
+        "boxes": [[15, 1, 2, 3, 4]],
+        **change,
+    }
+    (tmp_path / "truth.json").write_text(json.dumps({"clip": "x", "fps": 30, "size": [160, 120], "events": [event]}))
+
+    ended = wildlane("replay", small_clip, "--truth", tmp_path / "truth.json", "--json", state=state)
+
+    assert (ended.returncode, ended.stdout) == (5, "")
+    assert "not a truth file: events.0" in ended.stderr

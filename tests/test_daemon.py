@@ -269,3 +269,33 @@ def test_after_sigkill_every_start_gets_exactly_one_end(
     for life in lives.values():
         assert life.count("start") == life.count("end") == 1
     listener.stop()
+
+
+def test_the_program_goes_on_when_nobody_reads_its_output(
+    mosquitto: Mosquitto, run_program: Start, tmp_path: Path
+) -> None:
+    program = run_program(
+        write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state"
+    )
+    assert program.process.stdout is not None
+    program.process.stdout.close()
+    listener = mosquitto.listen()
+
+    wait_until(lambda: phases(listener.got("/event/")).count("end") >= 1, seconds=40, what="alerts go on")
+
+    assert program.process.poll() is None
+    assert program.log().count("standard output is gone") == 1
+    program.process.send_signal(signal.SIGTERM)
+    assert program.process.wait(timeout=10) == 0
+    listener.stop()
+
+
+def test_two_programs_do_not_share_a_state_folder(mosquitto: Mosquitto, run_program: Start, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port)
+    first = run_program(config, tmp_path / "state")
+    wait_until(lambda: "watching" in first.log(), seconds=20, what="the first one watches")
+
+    second = wildlane("run", "--config", config, state=tmp_path / "state")
+
+    assert second.returncode == 4
+    assert "in use by another running wildlane" in second.stderr

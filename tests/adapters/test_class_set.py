@@ -148,3 +148,35 @@ def test_any_text_is_a_class_name_or_refused(name: str) -> None:
         return
     assert name.strip() == name
     assert name.isprintable()
+
+
+def test_going_back_to_nothing_taught_stays_so(store: ClassSetStore, classifier: Classifier) -> None:
+    store.rollback("cs-1")
+    store.seed(MODELS / STARTER, classifier.encoder_hash)
+
+    assert store.class_names() == ()
+
+
+@pytest.mark.parametrize("version", ["cs-0", "cs-x", "cs-99999999999999999999", "cs-77"])
+def test_a_version_that_is_none_is_refused(store: ClassSetStore, version: str) -> None:
+    with pytest.raises(ConfigError):
+        store.rollback(version)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE class SET attributes = 'x'",
+        "UPDATE class SET attributes = '{}'",
+        "DELETE FROM active",
+        "UPDATE shot SET tok = x'00'",
+        "UPDATE shot SET glob = zeroblob(5120 - 4) || x'0000c07f'",
+    ],
+    ids=["no json", "no attributes", "no active version", "short tokens", "not a number"],
+)
+def test_a_damaged_store_is_one_clear_error(store: ClassSetStore, classifier: Classifier, damage: str) -> None:
+    store._db.execute("PRAGMA foreign_keys = OFF")
+    store._db.execute(damage)
+
+    with pytest.raises(StoreError, match=r"classes\.sqlite3: damaged .* restore it from a backup"):
+        store.load(classifier)

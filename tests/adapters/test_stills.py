@@ -87,3 +87,31 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -
 
     with pytest.raises(InputError, match=r"bomb\.png"):
         read_picture(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("lost", [1, 12, 60])
+def test_a_png_without_its_end_is_an_error(tmp_path: Path, lost: int) -> None:
+    Image.fromarray(RGB).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-lost])
+
+    with pytest.raises(InputError, match=r"cut\.png: can't be decoded"):
+        read_picture(tmp_path / "cut.png")
+
+
+def test_a_png_whose_checksum_is_wrong_is_an_error(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "flipped.png")
+    content = bytearray((tmp_path / "flipped.png").read_bytes())
+    content[len(content) // 2] ^= 4
+    (tmp_path / "flipped.png").write_bytes(content)
+
+    with pytest.raises(InputError, match=r"flipped\.png: can't be decoded"):
+        read_picture(tmp_path / "flipped.png")
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(InputError, match="is no regular file"):
+        read_picture(tmp_path / "pipe")

@@ -280,3 +280,13 @@ def test_a_broker_that_is_not_there_is_named() -> None:
     assert f"broker 127.0.0.1:{port} can't be reached" in (
         check_reachable(Address(host="127.0.0.1", port=port, client_id="x")) or ""
     )
+
+
+def test_a_state_folder_has_one_writer(tmp_path: Path) -> None:
+    first = Journal(tmp_path)
+
+    with pytest.raises(StoreError, match="in use by another running wildlane"):
+        Journal(tmp_path)
+
+    first.close()
+    Journal(tmp_path).close()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 import struct
+import subprocess
 import time
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -14,7 +16,7 @@ from monitor.cameras.container import cut_short
 from monitor.cameras.health import STALLED_AFTER_S, HealthMonitor
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Pace, Reconnection, Source
 from monitor.values import Frame
-from tests.conftest import DEMO_CLIP
+from tests.conftest import DEMO_CLIP, missing
 
 
 def collect(source: Source, pace: Pace, *, release: bool = True, seconds: float = 30) -> list[Event]:
@@ -207,3 +209,40 @@ def test_frames_are_views_of_shared_memory(small_clip: Path) -> None:
     assert not event.image.flags.owndata
     assert event.image.dtype == np.uint8
     decoder.stop()
+
+
+@pytest.mark.parametrize("kind", ["mkv", "webm", "avi", "gif"])
+def test_other_containers_that_were_cut_short_are_told_from_whole_ones(
+    tmp_path: Path, small_clip: Path, kind: str
+) -> None:
+    if not shutil.which("ffmpeg"):
+        missing("ffmpeg")
+    whole = tmp_path / f"whole.{kind}"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(small_clip), str(whole)], check=True, capture_output=True)
+    (tmp_path / f"cut.{kind}").write_bytes(whole.read_bytes()[: int(0.97 * whole.stat().st_size)])
+
+    assert cut_short(whole) is None
+    assert cut_short(tmp_path / f"cut.{kind}")
+
+
+def test_video_time_follows_the_stamps_not_the_nominal_rate(tmp_path: Path, small_clip: Path) -> None:
+    if not shutil.which("ffmpeg"):
+        missing("ffmpeg")
+    slow = tmp_path / "slow.mkv"  # every frame lasts three times as long from the middle on
+    stretch = "setpts='if(lt(N,30),PTS,PTS+2*(N-30)/30/TB)'"
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", str(small_clip), "-vf", stretch, "-fps_mode", "vfr", str(slow)],
+        check=True,
+        capture_output=True,
+    )
+
+    frames = [event for event in collect(recording(slow), "lossless") if isinstance(event, Frame)]
+
+    assert frames[-1].time_s == pytest.approx(1 + 29 * 3 / 30, abs=0.25)
+
+
+@pytest.mark.parametrize("name", ["2024-01-01T12:30:00.mp4", "12345", "-dash.mp4", "späß und mehr.mp4"])
+def test_a_recording_may_have_any_name(tmp_path: Path, small_clip: Path, name: str) -> None:
+    shutil.copy(small_clip, tmp_path / name)
+
+    assert collect(recording(tmp_path / name), "lossless")[-1] == Ended(reason="", frames=60)

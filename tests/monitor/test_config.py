@@ -96,3 +96,25 @@ def test_any_text_is_a_configuration_or_one_line_of_complaint(
         load_config(path)
     except ConfigError as error:
         assert "\n" not in str(error).removeprefix(str(path))
+
+
+def test_zones_are_polygons_of_whole_or_broken_pixels(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        '[cameras.a]\nsource = "0"\n[[cameras.a.zones]]\nid = "road"\npolygon_px = [[0, 10.5], [99, 10], [99, 90]]',
+    )
+
+    assert config.cameras["a"].zones[0].polygon_px == [(0.0, 10.5), (99.0, 10.0), (99.0, 90.0)]
+
+
+@pytest.mark.parametrize(
+    ("polygon", "complaint"),
+    [
+        ("[[0, 0], [1, 1]]", "at least 3 items"),
+        ("[[0, 0], [5, 5], [9, 9]]", "encloses nothing"),
+        ("[[0, 0], [nan, 5], [9, 0]]", "polygon_px|nan"),
+    ],
+)
+def test_a_polygon_that_encloses_nothing_is_refused(tmp_path: Path, polygon: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        load(tmp_path, f'[cameras.a]\nsource = "0"\n[[cameras.a.zones]]\nid = "road"\npolygon_px = {polygon}')
