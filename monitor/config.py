@@ -110,7 +110,7 @@ class PolicyConfig(Strict):
     update_s: Number = Field(default=30.0, gt=0, le=600)
     valid_s: Number = Field(default=60.0, gt=0, le=3_600)
     taught: RuleConfig = RuleConfig()
-    unknown_animal: RuleConfig = RuleConfig(min_probability=0.85)
+    unknown_animal: RuleConfig = RuleConfig(min_probability=0.88)
     classes: dict[str, RuleConfig] = Field(default_factory=dict)
 
 

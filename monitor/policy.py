@@ -45,7 +45,7 @@ class Settings:
         confirm_frames: looks at a track before it may alert.
         confirm_s: seconds a track must last before it may alert.
         standing_s: the same for what has not moved from its place: scenery can look like an animal, but for ever.
-        standing_probability: the least probability of such a track.
+        standing_probability: the least probability of such a track, and of one that the border cuts.
         min_side_px: the longer side of a box must have so many pixels; smaller ones hold no shape.
         hold_s: seconds a situation stays open after it was last seen.
         update_s: seconds between updates of a situation that does not change.
@@ -155,14 +155,16 @@ class Policy:
     def danger(self, sighting: Sighting) -> bool:
         """Tell whether a sighting is confirmed and its class is to be warned of."""
         settings, rule = self._settings, self._settings.rule(sighting.label)
-        stands = sighting.travelled < TRAVELLED
+        # what never moved may be scenery, and what the border cuts shows only a part: both must be surer
+        doubtful = sighting.travelled < TRAVELLED or sighting.at_edge
         longer, shorter = max(sighting.box.width, sighting.box.height), min(sighting.box.width, sighting.box.height)
         return (
             rule.action == "warn"
             and sighting.probability >= rule.min_probability
-            and sighting.p_animal >= (settings.standing_probability if stands else 0.5)
+            and sighting.p_animal >= (settings.standing_probability if doubtful else 0.5)
             and sighting.looks >= settings.confirm_frames
-            and sighting.seen_s - sighting.first_seen_s >= (settings.standing_s if stands else settings.confirm_s)
+            and sighting.seen_s - sighting.first_seen_s
+            >= (settings.standing_s if sighting.travelled < TRAVELLED else settings.confirm_s)
             and settings.min_side_px <= longer <= MAX_ASPECT * shorter
         )
 
@@ -284,7 +286,10 @@ def _same_place(situation: Situation, sighting: Sighting) -> bool:
     """Tell whether a sighting is near enough to an open situation to be the same animal, or one of its herd."""
     if sighting.camera != situation.newest.camera:
         return True  # two cameras see one zone; without a homography their pixels can't be compared
-    last, size = situation.newest, math.sqrt(max(situation.newest.box.area, sighting.box.area, 1.0))
+    last = situation.newest
+    size = math.sqrt(
+        max(1.0, min(last.box.area, sighting.box.area))
+    )  # of the smaller, so that a speck has a short reach
     unseen_s = max(0.0, sighting.seen_s - last.seen_s)
     reach = REACH_OF_THE_GONE if last.at_edge and unseen_s > 0 else REACH + REACH_GROWTH_PER_S * unseen_s
     return math.dist(last.box.foot, sighting.box.foot) <= reach * size

@@ -6,6 +6,7 @@ Motion finds what moves, a slow sweep of tiles what stands still.
 from __future__ import annotations
 
 from itertools import cycle, islice
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ MERGE_GAP_PX = 7  # blobs nearer than this are one thing (a leg and its body)
 MAX_MOVING_SHARE = 0.35  # more of the picture in motion at once is a moving camera or a light change, not animals
 HISTORY_FRAMES = 150  # 30 s at 5 analysed frames a second
 VARIANCE_THRESHOLD = 20.0  # squared Mahalanobis distance; OpenCV's default is 16
+UNCHANGED = 0.75  # likeness to the background from which a place is lit otherwise, not taken by something
 CROP_MARGIN = 0.15  # share of the longer side added around a moving blob, so that legs and ears are inside
 TILE_SHARES = (1.0, 0.5)  # tile side as a share of the frame's shorter side
 TILE_STEP = 0.66  # distance between tiles as a share of their side, so that no animal is cut by every tile
@@ -63,17 +65,27 @@ class MotionRegions:
         moving = cv2.morphologyEx((mask == 255).astype(np.uint8), cv2.MORPH_OPEN, self._opening)
         if moving.mean() > MAX_MOVING_SHARE:
             return []
-        return _blobs(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, self._closing).astype(np.uint8), scale, (width, height))
+        blobs = _blobs(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, self._closing).astype(np.uint8))
+        background = self._background.getBackgroundImage() if blobs else luma
+        changed = [blob for blob in blobs if _likeness(luma, background, blob) < UNCHANGED]
+        boxes = [Box(*(value / scale for value in blob)).clipped((width, height)) for blob in changed]
+        return sorted(boxes, key=lambda box: box.area, reverse=True)
 
 
-def _blobs(moving: NDArray[np.uint8], scale: float, size: tuple[int, int]) -> list[Box]:
+def _blobs(moving: NDArray[np.uint8]) -> list[Box]:
     _, _, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
-    boxes = [
-        Box(x / scale, y / scale, (x + w) / scale, (y + h) / scale).clipped(size)
-        for x, y, w, h, area in stats[1:]
-        if area >= MIN_BLOB_AREA_PX
-    ]
-    return sorted(boxes, key=lambda box: box.area, reverse=True)
+    return [Box(x, y, x + w, y + h) for x, y, w, h, area in stats[1:].tolist() if area >= MIN_BLOB_AREA_PX]
+
+
+def _likeness(luma: NDArray[Any], background: NDArray[Any], blob: Box) -> float:
+    """Return the normalised cross-correlation of a place with its background, -1 to 1.
+
+    A shadow, a headlight or a swaying camera changes how bright a place is, not what is there.
+    """
+    x1, y1, x2, y2 = (int(value) for value in blob)
+    now, before = luma[y1:y2, x1:x2].astype(np.float32), background[y1:y2, x1:x2].astype(np.float32)
+    now, before = now - now.mean(), before - before.mean()
+    return float((now * before).sum() / (np.sqrt((now**2).sum() * (before**2).sum()) + 1e-6))
 
 
 class TileSweep:

@@ -21,7 +21,8 @@ MAX_STEP = 1.2  # how far a thing may be from where it was expected, in multiple
 MAX_GROWTH = 3.0  # how much its area may differ
 LOST_AFTER_S = 1.6  # without being seen; a car passing in front takes about that long
 VELOCITY_GAIN = 0.5  # share of the newest step in the smoothed velocity
-MEMORY = 0.9  # weight of the past when a look is added: about the last ten looks count
+MEMORY = 0.9  # weight of the past when a look is added: about the last ten looks count,
+MEMORY_S = 3.0  # and about the last three seconds: a track may slip from one thing to another
 LOGIT_LIMIT = 6.0  # one overwhelming look must not outvote ten
 FULL_QUALITY_PX = 64.0  # a crop of this side or more counts whole
 
@@ -35,15 +36,16 @@ class Evidence:
     animal_logit: float = 0.0
     weights: dict[str, float] = field(default_factory=dict)
     similarity_m: float = 0.0
+    last_s: float = -math.inf
 
-    def add(self, look: Classification, side_px: float) -> None:
+    def add(self, look: Classification, side_px: float, now_s: float) -> None:
         """Add a look at a crop of the given side. An illegible crop says nothing and is left out."""
         if not look.legible:
             return
         quality = min(1.0, side_px / FULL_QUALITY_PX)
-        past = self.weight * MEMORY
+        past = self.weight * MEMORY * math.exp((self.last_s - now_s) / MEMORY_S)
         share = quality / (past + quality)
-        self.looks += 1
+        self.looks, self.last_s = self.looks + 1, now_s
         self.weight = past + quality
         self.animal_logit += share * (_logit(look.p_animal) - self.animal_logit)
         self.similarity_m += share * (look.similarity_m - self.similarity_m)
@@ -84,6 +86,8 @@ class Track:
 
     def see(self, box: Box, now_s: float) -> None:
         """Move the track to where it was seen."""
+        if not 1 / MAX_GROWTH <= (box.area + 1) / (self.box.area + 1) <= MAX_GROWTH:
+            self._begin_anew(box, now_s)
         elapsed = now_s - self.last_seen_s
         if elapsed > 0:
             step = ((box.center[0] - self.box.center[0]) / elapsed, (box.center[1] - self.box.center[1]) / elapsed)
@@ -94,6 +98,10 @@ class Track:
             )
         self.box, self.last_seen_s, self.standing = box, now_s, False
         self.travelled = max(self.travelled, math.dist(box.center, self.origin) / max(1.0, math.sqrt(box.area)))
+
+    def _begin_anew(self, box: Box, now_s: float) -> None:
+        """Forget what was learned: what joins or splits so suddenly is no longer the thing that was looked at."""
+        self.evidence, self.first_seen_s, self.origin, self.travelled = Evidence(), now_s, box.center, 0.0
 
     def stand(self, now_s: float) -> None:
         """Note that the track was seen where it was, without motion."""

@@ -123,7 +123,7 @@ def _urgency(track: Track, now_s: float) -> tuple[float, float]:
 
 
 def _learn(track: Track, look: Look, answer: Classification, now_s: float) -> None:
-    track.evidence.add(answer, min(look.crop.shape[:2]))
+    track.evidence.add(answer, min(look.crop.shape[:2]), now_s)
     track.last_look_s = now_s
     if track.last_seen_s < now_s and answer.p_animal >= P_STANDS:
         track.stand(now_s)

@@ -90,6 +90,7 @@ def test_a_confirmed_animal_starts_one_situation_and_ends_it_once_after_the_hold
         {"size": (17, 12)},
         {"size": (90, 20)},
         {"travelled": 0.2},
+        {"at_edge": True, "p_animal": 0.9},
         {"travelled": 0.2, "p_animal": 0.9, "seen_s": 5.0},
     ],
     ids=[
@@ -101,6 +102,7 @@ def test_a_confirmed_animal_starts_one_situation_and_ends_it_once_after_the_hold
         "tiny",
         "thin",
         "stands, short",
+        "cut by the border",
         "stands, unsure",
     ],
 )
@@ -154,9 +156,16 @@ def test_an_animal_far_off_is_a_situation_of_its_own() -> None:
     assert told[0].id != told[1].id
 
 
+def test_a_speck_does_not_swallow_a_large_animal_beside_it() -> None:
+    site = policy()
+    site.decide([sighting(1.0, size=(20, 20))], 1.0)
+
+    assert phases(site.decide([sighting(1.2, track=2, x=200, size=(180, 80))], 1.2)) == ["start"]
+
+
 def test_after_one_left_the_picture_the_next_one_is_another() -> None:
     site = policy()
-    site.decide([sighting(1.0, at_edge=True)], 1.0)
+    site.decide([sighting(1.0, at_edge=True, p_animal=0.97)], 1.0)
 
     assert phases(site.decide([sighting(2.0, track=2, x=220, first_seen_s=1.2)], 2.0)) == ["start"]
 

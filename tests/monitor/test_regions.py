@@ -63,6 +63,27 @@ def test_a_light_that_goes_on_everywhere_is_no_storm_of_boxes() -> None:
     assert motion.find(np.clip(scene(200).astype(int) + 60, 0, 255).astype(np.uint8)) == []
 
 
+def test_a_patch_that_only_grows_brighter_or_darker_is_no_motion() -> None:
+    """A shadow or a headlight lies on the same ground."""
+    ground = scene(0).astype(int)
+    ground[100:250, 200:400] += np.kron(
+        np.random.default_rng(5).integers(-40, 40, (15, 20, 1)), np.ones((10, 10, 1), int)
+    )
+    motion = MotionRegions()
+    rng = np.random.default_rng(6)
+
+    def shown(gain: float) -> NDArray[np.uint8]:
+        frame = ground + rng.integers(-3, 4, ground.shape)
+        frame[120:220, 220:360] = frame[120:220, 220:360] * gain
+        return np.clip(frame, 0, 255).astype(np.uint8)
+
+    for _ in range(20):
+        motion.find(shown(1.0))
+
+    assert motion.find(shown(0.6)) == []
+    assert motion.find(shown(1.5)) == []
+
+
 @pytest.mark.parametrize("size", [(640, 360), (320, 240), (1920, 1080), (960, 1088), (300, 300)])
 def test_the_sweep_covers_every_pixel(size: tuple[int, int]) -> None:
     sweep = TileSweep(size)

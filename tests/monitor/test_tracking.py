@@ -69,8 +69,8 @@ def test_something_far_away_or_much_larger_is_another_track() -> None:
 
 def test_evidence_is_a_mean_in_which_small_crops_count_less() -> None:
     evidence = Evidence()
-    evidence.add(look(0.9, dog=0.8), side_px=64)
-    evidence.add(look(0.1, dog=0.0), side_px=16)
+    evidence.add(look(0.9, dog=0.8), side_px=64, now_s=0)
+    evidence.add(look(0.1, dog=0.0), side_px=16, now_s=0)
 
     assert evidence.p_animal > 0.5
     assert evidence.weights["dog"] == pytest.approx(0.8 * (0.9 / 1.15))
@@ -80,15 +80,36 @@ def test_evidence_is_a_mean_in_which_small_crops_count_less() -> None:
 def test_one_overwhelming_look_does_not_outvote_many() -> None:
     evidence = Evidence()
     for _ in range(9):
-        evidence.add(look(0.1), side_px=64)
-    evidence.add(look(1.0), side_px=64)
+        evidence.add(look(0.1), side_px=64, now_s=0)
+    evidence.add(look(1.0), side_px=64, now_s=0)
 
     assert evidence.p_animal < 0.5
 
 
+def test_what_was_seen_long_ago_counts_little() -> None:
+    evidence = Evidence()
+    for _ in range(10):
+        evidence.add(look(0.05), side_px=64, now_s=0)
+    for number in range(3):
+        evidence.add(look(0.95), side_px=64, now_s=10 + number / 5)
+
+    assert evidence.p_animal > 0.9
+
+
+def test_a_track_that_suddenly_becomes_much_larger_is_judged_anew() -> None:
+    tracker = Tracker()
+    tracker.advance([START], 0)
+    tracker.tracks[0].evidence.add(look(0.05), side_px=40, now_s=0)
+    tracker.advance([Box(90, 80, 220, 200)], 0.2)
+
+    assert len(tracker.tracks) == 1
+    assert tracker.tracks[0].evidence.looks == 0
+    assert tracker.tracks[0].first_seen_s == 0.2
+
+
 def test_illegible_crops_say_nothing() -> None:
     evidence = Evidence()
-    evidence.add(look(1.0, legible=False), side_px=64)
+    evidence.add(look(1.0, legible=False), side_px=64, now_s=0)
 
     assert evidence.looks == 0
     assert evidence.p_animal == 0
@@ -96,9 +117,9 @@ def test_illegible_crops_say_nothing() -> None:
 
 def test_a_class_taught_while_a_track_lives_enters_its_weights() -> None:
     evidence = Evidence()
-    evidence.add(look(0.9, dog=0.5), side_px=64)
+    evidence.add(look(0.9, dog=0.5), side_px=64, now_s=0)
     for _ in range(20):
-        evidence.add(look(0.9, dog=0.1, fox=0.8), side_px=64)
+        evidence.add(look(0.9, dog=0.1, fox=0.8), side_px=64, now_s=0)
 
     assert evidence.weights["fox"] > 0.6
     assert sum(evidence.weights.values()) == pytest.approx(1, abs=1e-3)
