@@ -14,22 +14,21 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.classifier import RESERVED, Classifier, ClassMemory, Features
+from adapters.classes import ClassAttributes, ClassSet, Shot, VersionRecord
+from adapters.classifier import Classifier, Features
 from adapters.errors import ConfigError, StoreError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-Size = Literal["small", "large", "unknown"]
-Origin = Literal["wild", "domestic", "unknown"]
 
 FILE = "classes.sqlite3"
 CROPS = "crops"
@@ -45,52 +44,6 @@ CREATE TABLE shot (id INTEGER PRIMARY KEY, encoder TEXT NOT NULL, tokens INTEGER
 CREATE TABLE taught (version INTEGER NOT NULL, name TEXT NOT NULL, shot INTEGER NOT NULL REFERENCES shot,
   PRIMARY KEY (version, name, shot), FOREIGN KEY (version, name) REFERENCES class (version, name));
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassAttributes:
-    """What traffic control must know of a class; without size and origin an alert can't be coded."""
-
-    name: str
-    size: Size
-    origin: Origin
-    scientific_name: str | None = None
-
-
-@dataclass(frozen=True)
-class ClassSet:
-    """One version of what a site has been taught, ready for the classifier.
-
-    Attributes:
-        version: `cs-7` for the seventh.
-        attributes: by class name, in the order of the memory's rows.
-        memory: the inputs of match.onnx.
-    """
-
-    version: str
-    attributes: dict[str, ClassAttributes]
-    memory: ClassMemory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shot:
-    """One labelled crop: its picture (None where it may not be kept), its features, and where it came from."""
-
-    features: Features  # of one crop
-    crop: NDArray[np.uint8] | None
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class VersionRecord:
-    """A line of the list of versions."""
-
-    version: str
-    created: str
-    parent: str | None
-    reason: str
-    classes: tuple[str, ...] = field(default=())
-    active: bool = False
 
 
 def _told_if_damaged(method: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -225,6 +178,11 @@ class ClassSetStore:
         """Return the names of the classes of the active version."""
         rows = self._db.execute("SELECT name FROM class WHERE version = ? ORDER BY rowid", (self.active_version(),))
         return tuple(name for (name,) in rows)
+
+    @_told_if_damaged
+    def attributes(self) -> dict[str, ClassAttributes]:
+        """Return the attributes of the classes of the active version."""
+        return self._attributes(self.active_version())
 
     @_told_if_damaged
     def versions(self) -> list[VersionRecord]:
@@ -434,14 +392,6 @@ def read_starter(path: Path, encoder_hash: str) -> dict[ClassAttributes, Sequenc
         ]
         for row, attributes in enumerate(classes)
     }
-
-
-def check_class_name(name: str) -> None:
-    """Raise ConfigError unless the name can be a class: it becomes a key of messages and a cell of the policy table."""
-    if name in RESERVED:
-        raise ConfigError(f"'{name}' is an answer of its own and can't be taught as a class")
-    if not name or len(name) > 64 or name != name.strip() or not all(c.isalnum() or c in " -_'" for c in name):
-        raise ConfigError(f"class name {name!r}: expected 1 to 64 letters, digits, spaces, '-', '_' or \"'\"")
 
 
 def _check_known(only: Sequence[str] | None, names: tuple[str, ...]) -> None:

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.class_set import ClassAttributes, ClassSetStore, Shot
+from adapters.class_set import ClassSetStore
+from adapters.classes import ClassAttributes, Shot
 from adapters.classifier import MIN_SIDE_PX, Classifier, Features, is_legible
-from adapters.errors import TeachError
+from adapters.errors import ConfigError, TeachError
 
 SAME_PICTURE = 0.995  # cosine of pooled vectors above which two frames are one picture
 FAR_PX = 48  # crops of this side or less show how the animal looks from afar
@@ -22,6 +23,7 @@ ENOUGH = 5
 NEAR_CLASSES = 3
 
 Crop = NDArray[np.uint8] | str  # a crop, or why there is none
+Usable = tuple[str, NDArray[np.uint8]]  # what the picture is called, and its crop
 
 
 @dataclass
@@ -70,18 +72,20 @@ def teach(
         crops: the animal with a margin, uint8 (height, width, 3), BGR; or why there is none.
 
     Raises:
+        ConfigError: the class is known with another size or origin.
         TeachError: no crop is usable; nothing was changed.
     """
     started = time.monotonic()
+    attributes = _agreed(attributes, store.attributes().get(attributes.name))
+    taught = {name: found for name in store.class_names() if (found := store.shots(name, classifier)) is not None}
     usable, refused = _sort_out(images, crops)
     features = classifier.encode([crop for _, crop in usable]) if usable else None
     if features is not None:
-        usable, features = _without_repeats(usable, features, refused)
+        usable, features = _without_repeats(usable, features, taught.get(attributes.name), refused)
     if not usable or features is None:
         why = "; ".join(f"{entry['image']}: {entry['why']}" for entry in refused) or "no image was given"
         raise TeachError(f"nothing of '{attributes.name}' can be taught, nothing was changed: {why}")
     shots = [Shot(features=features[i : i + 1], crop=crop, source=image) for i, (image, crop) in enumerate(usable)]
-    taught = {name: known for name in store.class_names() if (known := store.shots(name, classifier)) is not None}
     own = _joined(taught.get(attributes.name), features)
     rate, confused, nearest = _examine(classifier, {**taught, attributes.name: own}, attributes.name)
     # committed last: whatever fails before, nothing was changed
@@ -119,19 +123,34 @@ def _sort_out(
     return usable, refused
 
 
+def _agreed(wanted: ClassAttributes, known: ClassAttributes | None) -> ClassAttributes:
+    """Return the attributes to teach with: those of a known class stay, since alerts are coded by them."""
+    if known is None:
+        return wanted
+    if (wanted.size, wanted.origin) != (known.size, known.origin):
+        raise ConfigError(
+            f"'{known.name}' is taught as {known.size} and {known.origin}, "
+            f"this says {wanted.size} and {wanted.origin}; correct the options, or `wildlane classes forget {known.name}` first"
+        )
+    return known
+
+
 def _without_repeats(
-    usable: list[tuple[str, NDArray[np.uint8]]], features: Features, refused: list[dict[str, str]]
-) -> tuple[list[tuple[str, NDArray[np.uint8]]], Features]:
-    """Leave out frames that show what another one shows already; they would count twice and teach nothing."""
+    usable: list[Usable], features: Features, known: Features | None, refused: list[dict[str, str]]
+) -> tuple[list[Usable], Features]:
+    """Leave out frames that show what another one, or an earlier lesson, shows already: they would count twice."""
     unit = features.glob / np.linalg.norm(features.glob, axis=1, keepdims=True)
+    earlier = known.glob / np.linalg.norm(known.glob, axis=1, keepdims=True) if known else unit[:0]
     kept: list[int] = []
     for i in range(len(usable)):
         twin = next((j for j in kept if float(unit[i] @ unit[j]) > SAME_PICTURE), None)
-        if twin is None:
-            kept.append(i)
-        else:
+        if twin is not None:
             refused.append({"image": usable[i][0], "why": f"shows the same as {usable[twin][0]}"})
-    return [usable[i] for i in kept], features[np.array(kept)]
+        elif (earlier @ unit[i] > SAME_PICTURE).any():
+            refused.append({"image": usable[i][0], "why": "was taught before"})
+        else:
+            kept.append(i)
+    return [usable[i] for i in kept], features[np.array(kept, np.intp)]
 
 
 def _joined(known: Features | None, new: Features) -> Features:

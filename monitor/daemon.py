@@ -22,7 +22,7 @@ from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.compose import Place, SiteFacts
 from monitor.alerts.journal import Journal
-from monitor.alerts.mqtt import Address, Publisher, check_reachable, read_password
+from monitor.alerts.mqtt import Address, Publisher, check_reachable, check_readable, read_password
 from monitor.alerts.reports import Reports
 from monitor.cameras.health import HealthMonitor
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Reconnection, Source
@@ -85,6 +85,24 @@ def places_of(config: Config) -> dict[str, Place]:
         for name, camera in config.cameras.items()
         if camera.latitude_deg is not None and camera.longitude_deg is not None
     }
+
+
+def address_of(config: Config, port: int) -> Address:
+    """Return the broker's address and our credentials.
+
+    Raises:
+        ConfigError: the file of the password or of the certificate authority can't be read.
+    """
+    broker = config.broker
+    check_readable("tls_ca_file", broker.tls_ca_file)
+    return Address(
+        host=broker.host,
+        port=port,
+        client_id=f"wildlane-{config.site}",
+        username=broker.username,
+        password=read_password(broker.password_file),
+        tls_ca_file=broker.tls_ca_file,
+    )
 
 
 @dataclass
@@ -181,14 +199,7 @@ class Daemon:
             broker = EmbeddedBroker(port)
             self._parts.callback(broker.stop)
             port = broker.port
-        address = Address(
-            host=config.broker.host,
-            port=port,
-            client_id=f"wildlane-{config.site}",
-            username=config.broker.username,
-            password=read_password(config.broker.password_file),
-            tls_ca_file=config.broker.tls_ca_file,
-        )
+        address = address_of(config, port)
         if config.broker.required_at_start and (problem := check_reachable(address)):
             raise ConfigError(
                 f"[broker] {problem}; start it, or set embedded = true, "

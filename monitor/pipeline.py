@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adapters.class_set import ClassSet
+from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from monitor.policy import EndReason, Policy, Situation
 from monitor.values import Frame, Sighting

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.class_set import ClassSet
+from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.errors import InputError
 from adapters.stills import read_picture
@@ -44,7 +44,7 @@ def crop_or_refusal(image: Path, region: Region | None) -> NDArray[np.uint8] | s
     try:
         return crop_still(image, region)
     except InputError as error:
-        return str(error)
+        return str(error).removeprefix(f"{image}: ")
 
 
 def classify_still(

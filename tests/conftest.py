@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adapters.class_set import STARTER, ClassSet, ClassSetStore
+from adapters.class_set import STARTER, ClassSetStore
+from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.runtime import MODELS
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from adapters.class_set import STARTER, ClassAttributes
+from adapters.class_set import STARTER
+from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier, Features
 from adapters.runtime import MODELS
 from adapters.training.domains import degrade, random_square

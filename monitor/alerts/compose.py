@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from adapters.class_set import ClassAttributes
+from adapters.classes import ClassAttributes
 from adapters.classifier import UNKNOWN
 from monitor.alerts import schema
 from monitor.policy import Phase, Situation

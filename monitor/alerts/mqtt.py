@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -309,13 +310,17 @@ def read_password(path: str | None) -> str | None:
     Raises:
         ConfigError: the file can't be read.
     """
-    if path is None:
-        return None
+    check_readable("password_file", path)
+    return None if path is None else Path(path).read_text(encoding="utf-8").strip()
+
+
+def check_readable(key: str, path: str | None) -> None:
+    """Raise ConfigError where a file that the configuration names can't be read."""
     try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123  # a path as configured, often under /run/credentials
-            return file.read().strip()
+        if path is not None:
+            Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError(f"[broker] password_file = '{path}': can't be read ({error.strerror})") from None
+        raise ConfigError(f"[broker] {key} = '{path}': can't be read ({error.strerror})") from None
 
 
 def check_reachable(address: Address) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from adapters.class_set import ClassSet
+from adapters.classes import ClassSet
 from monitor.alerts import schema
 from monitor.alerts.compose import Draft, SiteFacts
 from monitor.alerts.journal import Journal

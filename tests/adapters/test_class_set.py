@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from adapters.class_set import CROPS, FILE, STARTER, ClassAttributes, ClassSetStore, Shot, check_class_name
+from adapters.class_set import CROPS, FILE, STARTER, ClassSetStore
+from adapters.classes import ClassAttributes, Shot, check_class_name
 from adapters.classifier import Classifier, Features
 from adapters.errors import ConfigError, StoreError
 from adapters.runtime import MODELS

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adapters.class_set import ClassSet
+from adapters.classes import ClassSet
 from adapters.classifier import CANNOT_TELL, NONE, Classifier, ClassMemory, Features
 from adapters.errors import ModelError
 from adapters.runtime import ENCODE, MANIFEST, MODELS, Graph, write_manifest

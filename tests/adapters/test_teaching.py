@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adapters.class_set import ClassAttributes, ClassSetStore
+from adapters.class_set import ClassSetStore
+from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
-from adapters.errors import TeachError
+from adapters.errors import ConfigError, TeachError
 from adapters.teaching import teach
 
 MOOSE = ClassAttributes(name="moose", size="large", origin="wild")
@@ -36,7 +37,7 @@ def test_frames_that_teach_nothing_are_refused_with_the_reason(
     store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
 ) -> None:
     crop = demo_animals["caribou"]
-    crops = [crop, crop.copy(), np.zeros((5, 5, 3), np.uint8), "d.jpg: no such picture"]
+    crops = [crop, crop.copy(), np.zeros((5, 5, 3), np.uint8), "no such picture"]
 
     lesson = teach(store, classifier, MOOSE, ["a", "b", "c", "d"], crops)
 
@@ -44,7 +45,7 @@ def test_frames_that_teach_nothing_are_refused_with_the_reason(
     assert {entry["image"]: entry["why"].split(":")[0] for entry in lesson.refused} == {
         "b": "shows the same as a",
         "c": "too small or too flat",
-        "d": "d.jpg",
+        "d": "no such picture",
     }
 
 
@@ -82,3 +83,33 @@ def test_old_classes_keep_their_answers_when_another_is_taught(
 
     rows = [after.memory.names.index(name) for name in before.memory.names]
     assert np.allclose(before.memory.arrays["proto"], after.memory.arrays["proto"][rows], atol=1e-5)
+
+
+def test_a_known_class_keeps_what_alerts_are_coded_by(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    small = ClassAttributes(name="cattle", size="small", origin="domestic")
+    with pytest.raises(ConfigError, match="'cattle' is taught as large and domestic, this says small and domestic"):
+        teach(store, classifier, small, ["a"], [demo_animals["cattle"]])
+
+    teach(
+        store,
+        classifier,
+        ClassAttributes(name="cattle", size="large", origin="domestic"),
+        ["a"],
+        [demo_animals["cattle"]],
+    )
+
+    assert store.attributes()["cattle"].scientific_name == "Bos taurus"
+
+
+def test_a_picture_of_an_earlier_lesson_does_not_count_twice(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    teach(store, classifier, MOOSE, ["a"], [demo_animals["caribou"]])
+
+    lesson = teach(
+        store, classifier, MOOSE, ["a", "b"], [demo_animals["caribou"], demo_animals["caribou"][:, ::-1].copy()]
+    )
+
+    assert lesson.refused == [{"image": "a", "why": "was taught before"}]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from adapters.class_set import ClassAttributes
+from adapters.classes import ClassAttributes
 from adapters.errors import ConfigError, StoreError
 from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.compose import Draft, Place, SiteFacts

@@ -1,0 +1,69 @@
+"""What a taught class is, before it is stored: values and the rules of its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.classifier import RESERVED, ClassMemory, Features
+from adapters.errors import ConfigError
+
+Size = Literal["small", "large", "unknown"]
+Origin = Literal["wild", "domestic", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassAttributes:
+    """What traffic control must know of a class; without size and origin an alert can't be coded."""
+
+    name: str
+    size: Size
+    origin: Origin
+    scientific_name: str | None = None
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """One version of what a site has been taught, ready for the classifier.
+
+    Attributes:
+        version: `cs-7` for the seventh.
+        attributes: by class name, in the order of the memory's rows.
+        memory: the inputs of match.onnx.
+    """
+
+    version: str
+    attributes: dict[str, ClassAttributes]
+    memory: ClassMemory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """One labelled crop: its picture (None where it may not be kept), its features, and where it came from."""
+
+    features: Features  # of one crop
+    crop: NDArray[np.uint8] | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionRecord:
+    """A line of the list of versions."""
+
+    version: str
+    created: str
+    parent: str | None
+    reason: str
+    classes: tuple[str, ...] = field(default=())
+    active: bool = False
+
+
+def check_class_name(name: str) -> None:
+    """Raise ConfigError unless the name can be a class: it becomes a key of messages and a cell of the policy table."""
+    if name in RESERVED:
+        raise ConfigError(f"'{name}' is an answer of its own and can't be taught as a class")
+    if not name or len(name) > 64 or name != name.strip() or not all(c.isalnum() or c in " -_'" for c in name):
+        raise ConfigError(f"class name {name!r}: expected 1 to 64 letters, digits, spaces, '-', '_' or \"'\"")
