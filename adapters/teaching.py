@@ -130,7 +130,7 @@ def _agreed(wanted: ClassAttributes, known: ClassAttributes | None) -> ClassAttr
     if (wanted.size, wanted.origin) != (known.size, known.origin):
         raise ConfigError(
             f"'{known.name}' is taught as {known.size} and {known.origin}, "
-            f"this says {wanted.size} and {wanted.origin}; correct that, or `wildlane classes forget {known.name}` first"
+            f"this says {wanted.size} and {wanted.origin}; correct it, or `wildlane classes forget {known.name}` first"
         )
     return known
 
