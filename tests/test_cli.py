@@ -89,7 +89,7 @@ def test_classify_of_several_stills_answers_with_an_array(demo_stills: list[Path
     [
         (["--box", "1,2,3"], "expected x,y,w,h", 2),
         (["--box", "1,2,0,4"], "width and height must be greater than 0", 2),
-        (["--box", "nan,2,3,4"], "width and height", 2),
+        (["--box", "nan,2,3,4"], "expected numbers below a million", 2),
         (["--box", "1,2,3,4", "--box", "1,2,3,4"], "2 boxes for 1 images", 2),
         (["--box", "900,900,10,10"], "lies outside the picture", 5),
         (["--classes", "unicorn"], "class 'unicorn' is not taught", 2),
