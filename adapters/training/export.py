@@ -142,6 +142,7 @@ def _export(
             verbose=False,
         )
     model = program.model_proto  # type: ignore[union-attr]  # None only without dynamo
+    _strip_traces(model)
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
@@ -152,6 +153,14 @@ def _export(
         )
     path.write_bytes(model.SerializeToString())
     return difference
+
+
+def _strip_traces(model: onnx.ModelProto) -> None:
+    """Remove the exporter's stack traces: they name files of the machine, and change bytes where nothing changed."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def _difference(

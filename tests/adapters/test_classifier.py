@@ -175,3 +175,11 @@ def test_the_model_names_its_provenance() -> None:
     assert graph.metadata["trained_on"] == "ImageNet-1k"
     assert json.loads(graph.metadata["mean"]) == [127.0, 127.0, 127.0]
     assert graph.metadata["input_px"] == "224"
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.iterdir()), ids=lambda path: path.name)
+def test_a_model_file_names_no_file_of_the_machine_that_made_it(path: Path) -> None:
+    content = path.read_bytes()
+
+    assert b"site-packages" not in content
+    assert b"/adapters/training" not in content
