@@ -16,7 +16,7 @@ import typer
 
 from adapters.errors import ConfigError, InputError, WildlaneError
 from monitor import VERSION
-from monitor.output import Printer, log_to_stderr, print_line, progress_of, say
+from monitor.output import Printer, log_to_stderr, print_answers, print_line, progress_of, say
 
 if TYPE_CHECKING:
     from adapters.class_set import ClassSetStore
@@ -157,7 +157,7 @@ def replay(
     state: StateOption = None,
 ) -> None:
     """Run the live path on recordings: every frame due is analysed, in video time."""
-    from monitor.replay import Replayed, read_truth, write_answers
+    from monitor.replay import Replayed, read_truth
     from monitor.replay import replay as replay_clip
 
     if truth is not None and len(clips) != 1:
@@ -177,7 +177,7 @@ def replay(
             say(f"error: {problem}")
     answers = [result.answer(expected) for result in results]
     if as_json and answers:
-        print_line(write_answers(answers) if len(clips) == 1 else json.dumps(answers))
+        print_answers(answers, inputs=len(clips))
     elif not as_json:
         for answer in answers:
             _print_replayed(answer)
@@ -210,7 +210,7 @@ def classify(
         for image, region, crop in zip(images, boxes, crops, strict=True)
     ]
     if as_json:
-        print_line(json.dumps(answers[0] if len(answers) == 1 else answers))
+        print_answers(answers, inputs=len(images))
         return
     for answer in answers:
         found = f"{answer['class']} {answer['probability']:.2f}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import cv2
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.errors import InputError
-from monitor.cameras.stream import CameraError, DecoderProcess, Ended, Opened, Source
+from monitor.cameras.stream import Opened, Source, read_recording
 from monitor.pipeline import Outcome
 from monitor.values import Box, Frame, Sighting
 
@@ -64,23 +63,15 @@ def draw_video(clip: Path, recorder: Recorder, out: Path) -> None:
     Raises:
         InputError: the clip can't be read again, or the video can't be written.
     """
-    decoder, writer = DecoderProcess(Source(name="drawing", url=str(clip), analysis_rate_hz=240.0), "lossless"), None
+    writer = None
     try:
-        while True:
-            wait([decoder.connection], timeout=1)
-            event = decoder.receive()
+        for event in read_recording(Source(name="drawing", url=str(clip), analysis_rate_hz=240.0)):
             if isinstance(event, Opened):
                 writer = _writer(out, event)
             elif isinstance(event, Frame):
                 assert writer is not None  # a decoder tells "opened" before its first frame
                 writer.write(draw(event.image, recorder.at(event.index), recorder.headline(event.index)))
-                decoder.release(event)
-            elif isinstance(event, Ended):
-                if event.reason:
-                    raise CameraError(f"{clip}: {event.reason}")
-                return
     finally:
-        decoder.stop()
         if writer is not None:
             writer.release()
 

@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 def log_to_stderr(style: str) -> None:
@@ -33,6 +34,11 @@ class _JsonFormatter(logging.Formatter):
 def print_line(text: str) -> None:
     """Print a line of the answer."""
     print(text, flush=True)
+
+
+def print_answers(answers: Sequence[dict[str, Any]], *, inputs: int) -> None:
+    """Print the JSON of one object for one input, an array for several."""
+    print_line(json.dumps(answers[0] if inputs == 1 else answers))
 
 
 class Printer:

@@ -287,9 +287,8 @@ def _same_place(situation: Situation, sighting: Sighting) -> bool:
     if sighting.camera != situation.newest.camera:
         return True  # two cameras see one zone; without a homography their pixels can't be compared
     last = situation.newest
-    size = math.sqrt(
-        max(1.0, min(last.box.area, sighting.box.area))
-    )  # of the smaller, so that a speck has a short reach
+    # the size of the smaller, so that a speck has a short reach
+    size = math.sqrt(max(1.0, min(last.box.area, sighting.box.area)))
     unseen_s = max(0.0, sighting.seen_s - last.seen_s)
     reach = REACH_OF_THE_GONE if last.at_edge and unseen_s > 0 else REACH + REACH_GROWTH_PER_S * unseen_s
     return math.dist(last.box.foot, sighting.box.foot) <= reach * size

@@ -5,12 +5,10 @@ What it finds can be judged against a truth file.
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adapters.classifier import UNKNOWN
 from adapters.errors import InputError
-from monitor.cameras.stream import CameraError, DecoderProcess, Ended, Event, Opened, Source
+from monitor.cameras.stream import Ended, Opened, Source, read_recording
 from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Phase, Situation
 from monitor.values import Box, Frame
@@ -185,9 +183,7 @@ def replay(
     name = camera or slug(clip.stem)
     pipeline, result, started = build(name), Replayed(clip), time.monotonic()
     now_s = 0.0
-    for event in _events(
-        DecoderProcess(Source(name=name, url=str(clip), analysis_rate_hz=analysis_rate_hz), "lossless"), clip
-    ):
+    for event in read_recording(Source(name=name, url=str(clip), analysis_rate_hz=analysis_rate_hz)):
         if isinstance(event, Opened):
             result.fps, result.size = event.fps, event.size
             continue
@@ -205,25 +201,6 @@ def replay(
         result.tell(situation)
     result.seconds = time.monotonic() - started
     return result
-
-
-def _events(decoder: DecoderProcess, clip: Path) -> Iterator[Event]:
-    """Yield what the decoder gives, releasing each frame after its use."""
-    try:
-        while True:
-            wait([decoder.connection], timeout=1)
-            event = decoder.receive()
-            if isinstance(event, Ended):
-                if event.reason:
-                    raise CameraError(f"{clip}: {event.reason}")
-                yield event
-                return
-            if event is not None:
-                yield event
-            if isinstance(event, Frame):
-                decoder.release(event)
-    finally:
-        decoder.stop()
 
 
 @dataclass(frozen=True)
@@ -270,8 +247,3 @@ def _meets(episode: Episode, event: TrueEvent, fps: float) -> bool:
     frame = episode.start_s * fps
     _, x, y, w, h = min(event.boxes, key=lambda row: abs(row[0] - frame))
     return Box(x, y, x + w, y + h).overlap(episode.box) > 0
-
-
-def write_answers(answers: list[dict[str, Any]]) -> str:
-    """Return the JSON of one object for one input, an array for several."""
-    return json.dumps(answers[0] if len(answers) == 1 else answers)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +208,6 @@ class Journal:
                 if isinstance(error, sqlite3.Error):
                     raise StoreError(f"{self._path}: {error}; nothing was written") from None
                 raise
-
-
-def retention_start(now: datetime, days: float) -> datetime:
-    """Return the moment before which acknowledged rows may go."""
-    return now - timedelta(days=days)
 
 
 def _own(state_dir: Path) -> int:

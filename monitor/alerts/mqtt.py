@@ -90,7 +90,6 @@ class Publisher:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self.connected = threading.Event()
-        self.progress_s = time.monotonic()  # when the thread last came by, for a watchdog
 
     def start(self) -> None:
         """Begin to connect and publish."""
@@ -140,7 +139,6 @@ class Publisher:
         longest = min(RETRY_MOST_S, RETRY_FIRST_S * RETRY_GROWTH ** (failures - 1))
         deadline = time.monotonic() + random.uniform(longest / 2, longest)  # noqa: S311  # jitter, no secret
         while not self._stopping.is_set() and time.monotonic() < deadline:
-            self.progress_s = time.monotonic()
             time.sleep(TICK_S)
 
     def _serve(self, session: _Session) -> None:
@@ -148,12 +146,9 @@ class Publisher:
         log.info("broker %s:%d: connected", self._address.host, self._address.port)
         sent_seq, hold_until_s, levels = 0, 0.0, self._take_levels(everything=True)
         while not self._stopping.is_set() and session.alive:
-            self.progress_s = time.monotonic()
             if session.take_receipts(self._journal):
-                sent_seq, hold_until_s = (
-                    0,
-                    time.monotonic() + 1.0,
-                )  # refused for now: again from the oldest, after a second
+                # refused for now: again from the oldest, after a second
+                sent_seq, hold_until_s = 0, time.monotonic() + 1.0
             if time.monotonic() >= hold_until_s:
                 for row in self._journal.unsent(sent_seq, session.room):
                     session.publish_event(row)

@@ -167,9 +167,8 @@ def _open(request: Request) -> cv2.VideoCapture:
         round(1000 * request.read_timeout_s),
     ]
     if request.pace != "live":
-        capture = cv2.VideoCapture(
-            str(Path(source).absolute()), cv2.CAP_FFMPEG, timeouts
-        )  # a colon in it is no protocol
+        # absolute, so that a colon in the name is no protocol
+        capture = cv2.VideoCapture(str(Path(source).absolute()), cv2.CAP_FFMPEG, timeouts)
     elif source.isdecimal() or source.startswith("/dev/"):
         capture = cv2.VideoCapture(int(source) if source.isdecimal() else source, cv2.CAP_V4L2)
     else:

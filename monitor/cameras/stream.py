@@ -13,9 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Literal
 
@@ -178,6 +178,29 @@ class DecoderProcess:
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         return f" ({lines[-1][:200]})" if lines else ""
+
+
+def read_recording(source: Source) -> Iterator[Event]:
+    """Yield every event of a recording to its end, none dropped; a frame is released after its use.
+
+    Raises:
+        CameraError: it can't be read to its end.
+    """
+    decoder = DecoderProcess(source, "lossless")
+    try:
+        while True:
+            wait([decoder.connection], timeout=1)
+            event = decoder.receive()
+            if isinstance(event, Ended) and event.reason:
+                raise CameraError(f"{source.url}: {event.reason}")
+            if event is not None:
+                yield event
+            if isinstance(event, Frame):
+                decoder.release(event)
+            elif isinstance(event, Ended):
+                return
+    finally:
+        decoder.stop()
 
 
 class Reconnection:
