@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 MODELS = Path(__file__).with_name("models")
 ENCODE, ADAPT, MATCH, KNOWLEDGE, MANIFEST = "encode.onnx", "adapt.onnx", "match.onnx", "knowledge.npz", "manifest.json"
+PRETRAINED = "pretrained.onnx"  # the encoder before our training: the teacher, and the baseline of `evaluate`
 
 Device = Literal["auto", "cuda", "tensorrt", "cpu"]
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}

@@ -99,6 +99,7 @@ def _motion_kernel(rng: Generator) -> NDArray[np.float32]:
 
 
 DOMAINS = ("clean", "small", "night", "blur", "noise", "weather", "exposure", "compressed")
+DOMAIN_SHARES = (0.0, 0.2, 0.2, 0.12, 0.14, 0.16, 0.08, 0.1)  # of the degraded views; the worst losses come most often
 SIDE_PX = 224  # of a picture that was shot
 
 
@@ -156,9 +157,10 @@ def _blur(x: NDArray[np.float32], rng: Generator, strength: float) -> NDArray[np
 
 def _noise(x: NDArray[np.float32], rng: Generator, strength: float) -> NDArray[np.float32]:
     if rng.random() < 0.5:
-        return x + rng.normal(0, rng.uniform(6, 50 * strength), x.shape).astype(np.float32)
+        return x + rng.standard_normal(x.shape, np.float32) * np.float32(rng.uniform(6, 50 * strength))
     photons = rng.uniform(6, 80) / strength  # per full scale: few photons, much noise
-    return (rng.poisson(np.clip(x, 0, 255) / 255 * photons) / photons * 255).astype(np.float32)
+    spread = np.sqrt(np.clip(x, 0, 255) * np.float32(255 / photons))  # of a Poisson count, as a normal one
+    return x + rng.standard_normal(x.shape, np.float32) * spread
 
 
 def _weather(x: NDArray[np.float32], rng: Generator, strength: float) -> NDArray[np.float32]:

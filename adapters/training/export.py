@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from adapters.errors import ModelError
-from adapters.runtime import ADAPT, ENCODE, KNOWLEDGE, MATCH, write_manifest
+from adapters.runtime import ADAPT, ENCODE, KNOWLEDGE, MATCH, PRETRAINED, write_manifest
 from adapters.training.attention import Adapt, HeadStatistics, Match
 from adapters.training.backbone import LITE0, Backbone, load_backbone
 
@@ -48,9 +48,10 @@ def export_models(backbone_name: str, out: Path, *, progress: Callable[[str], No
         progress(f"{ADAPT}, {MATCH}: left out, the head's statistics are those of {LITE0}; fit them anew first")
         return
     statistics = load_statistics()
+    progress(f"{PRETRAINED}: {export_encode(backbone, out / PRETRAINED, any_size=True):.1e} from torch")
     progress(f"{ADAPT}: {export_adapt(Adapt(statistics), backbone, out / ADAPT):.1e} from torch")
     progress(f"{MATCH}: {export_match(Match(statistics), backbone, out / MATCH):.1e} from torch")
-    write_manifest(out, [ENCODE, ADAPT, MATCH, KNOWLEDGE])
+    write_manifest(out, [ENCODE, ADAPT, MATCH, KNOWLEDGE, PRETRAINED])
 
 
 def load_statistics(path: Path = STATISTICS) -> HeadStatistics:
@@ -69,8 +70,11 @@ def load_statistics(path: Path = STATISTICS) -> HeadStatistics:
     )
 
 
-def export_encode(backbone: Backbone, path: Path) -> float:
-    """Write encode.onnx and return its largest difference to torch at batch sizes 1 and 5."""
+def export_encode(backbone: Backbone, path: Path, *, any_size: bool = False) -> float:
+    """Write encode.onnx and return its largest difference to torch at batch sizes 1 and 5.
+
+    With `any_size` the graph takes pictures of any height and width; training wants that, TensorRT does not.
+    """
     side = backbone.preprocessing.input_px
     expects = backbone.preprocessing
     metadata = {
@@ -84,7 +88,8 @@ def export_encode(backbone: Backbone, path: Path) -> float:
         "d_pooled": str(backbone.d_pooled),
     }
     examples = [(_noise(batch, 3, side, side),) for batch in (2, 1, 5)]
-    return _export(backbone, path, examples, ["image"], ["tok", "glob"], [{0: Dim("batch")}], metadata)
+    axes: Axes = {0: Dim("batch")} | ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if any_size else {})
+    return _export(backbone, path, examples, ["image"], ["tok", "glob"], [axes], metadata)
 
 
 def export_adapt(adapt: Adapt, backbone: Backbone, path: Path) -> float:
