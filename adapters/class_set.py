@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.classes import ClassAttributes, ClassSet, Shot, VersionRecord
-from adapters.classifier import Classifier, Features
+from adapters.classifier import Classifier
+from adapters.encoder import Features
 from adapters.errors import ConfigError, StoreError
 
 Parameters = ParamSpec("Parameters")

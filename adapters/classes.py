@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.classifier import RESERVED, ClassMemory, Features
+from adapters.classifier import RESERVED, ClassMemory
+from adapters.encoder import Features
 from adapters.errors import ConfigError
 
 Size = Literal["small", "large", "unknown"]

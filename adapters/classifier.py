@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.errors import ModelError
+from adapters.encoder import Encoder, Features, Image
 from adapters.knowledge import KnowledgeBase
-from adapters.runtime import ADAPT, ENCODE, MATCH, MODELS, Device, Graph, file_hash
+from adapters.runtime import ADAPT, MATCH, MODELS, Device, Graph
 
 UNKNOWN: Final = "unknown-animal"
 NONE: Final = "none"
@@ -25,28 +24,6 @@ P_ANIMAL = 0.5  # at or above: an animal, taught or not
 P_ANIMAL_TAUGHT = 0.2  # a taught class needs less: its own similarity speaks too
 MIN_SIDE_PX = 10  # smaller crops hold no shape
 MIN_CONTRAST = 3.0  # standard deviation of luma in grey levels; below, there is nothing to see
-MAX_BATCH = 16  # crops in one run; larger batches gain nothing on a CPU and fill a small GPU's memory
-
-Image = NDArray[np.uint8]  # (height, width, 3), BGR
-
-
-@dataclass(frozen=True)
-class Features:
-    """What encode.onnx makes of n crops.
-
-    Attributes:
-        tok: tokens, float32 (n, T, d_token).
-        glob: pooled vectors, float32 (n, d_pooled).
-    """
-
-    tok: NDArray[np.float32]
-    glob: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.glob)
-
-    def __getitem__(self, rows: slice | NDArray[np.intp]) -> Features:
-        return Features(self.tok[rows], self.glob[rows])
 
 
 @dataclass(frozen=True)
@@ -111,40 +88,12 @@ class Classifier:
         Raises:
             ModelError: a file is missing or altered, or the device does not work.
         """
-        self._encode = Graph(folder, ENCODE, device, threads=threads)
+        self.encode = Encoder(folder, device=device, threads=threads)
         self._match = Graph(folder, MATCH, "cpu", threads=1)  # under a millisecond; a copy to the GPU would cost more
         self._adapt = Graph(folder, ADAPT, "cpu", threads=threads)
         self.knowledge = KnowledgeBase.load(folder)
-        self.encoder_hash = file_hash(folder, ENCODE)
-        self.provider = self._encode.provider
-        self._read_metadata(folder / ENCODE)
-
-    def _read_metadata(self, path: Path) -> None:
-        try:
-            metadata = self._encode.metadata
-            self.input_px = int(metadata["input_px"])
-            self._mean = np.array(json.loads(metadata["mean"]), np.float32)
-            self._std = np.array(json.loads(metadata["std"]), np.float32)
-        except (KeyError, ValueError) as error:
-            raise ModelError(
-                f"{path}: its metadata lacks a usable {error}; export it with `wildlane model export`"
-            ) from None
-
-    def encode(self, crops: Sequence[Image]) -> Features:
-        """Return the features of crops of any size and shape; each is squeezed to the network's square input."""
-        batches = [
-            self._encode.run(image=self._prepare(crops[i : i + MAX_BATCH])) for i in range(0, len(crops), MAX_BATCH)
-        ]
-        return Features(np.concatenate([tok for tok, _ in batches]), np.concatenate([glob for _, glob in batches]))
-
-    def _prepare(self, crops: Sequence[Image]) -> NDArray[np.float32]:
-        batch = np.empty((len(crops), self.input_px, self.input_px, 3), np.uint8)
-        for row, crop in zip(batch, crops, strict=True):
-            shrinks = min(crop.shape[:2]) > self.input_px
-            size = (self.input_px, self.input_px)
-            row[:] = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-        rgb = batch[..., ::-1].astype(np.float32)
-        return np.ascontiguousarray(((rgb - self._mean) / self._std).transpose(0, 3, 1, 2))
+        self.encoder_hash = self.encode.hash
+        self.provider = self.encode.provider
 
     def adapt(self, supports: dict[str, Features]) -> ClassMemory:
         """Return the class memory of a support set: name -> features of its shots. No training of the network."""

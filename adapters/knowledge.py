@@ -22,12 +22,14 @@ class KnowledgeBase:
         keys: unit rows, float32 (n_row, d_key).
         counts: pictures behind each row, int32 (n_row,).
         mu: mean pooled vector of the base pictures, float32 (d_pooled,).
+        pretrained_mu: the same of the encoder before our training, which `evaluate` compares with.
     """
 
     labels: tuple[str, ...]
     keys: NDArray[np.float32]
     counts: NDArray[np.int32]
     mu: NDArray[np.float32]
+    pretrained_mu: NDArray[np.float32]
 
     @classmethod
     def load(cls, folder: Path) -> KnowledgeBase:
@@ -43,6 +45,7 @@ class KnowledgeBase:
                     keys=stored["keys"].astype(np.float32),
                     counts=stored["counts"].astype(np.int32),
                     mu=stored["mu"].astype(np.float32),
+                    pretrained_mu=stored["pretrained_mu"].astype(np.float32),
                 )
         except (ValueError, KeyError) as error:
             raise ModelError(f"{folder / KNOWLEDGE}: not a knowledge base ({error})") from None

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes, Shot
-from adapters.classifier import MIN_SIDE_PX, Classifier, Features, is_legible
+from adapters.classifier import MIN_SIDE_PX, Classifier, is_legible
+from adapters.encoder import Features
 from adapters.errors import ConfigError, TeachError
 
 SAME_PICTURE = 0.995  # cosine of pooled vectors above which two frames are one picture

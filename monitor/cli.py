@@ -7,23 +7,17 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from adapters.errors import ConfigError, InputError, WildlaneError
 from monitor import VERSION
+from monitor.cli_learning import evaluate, model_app
+from monitor.context import ConfigOption, Context, JsonOption, StateOption
 from monitor.output import Printer, log_to_stderr, print_answers, print_line, progress_of, say
-
-if TYPE_CHECKING:
-    from adapters.class_set import ClassSetStore
-    from adapters.classes import ClassSet
-    from adapters.classifier import Classifier
-    from monitor.config import Config
-    from monitor.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -53,68 +47,14 @@ app = typer.Typer(
 classes_app = typer.Typer(
     help="What the site was taught, and its versions.", no_args_is_help=True, rich_markup_mode=None
 )
-model_app = typer.Typer(help="The training side; needs the extra `train`.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(classes_app, name="classes")
 app.add_typer(model_app, name="model")
+app.command(epilog="Example: wildlane evaluate --images photos --condition infrared")(evaluate)
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Configuration; default ./config.toml, else the shipped defaults.")
-]
-StateOption = Annotated[
-    Path | None, typer.Option("--state", help="State folder; default `state_dir` of the configuration.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, logs on standard error.")]
 ClassesOption = Annotated[str | None, typer.Option("--classes", help="Load only these taught classes: A,B,...")]
 BoxOption = Annotated[
     list[str] | None, typer.Option("--box", help="x,y,w,h in pixels; once for each IMAGE, or not at all.")
 ]
-
-
-class Context:
-    """What most verbs begin with: the configuration, and the parts made from it when they are asked for."""
-
-    def __init__(self, config_path: Path | None, state: Path | None) -> None:
-        from monitor.config import find_config, load_config
-
-        self.path = find_config(config_path)
-        self.config: Config = load_config(self.path)
-        self.state_dir = state or Path(self.config.state_dir)
-
-    def classifier(self) -> Classifier:
-        """Load the graphs on the configured device."""
-        from adapters.classifier import Classifier
-
-        return Classifier(device=self.config.device.provider, threads=self.config.device.threads)
-
-    @contextmanager
-    def store(self, classifier: Classifier) -> Iterator[ClassSetStore]:
-        """Open the class store of the state folder, seeded where it is new."""
-        from monitor.daemon import open_classes
-
-        store = open_classes(classifier, self.state_dir)
-        try:
-            yield store
-        finally:
-            store.close()
-
-    def class_set(self, classifier: Classifier, only: str | None) -> ClassSet:
-        """Load the active version, or just the classes `A,B` of it."""
-        names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
-        with self.store(classifier) as store:
-            return store.load(classifier, names)
-
-    def pipelines(self, only: str | None) -> Callable[[str], Pipeline]:
-        """Return a maker of fresh pipelines, one a recording."""
-        from monitor.daemon import settings_of, zones_of
-        from monitor.pipeline import Budget, Pipeline
-        from monitor.policy import Policy
-
-        classifier = self.classifier()
-        class_set = self.class_set(classifier, only)
-        settings = settings_of(self.config)
-        return lambda camera: Pipeline(
-            classifier, class_set, Policy(settings, zones_of(self.config, [camera])), {camera: Budget()}
-        )
 
 
 @app.command(epilog="Example: wildlane run --config /etc/wildlane/config.toml")
@@ -296,40 +236,6 @@ def classes_rollback(
     context = Context(config, state)
     with context.store(context.classifier()) as store:
         print_line(f"{store.rollback(version)} is live")
-
-
-@model_app.command("train", epilog="Example: wildlane model train --data ../shared/data --out runs/robust")
-def model_train(
-    data: Annotated[Path, typer.Option(help="Folder with images/species and images/mini-imagenet.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and result; a killed run goes on from it.")],
-    steps: Annotated[int, typer.Option(min=1, help="Length of the training.")] = 2400,
-) -> None:
-    """Train the backbone to see through bad cameras (first draft: its result is not in the shipped model yet)."""
-    with _training_side():
-        from adapters.training.robust import Recipe, train
-
-    say(f"averaged weights: {train(data, out, Recipe(steps=steps), say=say)}")
-
-
-@model_app.command("export", epilog="Example: wildlane model export --backbone torchvision:convnext_tiny --out models")
-def model_export(
-    backbone: Annotated[str, typer.Option(help="efficientnet-lite0, or torchvision:NAME.")] = "efficientnet-lite0",
-    out: Annotated[Path, typer.Option(help="Folder for the graphs and their manifest.")] = Path("adapters/models"),
-) -> None:
-    """Turn a pretrained network into encode.onnx, adapt.onnx and match.onnx, each checked against torch."""
-    with _training_side():
-        from adapters.training.export import export_models
-
-    export_models(backbone, out, progress=say)
-
-
-@contextmanager
-def _training_side() -> Iterator[None]:
-    """Say how to install the training side where it is missing."""
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigError(f"{error.name} is missing; run: pip install 'wildlane[train]'") from None
 
 
 @app.command("check-config")

@@ -40,7 +40,7 @@ def test_the_arrows_between_the_rooms_hold(path: Path) -> None:
         assert not {module for module in used if module.split(".")[0] == "monitor"}
     if not name(path).startswith("adapters/training/"):
         assert "torch" not in {module.split(".")[0] for module in used}
-    if not name(path).startswith("adapters/training/") and name(path) != "monitor/cli.py":
+    if not name(path).startswith("adapters/training/") and name(path) != "monitor/cli_learning.py":
         assert not {module for module in used if module.startswith("adapters.training")}
 
 

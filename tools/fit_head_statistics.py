@@ -15,17 +15,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 from numpy.random import Generator
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-from adapters.runtime import ENCODE
-from adapters.training.backbone import LITE0, Backbone, load_backbone
+from adapters.encoder import Encoder
+from adapters.runtime import MODELS, PRETRAINED
 from adapters.training.domains import degrade, paste_cutout, random_square, resize_cutout
-from adapters.training.export import export_encode
 from adapters.training.pictures import NOT_ON_A_ROAD, base_pictures, clip_frames, cutouts
 from monitor.regions import MotionRegions, TileSweep, crop_box
 from monitor.values import Box
@@ -52,39 +50,17 @@ CUTOUTS_A_CLIP = 500
 Arrays = dict[str, NDArray[np.float32]]
 
 
-class Encoder:
-    """Crops to tokens and pooled vectors through encode.onnx, which is several times faster than torch on a CPU."""
-
-    def __init__(self, backbone: Backbone, path: Path) -> None:
-        export_encode(backbone, path)
-        self._session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        self._expects = backbone.preprocessing
-
-    def __call__(self, crops: list[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        tokens, pooled = [], []
-        for start in range(0, len(crops), 16):
-            batch = np.stack([self._prepare(crop) for crop in crops[start : start + 16]])
-            tok, glob = self._session.run(None, {"image": batch})
-            tokens.append(tok.astype(np.float16))
-            pooled.append(glob)
-        return np.concatenate(tokens), np.concatenate(pooled)
-
-    def _prepare(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
-        side = self._expects.input_px
-        interpolation = cv2.INTER_AREA if min(crop.shape[:2]) > side else cv2.INTER_CUBIC
-        rgb = cv2.resize(crop, (side, side), interpolation=interpolation)[..., ::-1].astype(np.float32)
-        return ((rgb - np.float32(self._expects.mean)) / np.float32(self._expects.std)).transpose(2, 0, 1)
-
-
 def fit_base(encode: Encoder, data: Path, rng: Generator) -> tuple[Arrays, dict[str, object], Probe]:
     """Fit centring, token projection, regions, temperature and the keys of M on base classes, clean and degraded."""
     pictures = list(base_pictures(data))
     images = [cv2.imread(str(picture.path)) for picture in pictures]
     labels = np.array([picture.label for picture in pictures])
-    clean_tok, clean = encode(images)
-    _, degraded = encode([degrade(random_square(image, rng), rng) for image in images])
+    seen = encode(images)
+    clean_tok, clean = seen.tok, seen.glob
+    worse = [degrade(random_square(image, rng), rng) for image in images]
+    degraded = encode(worse).glob
     mu = np.concatenate([clean, degraded]).mean(axis=0)
-    sample = clean_tok[rng.permutation(len(clean_tok))[:1500]].reshape(-1, clean_tok.shape[2]).astype(np.float32)
+    sample = clean_tok[rng.permutation(len(clean_tok))[:1500]].reshape(-1, clean_tok.shape[2])
     pca = PCA(D_KEY, random_state=SEED).fit(sample)
     regions = KMeans(N_REGIONS, n_init=2, random_state=SEED).fit(unit(pca.transform(sample[::5]))).cluster_centers_
     temperature, none_cosine = fit_temperature(clean, degraded, labels, mu, rng)
@@ -98,7 +74,9 @@ def fit_base(encode: Encoder, data: Path, rng: Generator) -> tuple[Arrays, dict[
     }
     names = np.unique(labels)
     keys = np.stack([class_key(clean_tok[labels == name], pca) for name in names])
+    pretrained = Encoder(MODELS, PRETRAINED)
     knowledge = {
+        "pretrained_mu": np.concatenate([pretrained(images).glob, pretrained(worse).glob]).mean(axis=0),
         "keys": np.float32(keys),
         "labels": names,
         "counts": np.array([(labels == name).sum() for name in names], np.int32),
@@ -108,8 +86,8 @@ def fit_base(encode: Encoder, data: Path, rng: Generator) -> tuple[Arrays, dict[
     return statistics, knowledge, Probe(degraded[on_road], animal[on_road])
 
 
-def class_key(tokens: NDArray[np.float16], pca: PCA) -> NDArray[np.float32]:
-    flat = tokens.reshape(-1, tokens.shape[2]).astype(np.float32)
+def class_key(tokens: NDArray[np.float32], pca: PCA) -> NDArray[np.float32]:
+    flat = tokens.reshape(-1, tokens.shape[2])
     keys = unit(pca.transform(flat)).reshape(*tokens.shape[:2], -1)
     return unit(unit(keys.mean(axis=1)).mean(axis=0))
 
@@ -152,7 +130,7 @@ class Probe:
     def add_clip(self, encode: Encoder, path: Path, animals: list[NDArray[np.uint8]], rng: Generator) -> None:
         """Add what a clip without animals offers, and cut-out animals pasted into it."""
         for crops, animal in ((list(road_crops(path, rng)), False), (list(cutout_crops(path, animals, rng)), True)):
-            self.pooled.append(encode(crops)[1])
+            self.pooled.append(encode(crops).glob)
             self.animal.append(np.full(len(crops), animal))
             self.clips.append(np.full(len(crops), path.name))
 
@@ -229,7 +207,7 @@ def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
 def collect(data: Path) -> tuple[Arrays, dict[str, object], Probe]:
     """Return everything but the fit of p(animal): statistics, knowledge base, and the collected crops."""
     rng = np.random.default_rng(SEED)
-    encode = Encoder(load_backbone(LITE0), ROOT / "adapters/models" / ENCODE)
+    encode = Encoder(MODELS)
     statistics, knowledge, probe = fit_base(encode, data, rng)
     print(f"temperature {statistics['temperature']:.2f}, none cosine {statistics['none_cosine']:.3f}", flush=True)
     animals = cutouts(data)

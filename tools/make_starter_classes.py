@@ -17,7 +17,8 @@ import numpy as np
 
 from adapters.class_set import STARTER
 from adapters.classes import ClassAttributes
-from adapters.classifier import Classifier, Features
+from adapters.classifier import Classifier
+from adapters.encoder import Features
 from adapters.runtime import MODELS
 from adapters.training.domains import degrade, random_square
 

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from adapters.encoder import Preprocessing
 from adapters.errors import ModelError
 
 LITE0 = "efficientnet-lite0"
 TORCHVISION_PREFIX = "torchvision:"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How a picture becomes the network's input: `(rgb_0_to_255 - mean) / std`, one value a channel."""
-
-    input_px: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 class Backbone(nn.Module):

@@ -28,9 +28,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from adapters.errors import InputError
+from adapters.runtime import MODELS, PRETRAINED, Graph
 from adapters.training.attention import unit
 from adapters.training.backbone import LITE0, Backbone, fold_normalisation, load_backbone
-from adapters.runtime import MODELS, PRETRAINED, Graph
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, SIDE_PX, random_square, shoot
 from adapters.training.splits import class_folders
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from adapters.class_set import CROPS, FILE, STARTER, ClassSetStore
 from adapters.classes import ClassAttributes, Shot, check_class_name
-from adapters.classifier import Classifier, Features
+from adapters.classifier import Classifier
+from adapters.encoder import Features
 from adapters.errors import ConfigError, StoreError
 from adapters.runtime import MODELS
 

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adapters.classes import ClassSet
-from adapters.classifier import CANNOT_TELL, NONE, Classifier, ClassMemory, Features
+from adapters.classifier import CANNOT_TELL, NONE, Classifier, ClassMemory
+from adapters.encoder import Features
 from adapters.errors import ModelError
 from adapters.runtime import ENCODE, MANIFEST, MODELS, Graph, write_manifest
 

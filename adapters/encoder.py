@@ -1,0 +1,95 @@
+"""Crops -> features: one encoder graph, its preprocessing, batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.errors import ModelError
+from adapters.runtime import ENCODE, Device, Graph, file_hash
+
+MAX_BATCH = 16  # crops in one run; larger batches gain nothing on a CPU and fill a small GPU's memory
+
+Image = NDArray[np.uint8]  # (height, width, 3), BGR
+
+
+@dataclass(frozen=True)
+class Features:
+    """What encode.onnx makes of n crops.
+
+    Attributes:
+        tok: tokens, float32 (n, T, d_token).
+        glob: pooled vectors, float32 (n, d_pooled).
+    """
+
+    tok: NDArray[np.float32]
+    glob: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.glob)
+
+    def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.intp]) -> Features:
+        return Features(self.tok[rows], self.glob[rows])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a crop becomes the network's input: squeezed to a square, then `(rgb_0_to_255 - mean) / std`."""
+
+    input_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        """Return crops of any size and shape as float32 (n, 3, input_px, input_px)."""
+        batch = np.empty((len(crops), self.input_px, self.input_px, 3), np.uint8)
+        for row, crop in zip(batch, crops, strict=True):
+            shrinks = min(crop.shape[:2]) > self.input_px
+            size = (self.input_px, self.input_px)
+            row[:] = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        rgb = batch[..., ::-1].astype(np.float32)
+        normalised = (rgb - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+
+
+class Encoder:
+    """An encoder graph of a model folder on one device.
+
+    Attributes:
+        hash: SHA-256 of the graph; class memories name it.
+        provider: where it runs.
+    """
+
+    def __init__(self, folder: Path, name: str = ENCODE, *, device: Device = "auto", threads: int = 2) -> None:
+        """Load the graph and what its metadata says of its input.
+
+        Raises:
+            ModelError: the file is missing or altered, lacks its metadata, or the device does not work.
+        """
+        self._graph = Graph(folder, name, device, threads=threads)
+        self.hash = file_hash(folder, name)
+        self.provider = self._graph.provider
+        try:
+            metadata = self._graph.metadata
+            self.prepare = Preprocessing(
+                input_px=int(metadata["input_px"]),
+                mean=tuple(json.loads(metadata["mean"])),
+                std=tuple(json.loads(metadata["std"])),
+            )
+        except (KeyError, ValueError) as error:
+            raise ModelError(
+                f"{folder / name}: its metadata lacks a usable {error}; export it with `wildlane model export`"
+            ) from None
+
+    def __call__(self, crops: Sequence[Image]) -> Features:
+        """Return the features of crops of any size and shape."""
+        batches = [
+            self._graph.run(image=self.prepare(crops[i : i + MAX_BATCH])) for i in range(0, len(crops), MAX_BATCH)
+        ]
+        return Features(np.concatenate([tok for tok, _ in batches]), np.concatenate([glob for _, glob in batches]))

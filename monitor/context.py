@@ -1,0 +1,72 @@
+"""What most verbs begin with: the configuration, the state folder, and the parts that are made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from adapters.class_set import ClassSetStore
+    from adapters.classes import ClassSet
+    from adapters.classifier import Classifier
+    from monitor.config import Config
+    from monitor.pipeline import Pipeline
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Configuration; default ./config.toml, else the shipped defaults.")
+]
+StateOption = Annotated[
+    Path | None, typer.Option("--state", help="State folder; default `state_dir` of the configuration.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, logs on standard error.")]
+
+
+class Context:
+    """What most verbs begin with: the configuration, and the parts made from it when they are asked for."""
+
+    def __init__(self, config_path: Path | None, state: Path | None) -> None:
+        from monitor.config import find_config, load_config
+
+        self.path = find_config(config_path)
+        self.config: Config = load_config(self.path)
+        self.state_dir = state or Path(self.config.state_dir)
+
+    def classifier(self) -> Classifier:
+        """Load the graphs on the configured device."""
+        from adapters.classifier import Classifier
+
+        return Classifier(device=self.config.device.provider, threads=self.config.device.threads)
+
+    @contextmanager
+    def store(self, classifier: Classifier) -> Iterator[ClassSetStore]:
+        """Open the class store of the state folder, seeded where it is new."""
+        from monitor.daemon import open_classes
+
+        store = open_classes(classifier, self.state_dir)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def class_set(self, classifier: Classifier, only: str | None) -> ClassSet:
+        """Load the active version, or just the classes `A,B` of it."""
+        names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+        with self.store(classifier) as store:
+            return store.load(classifier, names)
+
+    def pipelines(self, only: str | None) -> Callable[[str], Pipeline]:
+        """Return a maker of fresh pipelines, one a recording."""
+        from monitor.daemon import settings_of, zones_of
+        from monitor.pipeline import Budget, Pipeline
+        from monitor.policy import Policy
+
+        classifier = self.classifier()
+        class_set = self.class_set(classifier, only)
+        settings = settings_of(self.config)
+        return lambda camera: Pipeline(
+            classifier, class_set, Policy(settings, zones_of(self.config, [camera])), {camera: Budget()}
+        )
