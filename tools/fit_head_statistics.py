@@ -24,21 +24,12 @@ from sklearn.linear_model import LogisticRegression
 from adapters.encoder import Encoder
 from adapters.runtime import MODELS, PRETRAINED
 from adapters.training.domains import degrade, paste_cutout, random_square, resize_cutout
-from adapters.training.pictures import NOT_ON_A_ROAD, base_pictures, clip_frames, cutouts
+from adapters.training.pictures import NOT_ON_A_ROAD, ROAD_CLIPS, base_pictures, clip_frames, cutouts
 from monitor.regions import MotionRegions, TileSweep, crop_box
 from monitor.values import Box
 
 ROOT = Path(__file__).parents[1]
 SEED = 20261123
-ROAD_CLIPS = (  # fixed cameras without an animal in view
-    "aerial_car_intel.mp4",
-    "cctv_night_ir_rfmanz.mp4",
-    "highway_bgslibrary_video02.avi",
-    "intersection_crosswalk_borislavy.mp4",
-    "pedestrians_vtest_debian.avi",
-    "road_bgslibrary_video.avi",
-    "street_parked_ckuhn517.mp4",
-)
 D_KEY = 192
 N_REGIONS = 8
 PROBE_C = 1e-3  # inverse of the L2 penalty; leave-one-clip-out chose it among 1e-3, 1e-2, 1e-1

@@ -1,11 +1,18 @@
-"""The two heads as torch modules: `Adapt` turns a support set into a class memory, `Match` a query into N(x).
+"""The head as torch modules: `Adapt` turns a support set into a class memory, `Match` a query into N(x).
 
-Until the head is meta-trained its gates are zero, so that it *is* nearest centroid on centred features (SimpleShot).
-Shapes: B crops, C classes, K shots a class, T tokens, P regions a class, R none vectors, M rows of the knowledge base.
+Every learned part enters through a gate that starts at zero, so that an untrained head *is* nearest centroid on centred
+features (SimpleShot) and training can only leave that where it pays.
+
+Shapes: B crops, C classes, K shots a class, T tokens, P regions a class, R none vectors, M rows of the knowledge base,
+d width of a pooled vector, k width of a key.
 
 References:
     Wang et al. 2019, "SimpleShot", https://arxiv.org/abs/1911.04623 (centring and normalising)
+    Ye et al. 2020, "FEAT", https://arxiv.org/abs/1812.03664 (set-to-set attention)
     Doersch et al. 2020, "CrossTransformers", https://arxiv.org/abs/2007.11498 (query-to-region attention)
+    Li et al. 2017, "Meta-SGD", https://arxiv.org/abs/1707.09835 (learned step sizes)
+    Huang et al. 2022, "TANE", https://arxiv.org/abs/2211.15476 (a *none* made for the task)
+    Bachlechner et al. 2020, "ReZero", https://arxiv.org/abs/2003.04887 (gates that start at zero)
 """
 
 from __future__ import annotations
@@ -18,16 +25,20 @@ from torch import Tensor, nn
 MASKED = -1e4  # instead of -inf: an all-masked row must not become NaN, also not in half precision
 EPS = 1e-6
 N_NONE = 8  # R
+N_STEPS = 5  # of Meta-Gradient Descent
+N_KEPT = 24  # tokens that hard attention keeps, of 49 (224 px) or 25 (160 px)
+D_HIDDEN = 256  # of the metric
+STILL = 1e-8  # squared gradient below which a class takes no further step
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadStatistics:
-    """What the head takes from base pictures; see `statistics.py`, which fits it.
+    """What the head starts from, fitted on base pictures by tools/fit_head_statistics.py.
 
     Attributes:
-        projection: token -> key space, float32 (d_token, d_key).
+        projection: token -> key space, float32 (d_token, k).
         token_mean: float32 (d_token,).
-        regions: queries that partition a picture's tokens, unit rows, float32 (P, d_key).
+        regions: queries that partition a picture's tokens, unit rows, float32 (P, k).
         temperature: multiplies the cosine between a query and a prototype.
         none_cosine: the cosine at which a class and *none* are equally likely.
         animal_mean, animal_weight, animal_bias: logistic regression on the square root of the pooled vector.
@@ -44,28 +55,148 @@ class HeadStatistics:
 
 
 class TokenProjection(nn.Module):
-    """Tokens to unit vectors in key space."""
+    """Tokens to unit vectors in key space; starts as a PCA."""
 
     def __init__(self, statistics: HeadStatistics) -> None:
         super().__init__()
-        self.register_buffer("projection", statistics.projection)
-        self.register_buffer("token_mean", statistics.token_mean)
+        self.projection = nn.Parameter(statistics.projection.clone())
+        self.token_mean = nn.Parameter(statistics.token_mean.clone())
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return tokens (..., T, d_token) as unit keys."""
-        return unit((tokens - self.token_mean) @ self.projection)  # (..., T, d_key)
+        """Return tokens (..., T, d_token) as unit keys (..., T, k)."""
+        return unit((tokens - self.token_mean) @ self.projection)
+
+
+class Metric(nn.Module):
+    """Pooled vectors to unit vectors; a low-rank residual learns what cameras and seasons change in them."""
+
+    def __init__(self, d_pooled: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(d_pooled, D_HIDDEN)
+        self.up = nn.Linear(D_HIDDEN, d_pooled)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, glob: Tensor, mu: Tensor) -> Tensor:
+        """Return pooled vectors (..., d) as unit vectors around the centre mu (d,)."""
+        centred = unit(glob - mu)
+        return unit(centred + self.gate * self.up(torch.relu(self.down(centred))))
+
+
+class Partition(nn.Module):
+    """Soft partition of a class's tokens into P regions, and a representation Z of each."""
+
+    def __init__(self, statistics: HeadStatistics) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(statistics.regions.clone())
+        self.sharpness = nn.Parameter(torch.tensor(8.0))
+
+    def forward(self, keys: Tensor, mask: Tensor) -> Tensor:
+        """Return unit regions (C, P, k) of keys (C, K, T, k); shots with mask 0 (C, K) are left out."""
+        share = torch.softmax(self.sharpness * keys @ unit(self.queries).T, dim=3)  # (C, K, T, P)
+        share = share * mask.unsqueeze(2).unsqueeze(3)
+        classes, shots, tokens, parts = share.shape
+        flat = share.reshape(classes, shots * tokens, parts).transpose(1, 2)  # (C, P, K*T)
+        values = keys.reshape(classes, shots * tokens, keys.shape[3])
+        return unit(flat @ values / (flat.sum(dim=2, keepdim=True) + EPS))
+
+
+class Exchange(nn.Module):
+    """Set-to-set attention: the regions of all classes look at each other and at the knowledge base."""
+
+    def __init__(self, d_key: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(d_key, d_key, bias=False)
+        self.key = nn.Linear(d_key, d_key, bias=False)
+        self.value = nn.Linear(d_key, d_key, bias=False)
+        self.gate_set = nn.Parameter(torch.zeros(()))
+        self.gate_knowledge = nn.Parameter(torch.zeros(()))
+        for layer in (self.query, self.key, self.value):
+            nn.init.eye_(layer.weight)
+
+    def forward(self, regions: Tensor, mkey: Tensor) -> Tensor:
+        """Return unit regions (C, P, k), moved towards what resembles them among themselves and in M (M, k)."""
+        classes, parts, width = regions.shape
+        flat = regions.reshape(classes * parts, width)
+        asked = 8.0 * self.query(flat)  # keys are unit vectors: without a factor, attention would be flat
+        among = torch.softmax(asked @ self.key(flat).T, dim=1) @ self.value(flat)
+        known = torch.softmax(asked @ self.key(mkey).T, dim=1) @ self.value(mkey)
+        return unit(flat + self.gate_set * among + self.gate_knowledge * known).reshape(classes, parts, width)
+
+
+class MetaGradientDescent(nn.Module):
+    """Unrolled descent on the per-class cross-entropy of the support set, from the prototypes.
+
+    The gradient is an expression, so that it exports, and second-order outer gradients come with it. Step sizes are
+    learned, one a step, and one factor a dimension (Meta-SGD); the norm of each row stays below a learned bound; a
+    class whose gradient has vanished stands still.
+    """
+
+    def __init__(self, d_pooled: int, *, first_order: bool = False) -> None:
+        super().__init__()
+        self.step_sizes = nn.Parameter(torch.full((N_STEPS,), 0.5))
+        self.dimension_factors = nn.Parameter(torch.ones(d_pooled))
+        self.decay = nn.Parameter(torch.tensor(0.02))
+        self.norm_bound = nn.Parameter(torch.tensor(2.0))
+        self.first_order = first_order
+
+    def forward(
+        self, vectors: Tensor, mask: Tensor, negatives: Tensor, proto: Tensor, temperature: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return weights (C, d) and biases (C,), in units of the logit.
+
+        Args:
+            vectors: unit vectors of the shots (C, K, d).
+            mask: 1 for a shot, 0 for padding (C, K).
+            negatives: unit vectors of the site's background (N, d); rows of zeros are none.
+            proto: where the descent starts (C, d).
+            temperature: logit of a cosine of 1.
+            bias: logit at a cosine of 0.
+        """
+        classes, shots, width = vectors.shape
+        x = torch.cat([vectors.reshape(classes * shots, width), negatives])  # (S, d)
+        present = torch.cat([mask.reshape(-1), (negatives.abs().sum(dim=1) > 0).to(mask.dtype)])  # (S,)
+        number = torch.arange(classes)
+        own = (number.unsqueeze(1) == number).to(x.dtype).unsqueeze(1).expand(-1, shots, -1)  # (C, K, C)
+        own = own.reshape(classes * shots, classes)
+        target = torch.cat([own, torch.zeros_like(negatives[:, :1]).expand(-1, classes)])  # (S, C)
+        balance = self._balance(target, present.unsqueeze(1))
+        w, b = proto, bias.expand(classes)
+        for step in range(N_STEPS):
+            error = (torch.sigmoid(temperature * x @ w.T + b) - target) * balance  # (S, C)
+            gradient = error.T @ x + self.decay * w  # (C, d)
+            shift = error.sum(dim=0)  # (C,)
+            if self.first_order:
+                gradient, shift = gradient.detach(), shift.detach()
+            moving = (gradient.square().sum(dim=1, keepdim=True) > STILL).to(w.dtype)
+            w = w - moving * self.step_sizes[step] * self.dimension_factors * gradient
+            b = b - moving.squeeze(1) * self.step_sizes[step] * shift
+            norm = w.square().sum(dim=1, keepdim=True).sqrt() + EPS
+            w = w * torch.clamp(self.norm_bound / norm, max=1.0)
+        return temperature * w, b
+
+    @staticmethod
+    def _balance(target: Tensor, present: Tensor) -> Tensor:
+        """Return weights (S, C) that give a class's own shots and all else half the loss each."""
+        positive, negative = target * present, (1 - target) * present
+        return 0.5 * positive / positive.sum(dim=0).clamp(min=1) + 0.5 * negative / negative.sum(dim=0).clamp(min=1)
 
 
 class Adapt(nn.Module):
     """Support set -> class memory; no training of the network."""
 
-    def __init__(self, statistics: HeadStatistics) -> None:
+    def __init__(self, statistics: HeadStatistics, d_pooled: int, *, first_order: bool = False) -> None:
         super().__init__()
+        d_key = statistics.projection.shape[1]
         self.project = TokenProjection(statistics)
-        self.register_buffer("regions", statistics.regions)
-        self.temperature = statistics.temperature
-        self.none_cosine = statistics.none_cosine
-        self.gate_knowledge = nn.Parameter(torch.zeros(()))
+        self.metric = Metric(d_pooled)
+        self.partition = Partition(statistics)
+        self.exchange = Exchange(d_key)
+        self.descend = MetaGradientDescent(d_pooled, first_order=first_order)
+        self.temperature = nn.Parameter(torch.tensor(statistics.temperature))
+        self.none_cosine = nn.Parameter(torch.tensor(statistics.none_cosine))
+        self.none_vectors = nn.Parameter(statistics.regions[:N_NONE].clone())
+        self.none_of_task = nn.Sequential(nn.Linear(d_key, 64), nn.ReLU(), nn.Linear(64, N_NONE * d_key))
+        self.gate_none = nn.Parameter(torch.zeros(()))
 
     def forward(
         self, tok: Tensor, glob: Tensor, mask: Tensor, neg: Tensor, mkey: Tensor, mu: Tensor
@@ -74,47 +205,47 @@ class Adapt(nn.Module):
 
         Args:
             tok: tokens of the shots (C, K, T, d_token).
-            glob: pooled vectors of the shots (C, K, d_pooled).
+            glob: pooled vectors of the shots (C, K, d).
             mask: 1 for a shot, 0 for padding (C, K).
-            neg: pooled vectors of the site's background (N, d_pooled); unused until the head is trained.
-            mkey: keys of the knowledge base (M, d_key).
-            mu: centring vector of the site (d_pooled,).
+            neg: pooled vectors of the site's background (N, d); a row of zeros is none.
+            mkey: keys of the knowledge base (M, k).
+            mu: centring vector of the site (d,).
         """
         shots = mask.sum(dim=1)  # (C,)
         share = (mask / shots.clamp(min=1).unsqueeze(1)).unsqueeze(2)  # (C, K, 1)
-        proto = unit((unit(glob - mu) * share).sum(dim=1))  # (C, d_pooled)
-        regions = self.region_representations(tok, mask)
-        regions = unit(regions + self.gate_knowledge * (torch.softmax(regions @ mkey.T, dim=2) @ mkey))
-        weight = self.temperature * proto
-        bias = torch.full_like(shots, -self.temperature * self.none_cosine)
-        none = unit(self.regions) + 0 * neg.mean()
+        vectors = self.metric(glob, mu)  # (C, K, d)
+        proto = unit((vectors * share).sum(dim=1))
+        regions = self.exchange(self.partition(self.project(tok), mask), mkey)
+        there = (neg.abs().sum(dim=1, keepdim=True) > 0).to(neg.dtype)
+        bias = -self.temperature * self.none_cosine
+        weight, bias = self.descend(vectors, mask, there * self.metric(neg, mu), proto, self.temperature, bias)
+        offset = self.none_of_task(regions.mean(dim=(0, 1))).reshape(N_NONE, regions.shape[2])
+        none = unit(self.none_vectors + self.gate_none * offset)
         return regions, proto, weight, bias, none, shots
-
-    def region_representations(self, tok: Tensor, mask: Tensor) -> Tensor:
-        """Partition a class's tokens softly into regions and return each region's mean, unit rows (C, P, d_key)."""
-        keys = self.project(tok)  # (C, K, T, d_key)
-        partition = torch.softmax(8.0 * keys @ self.regions.T, dim=3) * mask.unsqueeze(2).unsqueeze(3)  # (C, K, T, P)
-        classes, shots, tokens, parts = partition.shape
-        flat = partition.reshape(classes, shots * tokens, parts).transpose(1, 2)  # (C, P, K*T)
-        values = keys.reshape(classes, shots * tokens, keys.shape[3])
-        return unit(flat @ values / (flat.sum(dim=2, keepdim=True) + EPS))
 
 
 class Match(nn.Module):
     """Queries and a class memory -> N(x), p_c, p(animal), similarity to M, heat map."""
 
-    def __init__(self, statistics: HeadStatistics) -> None:
+    def __init__(self, statistics: HeadStatistics, adapt: Adapt) -> None:
+        """Build it beside the `Adapt` whose token projection, metric and temperature it shares."""
         super().__init__()
-        self.project = TokenProjection(statistics)
+        d_key = statistics.projection.shape[1]
+        self.project, self.metric = adapt.project, adapt.metric
+        self.temperature, self.none_cosine = adapt.temperature, adapt.none_cosine
         self.register_buffer("animal_mean", statistics.animal_mean)
         self.register_buffer("animal_weight", statistics.animal_weight)
         self.animal_bias = statistics.animal_bias
-        self.temperature = statistics.temperature
-        self.none_cosine = statistics.none_cosine
+        self.saliency = nn.Sequential(nn.Linear(d_key + 2, 32), nn.ReLU(), nn.Linear(32, 1))
+        self.sharpness = nn.Parameter(torch.tensor(8.0))
+        self.of_shots = nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, 3))
+        self.of_none = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1))
         self.gate_local = nn.Parameter(torch.zeros(()))
         self.gate_linear = nn.Parameter(torch.zeros(()))
-        self.gate_none = nn.Parameter(torch.zeros(()))
-        self.gate_shots = nn.Parameter(torch.zeros(()))
+        self.hard = True  # an ablation turns hard attention off
+        for last in (self.of_shots[2], self.of_none[2]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(
         self,
@@ -133,10 +264,10 @@ class Match(nn.Module):
 
         Args:
             tok: query tokens (B, T, d_token).
-            glob: pooled query vectors (B, d_pooled).
+            glob: pooled query vectors (B, d).
             Z, proto, W, b, none, shots: the class memory that `Adapt` made.
-            mkey: keys of the knowledge base (M, d_key).
-            mu: centring vector of the site (d_pooled,).
+            mkey: keys of the knowledge base (M, k).
+            mu: centring vector of the site (d,).
 
         Returns:
             weights: N(x), rows sum to 1, the last column is *none* (B, C + 1).
@@ -145,30 +276,94 @@ class Match(nn.Module):
             similarity_m: largest cosine to a row of M (B,).
             heat: where each class is seen, 0 to 1 (B, C, T).
         """
-        query = unit(glob - mu)  # (B, d_pooled)
-        keys = self.project(tok)  # (B, T, d_key)
-        heat = self.region_similarity(keys, Z)  # (B, C, T)
-        local = heat.mean(dim=2)  # (B, C)
-        linear = query @ W.T + b + self.gate_shots * torch.log1p(shots)  # (B, C)
-        logit = self.temperature * query @ proto.T + self.gate_local * local + self.gate_linear * linear
-        none_local = (keys @ none.T).mean(dim=(1, 2))  # (B,)
-        none_logit = (self.temperature * self.none_cosine + self.gate_none * none_local).unsqueeze(1)  # (B, 1)
+        logit, none_logit, similarity, heat = self.logits(tok, glob, Z, proto, W, b, none, shots, mkey, mu)
         weights = torch.softmax(torch.cat([logit, none_logit], dim=1), dim=1)
+        return weights, torch.sigmoid(logit - none_logit), self.p_animal(glob), similarity, heat.clamp(min=0, max=1)
+
+    def logits(
+        self,
+        tok: Tensor,
+        glob: Tensor,
+        Z: Tensor,
+        proto: Tensor,
+        W: Tensor,
+        b: Tensor,
+        none: Tensor,
+        shots: Tensor,
+        mkey: Tensor,
+        mu: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return logits of the classes (B, C) and of *none* (B, 1), similarity to M (B,), and heat (B, C, T)."""
+        vectors, keys = self.metric(glob, mu), self.project(tok)  # (B, d), (B, T, k)
+        heat, best_region = self.attend(keys, Z)  # (B, C, T), (B, T)
+        none_cosine = (keys @ none.T).amax(dim=2)  # (B, T)
+        kept = self.keep(keys, best_region, none_cosine)  # (B, T)
+        local = (heat * kept.unsqueeze(1)).sum(dim=2) / kept.sum(dim=1, keepdim=True)  # (B, C)
+        cosine = vectors @ proto.T  # (B, C)
+        scale = torch.exp(self.of_shots(torch.log1p(shots).unsqueeze(1)))  # (C, 3)
+        logit = (
+            self.temperature * cosine * scale[:, 0]
+            + self.gate_local * local * scale[:, 1]
+            + self.gate_linear * (vectors @ W.T + b) * scale[:, 2]
+        )
         similarity = (unit(keys.mean(dim=1)) @ mkey.T).amax(dim=1)  # (B,)
-        return weights, torch.sigmoid(logit - none_logit), self.p_animal(glob), similarity, heat
+        none_local = (none_cosine * kept).sum(dim=1) / kept.sum(dim=1)  # (B,)
+        seen = [
+            logit.amax(dim=1) / 10,  # tens of units: brought to the size of the others
+            torch.logsumexp(logit, dim=1) / 10,
+            none_local,
+            similarity,
+            local.amax(dim=1),
+            cosine.amax(dim=1),
+        ]
+        none_logit = self.temperature * self.none_cosine + self.of_none(torch.stack(seen, dim=1))  # (B, 1)
+        return logit, none_logit, similarity, heat
+
+    def attend(self, keys: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Soft attention: each token attends to a class's regions and is compared with what it finds.
+
+        Args:
+            keys: unit keys of the tokens (B, T, k).
+            regions: unit regions of the classes (C, P, k).
+
+        Returns:
+            cosine of each token to its class-aligned vector (B, C, T), and to the best region of all (B, T).
+        """
+        classes, parts, width = regions.shape
+        cosine = keys @ regions.reshape(classes * parts, width).T
+        cosine = cosine.reshape(keys.shape[0], keys.shape[1], classes, parts)  # (B, T, C, P)
+        share = torch.softmax(self.sharpness * cosine, dim=3)
+        gram = regions @ regions.transpose(1, 2)  # (C, P, P): the aligned vector's length without forming it
+        length = ((share.transpose(1, 2) @ gram).transpose(1, 2) * share).sum(dim=3).clamp(min=EPS).sqrt()  # (B, T, C)
+        aligned = (share * cosine).sum(dim=3) / length
+        return aligned.transpose(1, 2), cosine.amax(dim=(2, 3))
+
+    def keep(self, keys: Tensor, best_region: Tensor, none_cosine: Tensor) -> Tensor:
+        """Hard attention: 1 for the `N_KEPT` most salient tokens, else 0 (B, T); straight-through for the gradient."""
+        if not self.hard:
+            return torch.ones_like(best_region)
+        seen = torch.cat([keys, best_region.unsqueeze(2), none_cosine.unsqueeze(2)], dim=2)
+        salient = self.saliency(seen).squeeze(2)  # (B, T)
+        least = torch.topk(salient, N_KEPT, dim=1).values[:, -1:]
+        hard = (salient >= least).to(salient.dtype)
+        if not self.training:
+            return hard
+        soft = torch.sigmoid(salient)
+        return hard + soft - soft.detach()
 
     def p_animal(self, glob: Tensor) -> Tensor:
         """Return the probability that a crop shows an animal, (B,); the root evens out the ReLU6 features."""
-        root = torch.sqrt(glob.clamp(min=0) + EPS) - self.animal_mean
-        return torch.sigmoid(root @ self.animal_weight + self.animal_bias)
+        evidence = (torch.sqrt(glob.clamp(min=0) + EPS) - self.animal_mean) @ self.animal_weight
+        return torch.sigmoid(evidence + self.animal_bias)
 
-    @staticmethod
-    def region_similarity(keys: Tensor, regions: Tensor) -> Tensor:
-        """Return how well the best region of each class explains each token, 0 to 1 (B, C, T)."""
-        classes, parts, width = regions.shape
-        cosine = keys @ regions.reshape(classes * parts, width).T  # (B, T, C*P)
-        best = cosine.reshape(keys.shape[0], keys.shape[1], classes, parts).amax(dim=3)  # (B, T, C)
-        return best.transpose(1, 2).clamp(min=0, max=1)
+
+class Head(nn.Module):
+    """Both halves, with the parts that they share held once."""
+
+    def __init__(self, statistics: HeadStatistics, d_pooled: int = 1280, *, first_order: bool = False) -> None:
+        super().__init__()
+        self.adapt = Adapt(statistics, d_pooled, first_order=first_order)
+        self.match = Match(statistics, self.adapt)
 
 
 def unit(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch.export import Dim
 
 from adapters.errors import ModelError
 from adapters.runtime import ADAPT, ENCODE, KNOWLEDGE, MATCH, PRETRAINED, write_manifest
-from adapters.training.attention import Adapt, HeadStatistics, Match
+from adapters.training.attention import Adapt, Head, HeadStatistics, Match
 from adapters.training.backbone import LITE0, Backbone, load_backbone
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,9 @@ def export_models(backbone_name: str, out: Path, *, progress: Callable[[str], No
         return
     statistics = load_statistics()
     progress(f"{PRETRAINED}: {export_encode(backbone, out / PRETRAINED, any_size=True):.1e} from torch")
-    progress(f"{ADAPT}: {export_adapt(Adapt(statistics), backbone, out / ADAPT):.1e} from torch")
-    progress(f"{MATCH}: {export_match(Match(statistics), backbone, out / MATCH):.1e} from torch")
+    head = Head(statistics, backbone.d_pooled).eval()
+    progress(f"{ADAPT}: {export_adapt(head.adapt, backbone, out / ADAPT):.1e} from torch")
+    progress(f"{MATCH}: {export_match(head.match, backbone, out / MATCH):.1e} from torch")
     write_manifest(out, [ENCODE, ADAPT, MATCH, KNOWLEDGE, PRETRAINED])
 
 

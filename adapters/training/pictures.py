@@ -24,6 +24,16 @@ n01910747 n02165456 n02606052 n01770081 n02074367 n02174001 n09256479 n04275548 
 """
 NOT_ON_A_ROAD = frozenset(_NOT_ON_A_ROAD.split())
 
+ROAD_CLIPS = (  # fixed cameras without an animal in view
+    "aerial_car_intel.mp4",
+    "cctv_night_ir_rfmanz.mp4",
+    "highway_bgslibrary_video02.avi",
+    "intersection_crosswalk_borislavy.mp4",
+    "pedestrians_vtest_debian.avi",
+    "road_bgslibrary_video.avi",
+    "street_parked_ckuhn517.mp4",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledPicture:

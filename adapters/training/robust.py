@@ -6,7 +6,6 @@ batch, an episode (teacher's prototypes, student's queries), and a domain critic
 
 References:
     Hinton et al. 2015, https://arxiv.org/abs/1503.02531 (distillation)
-    Ganin and Lempitsky 2015, https://arxiv.org/abs/1409.7495 (gradient reversal; schedule of its weight, section 3)
     Wortsman et al. 2022, https://arxiv.org/abs/2109.01903 (averaging with the original weights)
 """
 
@@ -24,19 +23,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from adapters.errors import InputError
 from adapters.runtime import MODELS, PRETRAINED, Graph
 from adapters.training.attention import unit
 from adapters.training.backbone import LITE0, Backbone, fold_normalisation, load_backbone
+from adapters.training.checkpoint import move_average, one_cycle, resume, save
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, SIDE_PX, random_square, shoot
+from adapters.training.gradient_reversal import DomainCritic, strength_at
 from adapters.training.splits import class_folders
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
+LOG = "log.jsonl"
 WEIGHTS = "backbone.safetensors"  # the averaged weights, for `model export --weights`
 SMALL_PX = 160  # progressive resizing (Tan and Le 2021, EfficientNetV2, https://arxiv.org/abs/2104.00298)
 
@@ -46,7 +47,7 @@ class Recipe:
     """Every number of the training, with its reason."""
 
     seed: int = 20261123
-    steps: int = 3000  # times 24 views: five looks at each of 14,500 pictures
+    steps: int = 2400  # times 24 views: four looks at each of 14,500 pictures
     classes_a_batch: int = 8  # an episode needs several pictures of a class,
     pictures_a_class: int = 3  # so batches are drawn by class
     peak_rate: float = 4e-4  # AdamW, one cycle; twice as much was not tried
@@ -63,34 +64,6 @@ class Recipe:
     average_decay: float = 0.998  # of the running mean of the weights
     checkpoint_every: int = 100
     threads: int = 2
-
-
-class ReverseGradient(torch.autograd.Function):
-    """Identity forward, gradient times -strength backward."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, strength: float) -> Tensor:
-        """Return x."""
-        ctx.strength = strength  # type: ignore[attr-defined]  # torch keeps what forward leaves for backward there
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Return the reversed gradient, and none for the strength."""
-        return -ctx.strength * gradients[0], None  # type: ignore[attr-defined]
-
-
-class DomainCritic(nn.Module):
-    """Tells from features which camera trouble a picture had; the backbone learns to leave it nothing to tell."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, 96), nn.ReLU(), nn.Linear(96, len(DOMAINS)))
-
-    def forward(self, features: Tensor, strength: float) -> Tensor:
-        """Return logits (B, n_domain) of features (B, width)."""
-        logits: Tensor = self.layers(ReverseGradient.apply(features, strength))
-        return logits
 
 
 @dataclass(frozen=True)
@@ -151,6 +124,7 @@ class Training:
         self.student = fold_normalisation(load_backbone(LITE0)).to(memory_format=torch.channels_last)
         self.average = fold_normalisation(load_backbone(LITE0)).requires_grad_(requires_grad=False)
         self.critic = DomainCritic(self.student.d_pooled)
+        self.parts = {"student": self.student, "average": self.average, "critic": self.critic}
         trained = [*self.student.stem.parameters(), *self.student.blocks.parameters(), *self.student.head.parameters()]
         self.optimiser = torch.optim.AdamW(
             [{"params": trained}, {"params": self.critic.parameters()}],
@@ -170,10 +144,7 @@ class Training:
         nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
         self.optimiser.step()
         self.step += 1
-        decay = min(self.recipe.average_decay, self.step / (self.step + 10))
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.student.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
+        move_average(self.average, self.student, self.recipe.average_decay, self.step)
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -182,14 +153,13 @@ class Training:
         taught_tokens, taught = map(torch.from_numpy, self.teacher.run(image=np.ascontiguousarray(batch.clean)))
         tokens, pooled = self.student(batch.shot)
         goal, seen = unit(taught - self.mu), unit(pooled - self.mu)  # (B, d_pooled)
-        strength = 2 / (1 + float(np.exp(-10 * progress))) - 1
         return {
             "feature": (1 - (goal * seen).sum(dim=1)).mean(),
             "token": recipe.token_weight * (1 - F.cosine_similarity(tokens, taught_tokens, dim=2)).mean(),
             "match": recipe.match_weight
             * F.cross_entropy(seen @ goal.T / recipe.match_temperature, torch.arange(len(seen))),
             "episode": recipe.episode_weight * self.episode(goal, seen, batch.labels),
-            "domain": recipe.domain_weight * F.cross_entropy(self.critic(seen, strength), batch.domains),
+            "domain": recipe.domain_weight * F.cross_entropy(self.critic(seen, strength_at(progress)), batch.domains),
         }
 
     def episode(self, goal: Tensor, seen: Tensor, labels: Tensor) -> Tensor:
@@ -200,53 +170,6 @@ class Training:
         others = sums.unsqueeze(0) - member.unsqueeze(2) * goal.unsqueeze(1)  # (B, C, d): without the query itself
         cosine = (unit(others) * seen.unsqueeze(1)).sum(dim=2)  # (B, C)
         return F.cross_entropy(self.recipe.episode_temperature * cosine, where)
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint whole or not at all."""
-        tensors = {
-            f"{part}.{name}": value
-            for part in ("student", "average", "critic")
-            for name, value in getattr(self, part).state_dict().items()
-        }
-        for number, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-        draft = folder / f"{CHECKPOINT}.part"
-        save_file(
-            {name: value.contiguous() for name, value in tensors.items()},
-            draft,
-            {"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))},
-        )
-        draft.replace(folder / CHECKPOINT)
-
-    def resume(self, folder: Path) -> None:
-        """Go on from the checkpoint of a folder, where there is one."""
-        from safetensors import safe_open
-
-        if not (folder / CHECKPOINT).exists():
-            return
-        with safe_open(folder / CHECKPOINT, "pt") as stored:
-            facts = stored.metadata()
-        if json.loads(facts["recipe"]) != asdict(self.recipe):
-            raise InputError(f"{folder / CHECKPOINT}: was made with another recipe; give another --out, or remove it")
-        tensors = load_file(folder / CHECKPOINT)
-        for part in ("student", "average", "critic"):
-            getattr(self, part).load_state_dict(
-                {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
-            )
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimiser."):
-                _, number, key = name.split(".")
-                state.setdefault(int(number), {})[key] = value
-        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
-        self.step = int(facts["step"])
-
-
-def one_cycle(progress: float, warm_up: float) -> float:
-    """Return the share of the peak rate: up in a line, down in a cosine."""
-    if progress < warm_up:
-        return 0.04 + 0.96 * progress / warm_up
-    return max(1e-3, 0.5 + 0.5 * float(np.cos(np.pi * (progress - warm_up) / (1 - warm_up))))
 
 
 def train(data: Path, out: Path, recipe: Recipe, *, say: Callable[[str], None] = print) -> Path:
@@ -263,7 +186,7 @@ def train(data: Path, out: Path, recipe: Recipe, *, say: Callable[[str], None] =
     """
     out.mkdir(parents=True, exist_ok=True)
     training = Training(recipe, centring_vector())
-    training.resume(out)
+    training.step = resume(out, training.parts, training.optimiser, asdict(recipe))
     pictures = Pictures(data, recipe, training.student)
     say(f"{pictures.count} pictures; from step {training.step} to {recipe.steps}")
     started, first = time.monotonic(), training.step
@@ -283,7 +206,7 @@ def _steps(training: Training, pictures: Pictures, out: Path) -> Iterator[dict[s
         with (out / LOG).open("a") as file:
             file.write(json.dumps({"step": training.step, **losses}) + "\n")
         if training.step % training.recipe.checkpoint_every == 0:
-            training.save(out)
+            save(out, training.parts, training.optimiser, training.step, asdict(training.recipe))
         yield losses
 
 

@@ -110,21 +110,19 @@ def test_the_verb_prints_rows_as_json_and_stores_its_episodes(folder: Path, tmp_
     )
     rows = json.loads(done.stdout)["rows"]
     assert {row["method"] for row in rows} >= PLAIN
-    assert set(rows[0]) == set(
-        [
-            "condition",
-            "ways",
-            "shots",
-            "method",
-            "accuracy",
-            "ci95",
-            "paired_diff",
-            "paired_ci95",
-            "auroc",
-            "ece",
-            "episodes",
-        ]
-    )
+    assert set(rows[0]) == {
+        "condition",
+        "ways",
+        "shots",
+        "method",
+        "accuracy",
+        "ci95",
+        "paired_diff",
+        "paired_ci95",
+        "auroc",
+        "ece",
+        "episodes",
+    }
     assert len(json.loads((tmp_path / "out/episodes.json").read_text())["episodes"]) == 3
     refused = subprocess.run([*command, "--condition", "fog"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2

@@ -1,0 +1,73 @@
+"""Checkpoints without pickle: tensors in safetensors, facts in its metadata; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from adapters.errors import InputError
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def save(
+    folder: Path, parts: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, step: int, recipe: dict[str, object]
+) -> None:
+    """Write the state of a training after a step; the recipe says which run it belongs to."""
+    tensors = {f"{part}.{name}": value for part, m in parts.items() for name, value in m.state_dict().items()}
+    for number, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
+    draft = folder / f"{CHECKPOINT}.part"
+    content = {name: value.contiguous().clone() for name, value in tensors.items()}  # shared parts are stored twice
+    save_file(content, draft, {"step": str(step), "recipe": json.dumps(recipe)})
+    draft.replace(folder / CHECKPOINT)
+
+
+def resume(
+    folder: Path, parts: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, recipe: dict[str, object]
+) -> int:
+    """Load the checkpoint of a folder, where there is one, and return the step that it was written after, else 0.
+
+    Raises:
+        InputError: it belongs to another recipe.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as stored:
+        facts = stored.metadata()
+    if json.loads(facts["recipe"]) != json.loads(json.dumps(recipe)):
+        raise InputError(f"{path}: was made with another recipe; give another --out, or remove it")
+    tensors = load_file(path)
+    for part, module in parts.items():
+        own = {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
+        module.load_state_dict(own)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, number, key = name.split(".")
+            state.setdefault(int(number), {})[key] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    return int(facts["step"])
+
+
+def one_cycle(progress: float, warm_up: float) -> float:
+    """Return the share of the peak rate at a progress of 0 to 1: up in a line, down in a cosine."""
+    if progress < warm_up:
+        return 0.04 + 0.96 * progress / warm_up
+    return max(1e-3, 0.5 + 0.5 * float(np.cos(np.pi * (progress - warm_up) / (1 - warm_up))))
+
+
+def move_average(average: nn.Module, module: nn.Module, decay: float, step: int) -> None:
+    """Move a running mean of the weights; early steps count more, so that the start is soon forgotten."""
+    decay = min(decay, step / (step + 10))
+    with torch.no_grad():
+        for mean, value in zip(average.parameters(), module.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)

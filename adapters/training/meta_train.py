@@ -1,0 +1,282 @@
+"""Meta-train the head on episodes: `wildlane model train --part head`.
+
+The encoder is frozen; the head practises learning classes from a few features, with distractors, wrong labels and
+mixed domains, and is kept where it does best on the tuning classes.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own custom
+from numpy.random import Generator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from adapters.encoder import Encoder
+from adapters.evaluation.figures import auroc
+from adapters.runtime import MODELS
+from adapters.training.attention import Head, HeadStatistics, unit
+from adapters.training.bank import CLEAN_VIEWS, N_VIEWS, Bank, build
+from adapters.training.checkpoint import move_average, one_cycle, resume, save
+from adapters.training.episodes import Episode, Sampler, WeakPoints
+from adapters.training.gradient_reversal import DomainCritic, strength_at
+from adapters.training.losses import (
+    distribution_cross_entropy,
+    naming_cross_entropy,
+    per_class_cross_entropy,
+    region_overlap,
+)
+from adapters.training.robust import centring_vector
+
+log = logging.getLogger(__name__)
+
+WEIGHTS, LOG, WEAK_POINTS = "head.safetensors", "log.jsonl", "weak_points.json"
+PARTS = ("regions", "knowledge", "descent", "hard-attention", "reversal", "metric")  # what an ablation leaves out
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRecipe:
+    """Every number of the meta-training, with its reason."""
+
+    seed: int = 20261123
+    steps: int = 4000
+    peak_rate: float = 1e-3
+    gate_rate: float = 10.0  # times the peak rate: gates start at zero and hold everything else back
+    warm_up: float = 0.05
+    weight_decay: float = 5e-4
+    naming_weight: float = 1.0  # among the taught classes; what `evaluate` calls accuracy
+    distribution_weight: float = 0.5
+    domain_weight: float = 0.1
+    overlap_weight: float = 0.05
+    norm_weight: float = 1e-3  # of the descended weights: the outer regularisation
+    most_reversal: float = 0.3
+    average_decay: float = 0.998
+    validate_every: int = 250
+    validation_episodes: int = 120
+    first_order: bool = False  # of the descent's outer gradient
+    without: str = ""  # one of PARTS, for the ablation
+    threads: int = 2
+
+
+class MetaTraining:
+    """Head, critic, optimiser and average, and the step that moves them."""
+
+    def __init__(self, recipe: HeadRecipe, statistics: HeadStatistics, mu: Tensor, m_tokens: Tensor) -> None:
+        torch.manual_seed(recipe.seed)
+        torch.set_num_threads(recipe.threads)
+        torch.use_deterministic_algorithms(mode=True)
+        self.recipe, self.mu, self.m_tokens, self.step = recipe, mu, m_tokens, 0
+        self.head = Head(statistics, first_order=recipe.first_order).train()
+        leave_out(self.head, recipe.without)
+        self.average = copy.deepcopy(self.head).eval().requires_grad_(requires_grad=False)
+        self.critic = DomainCritic(statistics.projection.shape[1])
+        self.parts: dict[str, nn.Module] = {"head": self.head, "average": self.average, "critic": self.critic}
+        gates = [value for name, value in self.head.named_parameters() if "gate" in name and value.requires_grad]
+        others = [value for name, value in self.head.named_parameters() if "gate" not in name]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": gates, "share": recipe.gate_rate, "weight_decay": 0.0},
+                {"params": [*others, *self.critic.parameters()], "share": 1.0},
+            ],
+            lr=recipe.peak_rate,
+            weight_decay=recipe.weight_decay,
+        )
+
+    def advance(self, episode: Episode, weak_points: WeakPoints) -> dict[str, float]:
+        """Take one step and return its losses."""
+        progress = self.step / self.recipe.steps
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.peak_rate * group["share"] * one_cycle(progress, self.recipe.warm_up)
+        losses, share = self.losses(episode, progress)
+        total = torch.stack(list(losses.values())).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        move_average(self.average, self.head, self.recipe.average_decay, self.step)
+        weak_points.update(episode, share.numpy())
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def losses(self, episode: Episode, progress: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the weighted losses by name, and the weight that each query gave to each class (B, C)."""
+        recipe, adapt = self.recipe, self.head.adapt
+        logit, none_logit, memory = answer(self.head, episode, self.mu, self.m_tokens)
+        pooled = unit(adapt.project(episode.query_tok).mean(dim=1))  # (B, k)
+        strength = min(recipe.most_reversal, strength_at(progress))
+        domain_weight = 0.0 if recipe.without == "reversal" else recipe.domain_weight
+        losses = {
+            "class": per_class_cross_entropy(logit, none_logit, episode.target),
+            "distribution": recipe.distribution_weight * distribution_cross_entropy(logit, none_logit, episode.target),
+            "naming": recipe.naming_weight * naming_cross_entropy(logit, episode.target),
+            "domain": domain_weight * F.cross_entropy(self.critic(pooled, strength), episode.domains),
+            "overlap": recipe.overlap_weight * region_overlap(adapt.partition.queries),
+            "norm": recipe.norm_weight * (memory[2] / adapt.temperature).square().sum(dim=1).mean(),
+        }
+        return losses, torch.softmax(logit.detach(), dim=1)
+
+
+def leave_out(head: Head, part: str) -> None:
+    """Hold a part of the head at its start, where it does nothing."""
+    adapt, match = head.adapt, head.match
+    gates = {
+        "regions": [match.gate_local],
+        "knowledge": [adapt.exchange.gate_knowledge],
+        "descent": [match.gate_linear],
+        "metric": [adapt.metric.gate],
+    }
+    for gate in gates.get(part, []):
+        gate.requires_grad_(requires_grad=False)
+    match.hard = part != "hard-attention"
+
+
+def answer(head: Head, episode: Episode, mu: Tensor, m_tokens: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Return logits of the classes (B, C), of *none* (B, 1), and the class memory of an episode."""
+    mkey = head.adapt.project(m_tokens[episode.m_rows])
+    memory = head.adapt(episode.tok, episode.glob, episode.mask, episode.neg, mkey, mu)
+    logit, none_logit, _, _ = head.match.logits(episode.query_tok, episode.query_glob, *memory, mkey, mu)
+    return logit, none_logit, memory
+
+
+def validation_episodes(bank: Bank, count: int, seed: int) -> list[Episode]:
+    """Return fixed 5-way episodes of a bank: clean support of 1 or 5 shots, queries in every view, half unknown."""
+    rng = np.random.default_rng((seed, 3))
+    members = [np.flatnonzero(bank.labels == number) for number in range(len(bank.classes))]
+    return [_validation_episode(bank, members, 1 if number % 2 else 5, rng) for number in range(count)]
+
+
+def _validation_episode(bank: Bank, members: list[np.ndarray], shots: int, rng: Generator) -> Episode:
+    order = rng.choice(bank.taught, 10, replace=False)
+    rows = [rng.permutation(members[number]) for number in order]
+    support = np.stack([r[:shots] for r in rows[:5]])
+    queries = np.concatenate([r[shots : shots + 10] for r in rows])
+    views = rng.integers(0, N_VIEWS, len(queries))
+    return Episode(
+        tok=torch.from_numpy(bank.tok[support, 0].astype(np.float32)),
+        glob=torch.from_numpy(bank.glob[support, 0]),
+        mask=torch.ones(support.shape),
+        neg=torch.zeros(1, bank.glob.shape[2]),
+        query_tok=torch.from_numpy(bank.tok[queries, views].astype(np.float32)),
+        query_glob=torch.from_numpy(bank.glob[queries, views]),
+        target=torch.arange(10).repeat_interleave(10).clamp(max=5),
+        domains=torch.from_numpy(views >= CLEAN_VIEWS).long(),
+        m_rows=torch.arange(0),  # filled by the caller: all rows, none of them is a tuning class
+        classes=order[:5],
+    )
+
+
+@torch.no_grad()
+def validate(head: Head, episodes: list[Episode], mu: Tensor, m_tokens: Tensor) -> dict[str, float]:
+    """Return accuracy and AUROC in per cent, on clean and on degraded queries, and their mean as `score`."""
+    right: dict[str, list[float]] = {"clean": [], "degraded": [], "1-shot": [], "5-shot": []}
+    known = []
+    for episode in episodes:
+        logit, none_logit, _ = answer(head, _with_all_of_m(episode, len(m_tokens)), mu, m_tokens)
+        taught = episode.target < 5
+        hit = (logit.argmax(dim=1) == episode.target)[taught].numpy()
+        degraded = episode.domains[taught].numpy().astype(bool)
+        right["clean"].append(hit[~degraded].mean())
+        right["degraded"].append(hit[degraded].mean())
+        right[f"{episode.tok.shape[1]}-shot"].append(hit.mean())
+        margin = (logit - none_logit).amax(dim=1)
+        known.append(auroc(margin[taught].numpy(), margin[~taught].numpy()))
+    figures = {name: 100 * float(np.mean(values)) for name, values in right.items()} | {
+        "auroc": 100 * float(np.mean(known))
+    }
+    return figures | {"score": (figures["clean"] + figures["degraded"] + figures["auroc"]) / 3}
+
+
+def _with_all_of_m(episode: Episode, n_rows: int) -> Episode:
+    return Episode(**{**vars(episode), "m_rows": torch.arange(n_rows)})
+
+
+def class_tokens(bank: Bank) -> Tensor:
+    """Return the mean clean token of each taught class (M, d_token): the knowledge base before projection."""
+    rows = [np.flatnonzero(bank.labels == number) for number in bank.taught]
+    return torch.from_numpy(np.stack([bank.tok[r, 0].astype(np.float32).mean(axis=(0, 1)) for r in rows]))
+
+
+def train_head(
+    data: Path,
+    out: Path,
+    recipe: HeadRecipe,
+    statistics: HeadStatistics,
+    *,
+    models: Path = MODELS,
+    banks: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Meta-train, or go on where a killed run stopped, and return the file of the best averaged weights.
+
+    Args:
+        data: folder with images/ and clips/.
+        out: folder for checkpoint, log and result.
+        recipe: every number of it.
+        statistics: what the head starts from.
+        models: folder of the encoder.
+        banks: folder of the feature banks; default `out`.
+        say: called with a line now and then.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    encode = Encoder(models, threads=recipe.threads)
+    banks = banks or out
+    train = build(data, "train", banks / "bank-train", encode, recipe.seed, say)
+    tune = build(data, "tune", banks / "bank-tune", encode, recipe.seed, say)
+    training = MetaTraining(recipe, statistics, centring_vector(), class_tokens(train))
+    training.step = resume(out, training.parts, training.optimiser, asdict(recipe))
+    weak_points = WeakPoints(len(train.classes))
+    if training.step:
+        stored = json.loads((out / WEAK_POINTS).read_text())
+        weak_points.confusion, weak_points.by_domain = np.array(stored["confusion"]), np.array(stored["by_domain"])
+    judge = validation_episodes(tune, recipe.validation_episodes, recipe.seed)
+    best = -1.0 if not training.step else json.loads((out / WEAK_POINTS).read_text())["best"]
+    sampler = Sampler(train, weak_points)
+    started, first = time.monotonic(), training.step
+    while training.step <= recipe.steps:
+        if training.step % recipe.validate_every == 0:
+            best = _validate_and_save(training, judge, weak_points, best, out, say)
+            a_step_s = (time.monotonic() - started) / max(1, training.step - first)
+            say(f"    {a_step_s:.3f} s a step, {a_step_s * (recipe.steps - training.step) / 60:.0f} min left")
+        if training.step == recipe.steps:
+            break
+        episode = sampler.draw(np.random.default_rng((recipe.seed, training.step)))
+        losses = training.advance(episode, weak_points)
+        with (out / LOG).open("a") as file:
+            file.write(json.dumps({"step": training.step, **losses}) + "\n")
+    for shown, taken_for, share in weak_points.worst(train.classes):
+        say(f"weak point: {shown} is taken for {taken_for} with weight {share:.2f}")
+    return out / WEIGHTS
+
+
+def _validate_and_save(
+    training: MetaTraining,
+    judge: list[Episode],
+    weak_points: WeakPoints,
+    best: float,
+    out: Path,
+    say: Callable[[str], None],
+) -> float:
+    figures = validate(training.average, judge, training.mu, training.m_tokens)
+    say(f"step {training.step}/{training.recipe.steps}  " + "  ".join(f"{k} {v:.2f}" for k, v in figures.items()))
+    if figures["score"] > best:
+        best = figures["score"]
+        tensors = {name: value.contiguous().clone() for name, value in training.average.state_dict().items()}
+        facts = {"recipe": json.dumps(asdict(training.recipe)), "step": str(training.step), **_text(figures)}
+        save_file(tensors, out / WEIGHTS, facts)
+    tables = {"confusion": weak_points.confusion.tolist(), "by_domain": weak_points.by_domain.tolist(), "best": best}
+    (out / WEAK_POINTS).write_text(json.dumps(tables))
+    save(out, training.parts, training.optimiser, training.step, asdict(training.recipe))
+    return best
+
+
+def _text(figures: dict[str, float]) -> dict[str, str]:
+    return {name: f"{value:.3f}" for name, value in figures.items()}
