@@ -25,7 +25,7 @@ from adapters.encoder import Features
 from adapters.evaluation.episodes import Item
 from adapters.runtime import Graph
 
-# Tuned on the tuning classes of `adapters/training/splits.py`; see docs/recognition.md.
+# Usual values of these methods, not tuned yet on the tuning classes of `adapters/training/splits.py`.
 LOGREG_C = 10.0
 KNN_K = 3
 TIP_BETA = 5.5
