@@ -58,6 +58,11 @@ class Preprocessing:
         return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
 
 
+def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return x with its last dimension scaled to length 1; a zero vector stays zero."""
+    return np.asarray(x / (np.linalg.norm(x, axis=-1, keepdims=True) + 1e-6), np.float32)
+
+
 class Encoder:
     """An encoder graph of a model folder on one device.
 

@@ -77,9 +77,8 @@ def _shots(text: str) -> tuple[int, ...]:
 
 
 def _table_line(row: Row) -> str:
-    beside = "" if row.paired_diff is None else f"  wildlane {row.paired_diff:+5.2f} +- {row.paired_ci95:.2f}"
-    if row.method == "wildlane":
-        beside = beside.replace("wildlane", "to simpleshot-frozen")
+    compared = "to simpleshot-frozen" if row.method == "wildlane" else "wildlane"
+    beside = f"  {compared} {row.paired_diff:+5.2f} +- {row.paired_ci95:.2f}"
     known = "" if row.auroc is None else f"  AUROC {row.auroc:4.1f}"
     calibration = "" if row.ece is None else f"  ECE {row.ece:.3f}"
     where = f"{row.condition} {row.ways}-way {row.shots}-shot"

@@ -21,7 +21,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-from adapters.encoder import Encoder
+from adapters.encoder import Encoder, unit
 from adapters.runtime import MODELS, PRETRAINED
 from adapters.training.domains import degrade, paste_cutout, random_square, resize_cutout
 from adapters.training.pictures import NOT_ON_A_ROAD, ROAD_CLIPS, base_pictures, clip_frames, cutouts
@@ -189,10 +189,6 @@ def cut(frame: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
 
 def fps_of(path: Path) -> float:
     return float(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FPS))
-
-
-def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return x / (np.linalg.norm(x, axis=-1, keepdims=True) + 1e-6)
 
 
 def collect(data: Path) -> tuple[Arrays, dict[str, object], Probe]:

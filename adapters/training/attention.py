@@ -22,7 +22,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-MASKED = -1e4  # instead of -inf: an all-masked row must not become NaN, also not in half precision
 EPS = 1e-6
 N_NONE = 8  # R
 N_STEPS = 5  # of Meta-Gradient Descent
@@ -276,24 +275,15 @@ class Match(nn.Module):
             similarity_m: largest cosine to a row of M (B,).
             heat: where each class is seen, 0 to 1 (B, C, T).
         """
-        logit, none_logit, similarity, heat = self.logits(tok, glob, Z, proto, W, b, none, shots, mkey, mu)
+        logit, none_logit, similarity, heat = self.logits(tok, glob, (Z, proto, W, b, none, shots), mkey, mu)
         weights = torch.softmax(torch.cat([logit, none_logit], dim=1), dim=1)
         return weights, torch.sigmoid(logit - none_logit), self.p_animal(glob), similarity, heat.clamp(min=0, max=1)
 
     def logits(
-        self,
-        tok: Tensor,
-        glob: Tensor,
-        Z: Tensor,
-        proto: Tensor,
-        W: Tensor,
-        b: Tensor,
-        none: Tensor,
-        shots: Tensor,
-        mkey: Tensor,
-        mu: Tensor,
+        self, tok: Tensor, glob: Tensor, memory: tuple[Tensor, ...], mkey: Tensor, mu: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return logits of the classes (B, C) and of *none* (B, 1), similarity to M (B,), and heat (B, C, T)."""
+        Z, proto, W, b, none, shots = memory
         vectors, keys = self.metric(glob, mu), self.project(tok)  # (B, d), (B, T, k)
         heat, best_region = self.attend(keys, Z)  # (B, C, T), (B, T)
         none_cosine = (keys @ none.T).amax(dim=2)  # (B, T)

@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from torch import Tensor
 
 from adapters.encoder import Encoder
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
@@ -24,6 +27,7 @@ CLEAN_VIEWS, DEGRADED_VIEWS = 2, 3  # of each picture: whole, a random square of
 N_VIEWS = CLEAN_VIEWS + DEGRADED_VIEWS
 MOST_PICTURES = 90  # of a class
 N_ROAD = 150  # squares of each road clip
+ROAD = "road:"  # begins the name of a class that is a clip without animals
 BATCH = 32
 FACTS = "bank.json"
 
@@ -46,10 +50,21 @@ class Bank:
     tok: NDArray[np.float16]
     glob: NDArray[np.float32]
 
-    @property
+    @cached_property
     def taught(self) -> list[int]:
         """Classes that an episode may teach."""
-        return [number for number, name in enumerate(self.classes) if not name.startswith("road:")]
+        return [number for number, name in enumerate(self.classes) if not name.startswith(ROAD)]
+
+    @cached_property
+    def members(self) -> list[NDArray[np.int64]]:
+        """The pictures of each class."""
+        return [np.flatnonzero(self.labels == number) for number in range(len(self.classes))]
+
+    def features(self, pictures: NDArray[np.int64], views: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return tokens (..., T, d_token) and pooled vectors (..., d) of pictures (...) in views (...)."""
+        return torch.from_numpy(self.tok[pictures, views].astype(np.float32)), torch.from_numpy(
+            self.glob[pictures, views]
+        )
 
 
 def build(data: Path, role: Role, folder: Path, encode: Encoder, seed: int, say: Callable[[str], None]) -> Bank:
@@ -110,7 +125,7 @@ def _pictures(data: Path, role: Role, rng: Generator) -> tuple[list[NDArray[np.u
         squares = list(_road_squares(data / "clips" / name, rng))
         pictures += squares
         labels += [len(classes)] * len(squares)
-        classes.append(f"road:{name}")
+        classes.append(f"{ROAD}{name}")
     return pictures, np.array(labels), classes
 
 

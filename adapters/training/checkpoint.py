@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -56,18 +55,3 @@ def resume(
             state.setdefault(int(number), {})[key] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     return int(facts["step"])
-
-
-def one_cycle(progress: float, warm_up: float) -> float:
-    """Return the share of the peak rate at a progress of 0 to 1: up in a line, down in a cosine."""
-    if progress < warm_up:
-        return 0.04 + 0.96 * progress / warm_up
-    return max(1e-3, 0.5 + 0.5 * float(np.cos(np.pi * (progress - warm_up) / (1 - warm_up))))
-
-
-def move_average(average: nn.Module, module: nn.Module, decay: float, step: int) -> None:
-    """Move a running mean of the weights; early steps count more, so that the start is soon forgotten."""
-    decay = min(decay, step / (step + 10))
-    with torch.no_grad():
-        for mean, value in zip(average.parameters(), module.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)

@@ -91,8 +91,7 @@ class Sampler:
 
     def __init__(self, bank: Bank, weak_points: WeakPoints) -> None:
         self._bank, self._weak = bank, weak_points
-        self._members = [np.flatnonzero(bank.labels == number) for number in range(len(bank.classes))]
-        self._roads = [number for number, name in enumerate(bank.classes) if name.startswith("road:")]
+        self._roads = sorted(set(range(len(bank.classes))) - set(bank.taught))
 
     def draw(self, rng: Generator) -> Episode:
         """Return an episode of varying size."""
@@ -111,17 +110,18 @@ class Sampler:
         views = self._query_views(queries, rng)
         neg = torch.zeros(1, bank.glob.shape[2])
         if rng.random() < WITH_BACKGROUND:
-            scene = rng.choice(self._members[road], int(rng.integers(4, 25)), replace=False)
+            scene = rng.choice(self._bank.members[road], int(rng.integers(4, 25)), replace=False)
             neg = torch.from_numpy(bank.glob[scene, 0])
-        view = self._support_views(support.shape, rng)
+        tok, glob = bank.features(support, self._support_views(support.shape, rng))
+        query_tok, query_glob = bank.features(queries, views)
         m_rows = [number for number in taught if number not in set(order)]
         return Episode(
-            tok=torch.from_numpy(bank.tok[support, view].astype(np.float32)),
-            glob=torch.from_numpy(bank.glob[support, view]),
+            tok=tok,
+            glob=glob,
             mask=torch.from_numpy(mask),
             neg=neg,
-            query_tok=torch.from_numpy(bank.tok[queries, views].astype(np.float32)),
-            query_glob=torch.from_numpy(bank.glob[queries, views]),
+            query_tok=query_tok,
+            query_glob=query_glob,
             target=torch.from_numpy(target),
             domains=torch.from_numpy(bank.domains[queries, views]),
             m_rows=torch.tensor(m_rows),
@@ -138,7 +138,7 @@ class Sampler:
         mask = np.zeros(support.shape, np.float32)
         left = []
         for row, (number, count) in enumerate(zip(classes, shots, strict=True)):
-            members = rng.permutation(self._members[number])
+            members = rng.permutation(self._bank.members[number])
             support[row], mask[row, :count] = members[0], 1
             support[row, :count] = members[:count]
             left.append(members[count:])
@@ -153,9 +153,9 @@ class Sampler:
         each = max(2, N_TAUGHT_QUERIES // len(classes))
         rows = [members[:each] for members in asked]
         target = [np.full(len(members), label) for label, members in enumerate(rows)]
-        strange = np.concatenate([self._members[number] for number in unknown])
+        strange = np.concatenate([self._bank.members[number] for number in unknown])
         rows.append(rng.choice(strange, N_DISTRACTORS - 8, replace=False))
-        rows.append(rng.choice(self._members[road], 8, replace=False))
+        rows.append(rng.choice(self._bank.members[road], 8, replace=False))
         target.append(np.full(N_DISTRACTORS, len(classes)))
         return np.concatenate(rows), np.concatenate(target)
 

@@ -1,4 +1,4 @@
-"""Meta-train the head on episodes: `wildlane model train --part head`.
+"""Meta-train the head on episodes; no verb runs it yet.
 
 The encoder is frozen; the head practises learning classes from a few features, with distractors, wrong labels and
 mixed domains, and is kept where it does best on the tuning classes.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from adapters.evaluation.figures import auroc
 from adapters.runtime import MODELS
 from adapters.training.attention import Head, HeadStatistics, unit
 from adapters.training.bank import CLEAN_VIEWS, N_VIEWS, Bank, build
-from adapters.training.checkpoint import move_average, one_cycle, resume, save
+from adapters.training.checkpoint import resume, save
 from adapters.training.episodes import Episode, Sampler, WeakPoints
 from adapters.training.gradient_reversal import DomainCritic, strength_at
 from adapters.training.losses import (
@@ -35,9 +34,8 @@ from adapters.training.losses import (
     per_class_cross_entropy,
     region_overlap,
 )
+from adapters.training.optimisation import as_numbers, move_average, one_cycle, take_step
 from adapters.training.robust import centring_vector
-
-log = logging.getLogger(__name__)
 
 WEIGHTS, LOG, WEAK_POINTS = "head.safetensors", "log.jsonl", "weak_points.json"
 PARTS = ("regions", "knowledge", "descent", "hard-attention", "reversal", "metric")  # what an ablation leaves out
@@ -85,7 +83,7 @@ class MetaTraining:
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": gates, "share": recipe.gate_rate, "weight_decay": 0.0},
-                {"params": [*others, *self.critic.parameters()], "share": 1.0},
+                {"params": [*others, *self.critic.parameters()]},
             ],
             lr=recipe.peak_rate,
             weight_decay=recipe.weight_decay,
@@ -94,18 +92,13 @@ class MetaTraining:
     def advance(self, episode: Episode, weak_points: WeakPoints) -> dict[str, float]:
         """Take one step and return its losses."""
         progress = self.step / self.recipe.steps
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.peak_rate * group["share"] * one_cycle(progress, self.recipe.warm_up)
         losses, share = self.losses(episode, progress)
-        total = torch.stack(list(losses.values())).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
-        self.optimiser.step()
+        rate = self.recipe.peak_rate * one_cycle(progress, self.recipe.warm_up)
+        take_step(self.optimiser, losses, rate=rate, clipped=self.head, most_norm=1.0)
         self.step += 1
         move_average(self.average, self.head, self.recipe.average_decay, self.step)
         weak_points.update(episode, share.numpy())
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return as_numbers(losses)
 
     def losses(self, episode: Episode, progress: float) -> tuple[dict[str, Tensor], Tensor]:
         """Return the weighted losses by name, and the weight that each query gave to each class (B, C)."""
@@ -143,33 +136,38 @@ def answer(head: Head, episode: Episode, mu: Tensor, m_tokens: Tensor) -> tuple[
     """Return logits of the classes (B, C), of *none* (B, 1), and the class memory of an episode."""
     mkey = head.adapt.project(m_tokens[episode.m_rows])
     memory = head.adapt(episode.tok, episode.glob, episode.mask, episode.neg, mkey, mu)
-    logit, none_logit, _, _ = head.match.logits(episode.query_tok, episode.query_glob, *memory, mkey, mu)
+    logit, none_logit, _, _ = head.match.logits(episode.query_tok, episode.query_glob, memory, mkey, mu)
     return logit, none_logit, memory
 
 
-def validation_episodes(bank: Bank, count: int, seed: int) -> list[Episode]:
-    """Return fixed 5-way episodes of a bank: clean support of 1 or 5 shots, queries in every view, half unknown."""
+def validation_episodes(bank: Bank, count: int, seed: int, n_m_rows: int) -> list[Episode]:
+    """Return fixed 5-way episodes of a bank: clean support of 1 or 5 shots, queries in every view, half unknown.
+
+    They see all rows of the knowledge base, since none of those is a tuning class.
+    """
     rng = np.random.default_rng((seed, 3))
-    members = [np.flatnonzero(bank.labels == number) for number in range(len(bank.classes))]
-    return [_validation_episode(bank, members, 1 if number % 2 else 5, rng) for number in range(count)]
+    m_rows = torch.arange(n_m_rows)
+    return [_validation_episode(bank, 1 if number % 2 else 5, m_rows, rng) for number in range(count)]
 
 
-def _validation_episode(bank: Bank, members: list[np.ndarray], shots: int, rng: Generator) -> Episode:
+def _validation_episode(bank: Bank, shots: int, m_rows: Tensor, rng: Generator) -> Episode:
     order = rng.choice(bank.taught, 10, replace=False)
-    rows = [rng.permutation(members[number]) for number in order]
+    rows = [rng.permutation(bank.members[number]) for number in order]
     support = np.stack([r[:shots] for r in rows[:5]])
     queries = np.concatenate([r[shots : shots + 10] for r in rows])
     views = rng.integers(0, N_VIEWS, len(queries))
+    tok, glob = bank.features(support, np.zeros_like(support))
+    query_tok, query_glob = bank.features(queries, views)
     return Episode(
-        tok=torch.from_numpy(bank.tok[support, 0].astype(np.float32)),
-        glob=torch.from_numpy(bank.glob[support, 0]),
+        tok=tok,
+        glob=glob,
         mask=torch.ones(support.shape),
         neg=torch.zeros(1, bank.glob.shape[2]),
-        query_tok=torch.from_numpy(bank.tok[queries, views].astype(np.float32)),
-        query_glob=torch.from_numpy(bank.glob[queries, views]),
+        query_tok=query_tok,
+        query_glob=query_glob,
         target=torch.arange(10).repeat_interleave(10).clamp(max=5),
         domains=torch.from_numpy(views >= CLEAN_VIEWS).long(),
-        m_rows=torch.arange(0),  # filled by the caller: all rows, none of them is a tuning class
+        m_rows=m_rows,
         classes=order[:5],
     )
 
@@ -180,7 +178,7 @@ def validate(head: Head, episodes: list[Episode], mu: Tensor, m_tokens: Tensor) 
     right: dict[str, list[float]] = {"clean": [], "degraded": [], "1-shot": [], "5-shot": []}
     known = []
     for episode in episodes:
-        logit, none_logit, _ = answer(head, _with_all_of_m(episode, len(m_tokens)), mu, m_tokens)
+        logit, none_logit, _ = answer(head, episode, mu, m_tokens)
         taught = episode.target < 5
         hit = (logit.argmax(dim=1) == episode.target)[taught].numpy()
         degraded = episode.domains[taught].numpy().astype(bool)
@@ -195,14 +193,10 @@ def validate(head: Head, episodes: list[Episode], mu: Tensor, m_tokens: Tensor) 
     return figures | {"score": (figures["clean"] + figures["degraded"] + figures["auroc"]) / 3}
 
 
-def _with_all_of_m(episode: Episode, n_rows: int) -> Episode:
-    return Episode(**{**vars(episode), "m_rows": torch.arange(n_rows)})
-
-
 def class_tokens(bank: Bank) -> Tensor:
     """Return the mean clean token of each taught class (M, d_token): the knowledge base before projection."""
-    rows = [np.flatnonzero(bank.labels == number) for number in bank.taught]
-    return torch.from_numpy(np.stack([bank.tok[r, 0].astype(np.float32).mean(axis=(0, 1)) for r in rows]))
+    means = [bank.tok[bank.members[number], 0].astype(np.float32).mean(axis=(0, 1)) for number in bank.taught]
+    return torch.from_numpy(np.stack(means))
 
 
 def train_head(
@@ -233,12 +227,12 @@ def train_head(
     tune = build(data, "tune", banks / "bank-tune", encode, recipe.seed, say)
     training = MetaTraining(recipe, statistics, centring_vector(), class_tokens(train))
     training.step = resume(out, training.parts, training.optimiser, asdict(recipe))
-    weak_points = WeakPoints(len(train.classes))
+    weak_points, best = WeakPoints(len(train.classes)), -1.0
     if training.step:
         stored = json.loads((out / WEAK_POINTS).read_text())
         weak_points.confusion, weak_points.by_domain = np.array(stored["confusion"]), np.array(stored["by_domain"])
-    judge = validation_episodes(tune, recipe.validation_episodes, recipe.seed)
-    best = -1.0 if not training.step else json.loads((out / WEAK_POINTS).read_text())["best"]
+        best = stored["best"]
+    judge = validation_episodes(tune, recipe.validation_episodes, recipe.seed, len(training.m_tokens))
     sampler = Sampler(train, weak_points)
     started, first = time.monotonic(), training.step
     while training.step <= recipe.steps:

@@ -12,10 +12,9 @@ References:
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -24,18 +23,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapters.errors import InputError
 from adapters.runtime import MODELS, PRETRAINED, Graph
 from adapters.training.attention import unit
 from adapters.training.backbone import LITE0, Backbone, fold_normalisation, load_backbone
-from adapters.training.checkpoint import move_average, one_cycle, resume, save
+from adapters.training.checkpoint import resume, save
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, SIDE_PX, random_square, shoot
 from adapters.training.gradient_reversal import DomainCritic, strength_at
+from adapters.training.optimisation import as_numbers, move_average, one_cycle, take_step
 from adapters.training.splits import class_folders
-
-log = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
 WEIGHTS = "backbone.safetensors"  # the averaged weights, for `model export --weights`
@@ -70,7 +68,7 @@ class Recipe:
 class Batch:
     """Clean crops for the teacher, the same crops through bad cameras for the student, classes and domains (B,)."""
 
-    clean: Tensor
+    clean: NDArray[np.float32]
     shot: Tensor
     labels: Tensor
     domains: Tensor
@@ -84,7 +82,7 @@ class Pictures:
         if not folders:
             raise InputError(f"{data}: no training classes under images/species and images/mini-imagenet/train")
         self._classes = [[cv2.imread(str(path)) for path in folder.pictures] for folder in folders]
-        self._recipe, self._expects = recipe, backbone.preprocessing
+        self._recipe, self._preprocessing = recipe, backbone.preprocessing
         self.count = sum(len(pictures) for pictures in self._classes)
 
     def batch(self, step: int) -> Batch:
@@ -101,15 +99,9 @@ class Pictures:
                 labels.append(int(label))
                 domains.append(domain)
         side_px = SMALL_PX if step < recipe.small_share * recipe.steps else SIDE_PX
-        return Batch(
-            self._tensor(clean, side_px), self._tensor(shot, side_px), torch.tensor(labels), torch.tensor(domains)
-        )
-
-    def _tensor(self, pictures: list[NDArray[np.uint8]], side_px: int) -> Tensor:
-        resized = [cv2.resize(picture, (side_px, side_px), interpolation=cv2.INTER_AREA) for picture in pictures]
-        rgb = np.stack(resized)[..., ::-1].astype(np.float32)
-        normalised = (rgb - np.float32(self._expects.mean)) / np.float32(self._expects.std)
-        return torch.from_numpy(normalised).permute(0, 3, 1, 2)  # a view: channels last, which the CPU likes best
+        prepare = replace(self._preprocessing, input_px=side_px)
+        seen = torch.from_numpy(prepare(shot)).to(memory_format=torch.channels_last)  # which the CPU likes best
+        return Batch(prepare(clean), seen, torch.tensor(labels), torch.tensor(domains))
 
 
 class Training:
@@ -135,22 +127,17 @@ class Training:
     def advance(self, batch: Batch) -> dict[str, float]:
         """Take one step and return its losses."""
         progress = self.step / self.recipe.steps
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.peak_rate * one_cycle(progress, self.recipe.warm_up)
         losses = self.losses(batch, progress)
-        total = torch.stack(list(losses.values())).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
-        self.optimiser.step()
+        rate = self.recipe.peak_rate * one_cycle(progress, self.recipe.warm_up)
+        take_step(self.optimiser, losses, rate=rate, clipped=self.student, most_norm=5.0)
         self.step += 1
         move_average(self.average, self.student, self.recipe.average_decay, self.step)
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return as_numbers(losses)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the weighted losses by name."""
         recipe = self.recipe
-        taught_tokens, taught = map(torch.from_numpy, self.teacher.run(image=np.ascontiguousarray(batch.clean)))
+        taught_tokens, taught = map(torch.from_numpy, self.teacher.run(image=batch.clean))
         tokens, pooled = self.student(batch.shot)
         goal, seen = unit(taught - self.mu), unit(pooled - self.mu)  # (B, d_pooled)
         return {

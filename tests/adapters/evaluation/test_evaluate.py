@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from adapters.classifier import Classifier
+from adapters.encoder import unit
 from adapters.errors import InputError
 from adapters.evaluation.episodes import draw, generator, read_pool
 from adapters.evaluation.evaluate import Task, evaluate
 from adapters.evaluation.figures import auroc, expected_calibration_error, mean_and_ci95
-from adapters.evaluation.methods import k_nearest, logistic_regression, nearest_centroid, tip_adapter, unit
+from adapters.evaluation.methods import k_nearest, logistic_regression, nearest_centroid, tip_adapter
 from tests.conftest import WILDLANE
 
 PLAIN = {"wildlane", "simpleshot", "simpleshot-frozen", "logreg", "knn", "tip-adapter"}

@@ -1,0 +1,49 @@
+"""How a training moves: the step that backbone and head share, its rate over time, and the running mean of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def take_step(
+    optimiser: torch.optim.Optimizer, losses: Mapping[str, Tensor], *, rate: float, clipped: nn.Module, most_norm: float
+) -> None:
+    """Descend on the sum of the losses.
+
+    Args:
+        optimiser: a parameter group with a `share` learns at that multiple of the rate.
+        losses: weighted losses by name.
+        rate: learning rate of this step.
+        clipped: module whose gradient is scaled down to `most_norm`.
+        most_norm: largest norm of that gradient.
+    """
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group.get("share", 1.0)
+    optimiser.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    nn.utils.clip_grad_norm_(clipped.parameters(), most_norm)
+    optimiser.step()
+
+
+def as_numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the losses for the log."""
+    return {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+def one_cycle(progress: float, warm_up: float) -> float:
+    """Return the share of the peak rate at a progress of 0 to 1: up in a line, down in a cosine."""
+    if progress < warm_up:
+        return 0.04 + 0.96 * progress / warm_up
+    return max(1e-3, 0.5 + 0.5 * float(np.cos(np.pi * (progress - warm_up) / (1 - warm_up))))
+
+
+def move_average(average: nn.Module, module: nn.Module, decay: float, step: int) -> None:
+    """Move a running mean of the weights; early steps count more, so that the start is soon forgotten."""
+    decay = min(decay, step / (step + 10))
+    with torch.no_grad():
+        for mean, value in zip(average.parameters(), module.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
