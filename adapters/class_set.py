@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import json
 import os
 import sqlite3
@@ -25,15 +24,15 @@ from numpy.typing import NDArray
 
 from adapters.classes import ClassAttributes, ClassSet, Shot, VersionRecord
 from adapters.classifier import Classifier
-from adapters.encoder import Features
+from adapters.encoder import Features, joined
 from adapters.errors import ConfigError, StoreError
+from adapters.starter import read_starter
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 FILE = "classes.sqlite3"
 CROPS = "crops"
-STARTER = "starter.npz"
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE version (id INTEGER PRIMARY KEY, created TEXT NOT NULL, parent INTEGER, reason TEXT NOT NULL);
@@ -115,6 +114,34 @@ class ClassSetStore:
         with self._transaction():
             if self._versions_made() == 1:
                 self._add(classes, parent=1, encoder=encoder_hash, reason="starter class set")
+
+    @_told_if_damaged
+    def rebuild(self, classifier: Classifier, starter: Path) -> int:
+        """Encode anew what another encoder made, from the kept crops or the starter file; return how many shots.
+
+        What has neither stays as it is, and `load` refuses it by name.
+        """
+        stale = self._db.execute(
+            "SELECT shot.id, crop_sha256, min(name) FROM shot JOIN taught ON shot.id = taught.shot "
+            "WHERE encoder != ? GROUP BY shot.id ORDER BY shot.id",
+            (classifier.encoder_hash,),
+        ).fetchall()
+        if not stale:
+            return 0
+        fresh = {a.name: list(shots) for a, shots in read_starter(starter, classifier.encoder_hash).items()}
+        encoded = []
+        for number, crop, name in stale:
+            picture = None if crop is None else self._crop(crop)
+            if picture is not None:
+                encoded.append((number, classifier.encode.shots([picture])[0]))
+            elif crop is None and fresh.get(name):
+                encoded.append((number, fresh[name].pop(0).features))
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE shot SET encoder = ?, tokens = ?, tok = ?, glob = ? WHERE id = ?",
+                [(classifier.encoder_hash, *_stored(features), number) for number, features in encoded],
+            )
+        return len(encoded)
 
     def _versions_made(self) -> int:
         return int(self._db.execute("SELECT max(id) FROM version").fetchone()[0])
@@ -225,47 +252,49 @@ class ClassSetStore:
             attributes = self._attributes(version)
             _check_known(only, tuple(attributes))
             wanted = {name: value for name, value in attributes.items() if only is None or name in only}
-            supports = {name: self._features(version, name, classifier) for name in wanted}
+            supports = {name: joined(self._features(version, name, classifier)) for name in wanted}
         return ClassSet(_name(version), wanted, classifier.adapt(supports))
 
     @_told_if_damaged
-    def shots(self, name: str, classifier: Classifier) -> Features | None:
-        """Return the features of a taught class, None where it is not taught."""
+    def shots(self, classifier: Classifier) -> dict[str, list[Features]]:
+        """Return the features of each shot of each class of the active version."""
         version = self.active_version()
-        return self._features(version, name, classifier) if name in self._attributes(version) else None
+        return {name: self._features(version, name, classifier) for name in self._attributes(version)}
 
     def _attributes(self, version: int) -> dict[str, ClassAttributes]:
         rows = self._db.execute("SELECT name, attributes FROM class WHERE version = ? ORDER BY rowid", (version,))
         return {name: ClassAttributes(**json.loads(stored)) for name, stored in rows}
 
-    def _features(self, version: int, name: str, classifier: Classifier) -> Features:
+    def _features(self, version: int, name: str, classifier: Classifier) -> list[Features]:
         rows = self._db.execute(
             "SELECT encoder, tokens, tok, glob, crop_sha256 FROM shot JOIN taught ON shot.id = taught.shot "
             "WHERE version = ? AND name = ? ORDER BY shot.id",
             (version, name),
         ).fetchall()
-        parts = [self._shot_features(name, classifier, *row) for row in rows]
-        return Features(np.concatenate([part.tok for part in parts]), np.concatenate([part.glob for part in parts]))
+        return [self._shot_features(name, classifier, *row) for row in rows]
 
     def _shot_features(
         self, name: str, classifier: Classifier, encoder: str, tokens: int, tok: bytes, glob: bytes, crop: str | None
     ) -> Features:
         if encoder == classifier.encoder_hash:
+            pooled = np.frombuffer(glob, np.float32).reshape(-1, len(classifier.knowledge.mu))
             features = Features(
-                np.frombuffer(tok, np.float16).astype(np.float32).reshape(1, tokens, -1),
-                np.frombuffer(glob, np.float32)[None],
+                np.frombuffer(tok, np.float16).astype(np.float32).reshape(len(pooled), tokens, -1), pooled
             )
             if np.isfinite(features.tok).all() and np.isfinite(features.glob).all():
                 return features
             if crop is None:
                 raise ValueError(f"a shot of class '{name}' is no number")
-        picture = None if crop is None else cv2.imread(str(self._crops / f"{crop}.png"))
+        picture = None if crop is None else self._crop(crop)
         if picture is None:
             raise StoreError(
                 f"class '{name}' was taught with another encoder ({encoder}) and its crop is not kept: "
                 "forget the class and teach it again"
             )
-        return classifier.encode([picture])  # type: ignore[list-item]  # cv2 types a picture as any integer or float array
+        return classifier.encode.shots([picture])[0]
+
+    def _crop(self, sha256: str) -> NDArray[np.uint8] | None:
+        return cv2.imread(str(self._crops / f"{sha256}.png"))  # type: ignore[return-value]  # cv2 types it as any array
 
     def _add(self, classes: dict[ClassAttributes, Sequence[Shot]], *, parent: int, encoder: str, reason: str) -> int:
         version = self._copy(parent, reason)
@@ -301,14 +330,11 @@ class ClassSetStore:
         return version
 
     def _insert_shot(self, shot: Shot, encoder: str) -> int:
-        features = shot.features
         cursor = self._db.execute(
             "INSERT INTO shot (encoder, tokens, tok, glob, crop_sha256, origin, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 encoder,
-                features.tok.shape[1],
-                features.tok.astype(np.float16).tobytes(),
-                features.glob.astype(np.float32).tobytes(),
+                *_stored(shot.features),
                 None if shot.crop is None else _crop_hash(shot.crop),
                 shot.source,
                 _now(),
@@ -364,35 +390,9 @@ class ClassSetStore:
             self._db.execute("COMMIT")
 
 
-def read_starter(path: Path, encoder_hash: str) -> dict[ClassAttributes, Sequence[Shot]]:
-    """Return the classes of a starter file: arrays `tok`, `glob`, `owner` and a JSON text `classes`.
-
-    Raises:
-        StoreError: it belongs to another encoder, or is no such file.
-    """
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            facts = json.loads(str(stored["facts"]))
-            tok, glob, owner = stored["tok"], stored["glob"], stored["owner"]
-        if facts["encoder"] != encoder_hash:
-            raise StoreError(
-                f"{path}: was made for encoder {facts['encoder']}, this is {encoder_hash}; "
-                "run tools/make_starter_classes.py"
-            )
-        classes = [ClassAttributes(**entry) for entry in facts["classes"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: not a starter class set ({error})") from None
-    return {
-        attributes: [
-            Shot(
-                features=Features(tok[i : i + 1].astype(np.float32), glob[i : i + 1].astype(np.float32)),
-                crop=None,
-                source=facts["provenance"],
-            )
-            for i in np.flatnonzero(owner == row)
-        ]
-        for row, attributes in enumerate(classes)
-    }
+def _stored(features: Features) -> tuple[int, bytes, bytes]:
+    tok, glob = features.tok.astype(np.float16), features.glob.astype(np.float32)
+    return tok.shape[1], tok.tobytes(), glob.tobytes()
 
 
 def _check_known(only: Sequence[str] | None, names: tuple[str, ...]) -> None:

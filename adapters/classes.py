@@ -45,7 +45,7 @@ class ClassSet:
 class Shot:
     """One labelled crop: its picture (None where it may not be kept), its features, and where it came from."""
 
-    features: Features  # of one crop
+    features: Features  # of the crop in its views
     crop: NDArray[np.uint8] | None
     source: str
 

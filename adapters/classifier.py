@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.encoder import Encoder, Features, Image
+from adapters.encoder import Encoder, Features, Image, unit
 from adapters.knowledge import KnowledgeBase
 from adapters.runtime import ADAPT, MATCH, MODELS, Device, Graph
 
@@ -32,11 +32,18 @@ class ClassMemory:
 
     Attributes:
         names: the classes, in the order of the rows.
-        arrays: Z, proto, W, b, none, shots, as `design` section 3.1 shapes them; float32.
+        arrays: Z, proto, W, b, none, shots, as `attention.Adapt` shapes them; float32.
+        keys: the classes' rows of the knowledge base, unit vectors (C, d_key).
     """
 
     names: tuple[str, ...]
     arrays: dict[str, NDArray[np.float32]]
+    keys: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls) -> ClassMemory:
+        """Return the memory of a site where nothing was taught."""
+        return cls((), {}, np.zeros((0, 0), np.float32))
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Classification:
         weights: a weight for each taught class and for `none`; they sum to 1.
         p_class: the independent probability of each taught class.
         p_animal: probability that the crop shows an animal at all.
-        similarity_m: largest cosine to the knowledge base.
+        similarity_m: largest cosine to the knowledge base, taught classes included.
         legible: False where the crop is too small or too flat for any answer.
     """
 
@@ -88,6 +95,7 @@ class Classifier:
         Raises:
             ModelError: a file is missing or altered, or the device does not work.
         """
+        self.folder = folder
         self.encode = Encoder(folder, device=device, threads=threads)
         self._match = Graph(folder, MATCH, "cpu", threads=1)  # under a millisecond; a copy to the GPU would cost more
         self._adapt = Graph(folder, ADAPT, "cpu", threads=threads)
@@ -98,7 +106,7 @@ class Classifier:
     def adapt(self, supports: dict[str, Features]) -> ClassMemory:
         """Return the class memory of a support set: name -> features of its shots. No training of the network."""
         if not supports:
-            return ClassMemory((), {})
+            return ClassMemory.empty()
         most = max(len(shots) for shots in supports.values())
         first = next(iter(supports.values()))
         tok = np.zeros((len(supports), most, *first.tok.shape[1:]), np.float32)
@@ -106,18 +114,19 @@ class Classifier:
         mask = np.zeros((len(supports), most), np.float32)
         for row, shots in enumerate(supports.values()):
             tok[row, : len(shots)], glob[row, : len(shots)], mask[row, : len(shots)] = shots.tok, shots.glob, 1
-        neg = np.zeros((1, glob.shape[2]), np.float32)
-        outputs = self._adapt.run(
-            tok=tok, glob=glob, mask=mask, neg=neg, mkey=self.knowledge.keys, mu=self.knowledge.mu
-        )
-        return ClassMemory(tuple(supports), dict(zip(("Z", "proto", "W", "b", "none", "shots"), outputs, strict=True)))
+        known = self.knowledge
+        outputs = self._adapt.run(tok=tok, glob=glob, mask=mask, neg=known.negatives, mkey=known.keys, mu=known.mu)
+        arrays = dict(zip(("Z", "proto", "W", "b", "none", "shots"), outputs, strict=True))
+        keys = np.stack([known.key_of(shots.tok.mean(axis=(0, 1))) for shots in supports.values()])
+        return ClassMemory(tuple(supports), arrays, keys)
 
     def classify(self, crops: Sequence[Image], memory: ClassMemory) -> list[Classification]:
         """Return N(x) of each crop."""
-        if not crops:
-            return []
+        return self.answer(crops, self.encode(crops), memory) if crops else []
+
+    def answer(self, crops: Sequence[Image], features: Features, memory: ClassMemory) -> list[Classification]:
+        """Return N(x) of crops that are encoded already."""
         legible = [is_legible(crop) for crop in crops]
-        features = self.encode(crops)
         weights, p_class, p_animal, similarity = self.match(features, memory)
         columns = (*memory.names, NONE)
         return [
@@ -138,14 +147,16 @@ class Classifier:
             tok=features.tok, glob=features.glob, **taught.arrays, mkey=self.knowledge.keys, mu=self.knowledge.mu
         )
         if not memory.names:  # the stand-in's weight belongs to none
-            weights, p_class = np.ones_like(weights[:, :1]), p_class[:, :0]
-        return weights, p_class, p_animal, similarity
+            return np.ones_like(weights[:, :1]), p_class[:, :0], p_animal, similarity
+        to_taught = (unit(self.knowledge.key_of(features.tok).mean(axis=1)) @ memory.keys.T).max(axis=1)
+        return weights, p_class, p_animal, np.maximum(similarity, to_taught)
 
     def _nothing_taught(self) -> ClassMemory:
         """Return a stand-in class that resembles nothing, since the graph takes at least one row."""
         width, key = len(self.knowledge.mu), self.knowledge.keys.shape[1]
         shapes = {"Z": (1, 8, key), "proto": (1, width), "W": (1, width), "b": (1,), "none": (8, key), "shots": (1,)}
-        return ClassMemory(("",), {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+        arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        return ClassMemory(("",), arrays, np.zeros((1, key), np.float32))
 
 
 def is_legible(crop: Image) -> bool:

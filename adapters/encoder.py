@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from adapters.errors import ModelError
 from adapters.runtime import ENCODE, Device, Graph, file_hash
 
+SHOT_VIEWS = 3  # of a labelled crop; see `shot_views`
+MARGIN = 0.08  # left off each side of the third
 MAX_BATCH = 16  # crops in one run; larger batches gain nothing on a CPU and fill a small GPU's memory
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
@@ -63,6 +65,13 @@ def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(x / (np.linalg.norm(x, axis=-1, keepdims=True) + 1e-6), np.float32)
 
 
+def shot_views(crop: Image) -> tuple[Image, ...]:
+    """Return what a labelled crop is learned as: itself, its mirror image, and the mirrored middle of it."""
+    mirrored = crop[:, ::-1]
+    dy, dx = round(MARGIN * crop.shape[0]), round(MARGIN * crop.shape[1])
+    return crop, mirrored, mirrored[dy : crop.shape[0] - dy, dx : crop.shape[1] - dx]
+
+
 class Encoder:
     """An encoder graph of a model folder on one device.
 
@@ -93,8 +102,20 @@ class Encoder:
             ) from None
 
     def __call__(self, crops: Sequence[Image]) -> Features:
-        """Return the features of crops of any size and shape."""
+        """Return the features of n crops of any size and shape."""
         batches = [
             self._graph.run(image=self.prepare(crops[i : i + MAX_BATCH])) for i in range(0, len(crops), MAX_BATCH)
         ]
         return Features(np.concatenate([tok for tok, _ in batches]), np.concatenate([glob for _, glob in batches]))
+
+    def shots(self, crops: Sequence[Image]) -> list[Features]:
+        """Return the features of each labelled crop in its `SHOT_VIEWS` views."""
+        if not crops:
+            return []
+        features = self([view for crop in crops for view in shot_views(crop)])
+        return [features[i : i + SHOT_VIEWS] for i in range(0, len(features), SHOT_VIEWS)]
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """Return several features as one."""
+    return Features(np.concatenate([part.tok for part in parts]), np.concatenate([part.glob for part in parts]))

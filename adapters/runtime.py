@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 
 MODELS = Path(__file__).with_name("models")
 ENCODE, ADAPT, MATCH, KNOWLEDGE, MANIFEST = "encode.onnx", "adapt.onnx", "match.onnx", "knowledge.npz", "manifest.json"
+HEAD = "head.safetensors"  # weights of adapt.onnx and match.onnx, for those who train on
 PRETRAINED = "pretrained.onnx"  # the encoder before our training: the teacher, and the baseline of `evaluate`
+SHIPPED = (ENCODE, ADAPT, MATCH, KNOWLEDGE, PRETRAINED, HEAD)  # what a manifest names
 
 Device = Literal["auto", "cuda", "tensorrt", "cpu"]
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes, Shot
 from adapters.classifier import MIN_SIDE_PX, Classifier, is_legible
-from adapters.encoder import Features
+from adapters.encoder import Features, joined, unit
 from adapters.errors import ConfigError, TeachError
 
 SAME_PICTURE = 0.995  # cosine of pooled vectors above which two frames are one picture
@@ -78,16 +78,15 @@ def teach(
     """
     started = time.monotonic()
     attributes = _agreed(attributes, store.attributes().get(attributes.name))
-    taught = {name: found for name in store.class_names() if (found := store.shots(name, classifier)) is not None}
+    taught = store.shots(classifier)
     usable, refused = _sort_out(images, crops)
-    features = classifier.encode([crop for _, crop in usable]) if usable else None
-    if features is not None:
-        usable, features = _without_repeats(usable, features, taught.get(attributes.name), refused)
-    if not usable or features is None:
+    features = classifier.encode.shots([crop for _, crop in usable])
+    usable, features = _without_repeats(usable, features, taught.get(attributes.name, []), refused)
+    if not usable:
         why = "; ".join(f"{entry['image']}: {entry['why']}" for entry in refused) or "no image was given"
         raise TeachError(f"nothing of '{attributes.name}' can be taught, nothing was changed: {why}")
-    shots = [Shot(features=features[i : i + 1], crop=crop, source=image) for i, (image, crop) in enumerate(usable)]
-    own = _joined(taught.get(attributes.name), features)
+    shots = [Shot(features=seen, crop=crop, source=image) for seen, (image, crop) in zip(features, usable, strict=True)]
+    own = [*taught.get(attributes.name, []), *features]
     rate, confused, nearest = _examine(classifier, {**taught, attributes.name: own}, attributes.name)
     # committed last: whatever fails before, nothing was changed
     version = store.teach(attributes, shots, classifier.encoder_hash)
@@ -137,34 +136,28 @@ def _agreed(wanted: ClassAttributes, known: ClassAttributes | None) -> ClassAttr
 
 
 def _without_repeats(
-    usable: list[Usable], features: Features, known: Features | None, refused: list[dict[str, str]]
-) -> tuple[list[Usable], Features]:
+    usable: list[Usable], features: list[Features], known: list[Features], refused: list[dict[str, str]]
+) -> tuple[list[Usable], list[Features]]:
     """Leave out frames that show what another one, or an earlier lesson, shows already: they would count twice."""
-    unit = features.glob / np.linalg.norm(features.glob, axis=1, keepdims=True)
-    earlier = known.glob / np.linalg.norm(known.glob, axis=1, keepdims=True) if known else unit[:0]
+    plain = [unit(shot.glob[0]) for shot in features]  # the first view is the crop itself
+    earlier = [unit(shot.glob[0]) for shot in known]
     kept: list[int] = []
-    for i in range(len(usable)):
-        twin = next((j for j in kept if float(unit[i] @ unit[j]) > SAME_PICTURE), None)
+    for i, seen in enumerate(plain):
+        twin = next((j for j in kept if float(seen @ plain[j]) > SAME_PICTURE), None)
         if twin is not None:
             refused.append({"image": usable[i][0], "why": f"shows the same as {usable[twin][0]}"})
-        elif (earlier @ unit[i] > SAME_PICTURE).any():
+        elif any(float(seen @ other) > SAME_PICTURE for other in earlier):
             refused.append({"image": usable[i][0], "why": "was taught before"})
         else:
             kept.append(i)
-    return [usable[i] for i in kept], features[np.array(kept, np.intp)]
-
-
-def _joined(known: Features | None, new: Features) -> Features:
-    if known is None:
-        return new
-    return Features(np.concatenate([known.tok, new.tok]), np.concatenate([known.glob, new.glob]))
+    return [usable[i] for i in kept], [features[i] for i in kept]
 
 
 def _examine(
-    classifier: Classifier, supports: dict[str, Features], name: str
+    classifier: Classifier, taught: dict[str, list[Features]], name: str
 ) -> tuple[float | None, dict[str, float], dict[str, float]]:
     """Return (share found again, confusions, nearest classes) when each shot in turn is left out of its class."""
-    own = supports[name]
+    own, supports = taught[name], {other: joined(shots) for other, shots in taught.items()}
     memory = classifier.adapt(supports)
     row = memory.names.index(name)
     prototypes = memory.arrays["proto"]
@@ -172,16 +165,17 @@ def _examine(
     nearest = dict(sorted(cosines.items(), key=lambda item: -item[1])[:NEAR_CLASSES])
     if len(own) < 2:  # one shot can't be left out
         return None, {}, nearest
-    answers = [_found_as(classifier, supports, name, i) for i in range(len(own))]
+    answers = []
+    for i, shot in enumerate(own):
+        rest = joined([*own[:i], *own[i + 1 :]])
+        answers.append(_found_as(classifier, {**supports, name: rest}, shot[:1]))
     confused = {other: answers.count(other) / len(answers) for other in sorted(set(answers) - {name})}
     return answers.count(name) / len(answers), confused, nearest
 
 
-def _found_as(classifier: Classifier, supports: dict[str, Features], name: str, left_out: int) -> str:
-    own = supports[name]
-    rest = own[np.delete(np.arange(len(own)), left_out)]
-    memory = classifier.adapt({**supports, name: rest})
-    weights = classifier.match(own[left_out : left_out + 1], memory)[0][0]
+def _found_as(classifier: Classifier, supports: dict[str, Features], query: Features) -> str:
+    memory = classifier.adapt(supports)
+    weights = classifier.match(query, memory)[0][0]
     return (*memory.names, "none")[int(weights.argmax())]
 
 

@@ -24,9 +24,10 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from fit_head_statistics import ROAD_CLIPS, Probe, collect  # noqa: E402
 
-from adapters.class_set import STARTER, ClassSetStore  # noqa: E402
+from adapters.class_set import ClassSetStore  # noqa: E402
 from adapters.classifier import Classifier  # noqa: E402
 from adapters.runtime import ADAPT, ENCODE, KNOWLEDGE, MATCH, MODELS, write_manifest  # noqa: E402
+from adapters.starter import STARTER  # noqa: E402
 from adapters.training.attention import Match  # noqa: E402
 from adapters.training.backbone import LITE0, load_backbone  # noqa: E402
 from adapters.training.export import export_match, load_statistics  # noqa: E402

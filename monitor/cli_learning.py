@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,29 +86,98 @@ def _table_line(row: Row) -> str:
     return f"{where:24} {row.method:18} {row.accuracy:5.2f} +- {row.ci95:.2f}{known}{beside}{calibration}"
 
 
-@model_app.command("train", epilog="Example: wildlane model train --data ../shared/data --out runs/robust")
+@model_app.command("train", epilog="Example: wildlane model train --data ../shared/data --out runs/first")
 def model_train(
-    data: Annotated[Path, typer.Option(help="Folder with images/species and images/mini-imagenet.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and result; a killed run goes on from it.")],
-    steps: Annotated[int, typer.Option(min=1, help="Length of the training.")] = 2400,
+    data: Annotated[Path, typer.Option(help="Folder with images/, clips/ and stamps/.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; a killed one goes on from it.")],
+    start: Annotated[Path | None, typer.Option(help="Weights of an earlier backbone to go on from.")] = None,
+    backbone_steps: Annotated[int | None, typer.Option(min=1, help="Length of the backbone's training.")] = None,
+    head_steps: Annotated[int | None, typer.Option(min=1, help="Length of the head's training.")] = None,
 ) -> None:
-    """Train the backbone to see through bad cameras (first draft: its result is not in the shipped model yet)."""
+    """Train backbone and head, and export what can be deployed: hours on two CPU cores."""
     with _training_side():
-        from adapters.training.robust import Recipe, train
+        from adapters.training.train import Plan, train
+        from monitor.training_crops import cutout_crops, road_crops
 
-    say(f"averaged weights: {train(data, out, Recipe(steps=steps), say=say)}")
+    plan = Plan(data=data, out=out, road_crops=road_crops, cutout_crops=cutout_crops, start=start)
+    if backbone_steps is not None:
+        plan = replace(plan, backbone=replace(plan.backbone, steps=backbone_steps))
+    if head_steps is not None:
+        plan = replace(plan, head=replace(plan.head, steps=head_steps))
+    say(f"to deploy: {train(plan, say)}")
 
 
-@model_app.command("export", epilog="Example: wildlane model export --backbone torchvision:convnext_tiny --out models")
+@model_app.command("export", epilog="Example: wildlane model export --run runs/first --out adapters/models")
 def model_export(
-    backbone: Annotated[str, typer.Option(help="efficientnet-lite0, or torchvision:NAME.")] = "efficientnet-lite0",
-    out: Annotated[Path, typer.Option(help="Folder for the graphs and their manifest.")] = Path("adapters/models"),
+    out: Annotated[Path, typer.Option(help="Folder for the graphs and their manifest.")],
+    run: Annotated[Path | None, typer.Option(help="Folder of a finished training.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Or a pretrained network: efficientnet-lite0, torchvision:NAME.")
+    ] = None,
 ) -> None:
-    """Turn a pretrained network into encode.onnx, adapt.onnx and match.onnx, each checked against torch."""
+    """Turn a training, or a pretrained network, into ONNX graphs, each checked against torch."""
     with _training_side():
-        from adapters.training.export import export_models
+        from adapters.training.export import export_pretrained, export_run
 
-    export_models(backbone, out, progress=say)
+    if (run is None) == (backbone is None):
+        raise ConfigError("give one of --run and --backbone")
+    if run is not None:
+        export_run(run, out, progress=say)
+    elif backbone is not None:
+        export_pretrained(backbone, out, progress=say)
+
+
+@model_app.command("finetune", epilog="Example: wildlane model finetune --images pictures --out models/site")
+def model_finetune(
+    images: Annotated[Path, typer.Option(help="Folder that holds a folder of pictures for each class.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new model; name it in config.toml as `models_dir`.")],
+    blocks: Annotated[int, typer.Option(min=1, max=16, help="Last blocks of the encoder that move.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Batches of 16 pictures.")] = 200,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Fine-tune the encoder on pictures of a site: a new last layer, the layers before the last blocks frozen."""
+    with _training_side():
+        from adapters.training.finetune import Tuning, finetune
+
+    models = Context(config, state).models_dir
+    result = finetune(images, out, Tuning(blocks=blocks, steps=steps), models=models, say=say)
+    if as_json:
+        print_line(json.dumps({**asdict(result), "out": str(out) if result.kept else None}))
+        return
+    print_line(f"held-out pictures named right: {result.before:.1f} % before, {result.after:.1f} % after")
+    print_line(_deploy_line(out) if result.kept else "nothing was gained, nothing was written")
+
+
+@model_app.command("evolve", epilog="Example: wildlane model evolve --images pictures --out models/site")
+def model_evolve(
+    images: Annotated[Path, typer.Option(help="Folder that holds a folder of pictures for each class.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new model; name it in config.toml as `models_dir`.")],
+    generations: Annotated[int, typer.Option(min=1, help="Rounds of the search.")] = 10,
+    population: Annotated[int, typer.Option(min=4, max=100, help="Heads in a round.")] = 24,
+    episodes: Annotated[int, typer.Option(min=2, help="Tasks that judge a head.")] = 40,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Search by a genetic algorithm how the head learns and decides best on pictures of a site."""
+    with _training_side():
+        from adapters.training.evolve import Breeding, evolve
+
+    breeding = Breeding(generations=generations, population=population, episodes=episodes)
+    result = evolve(images, out, breeding, models=Context(config, state).models_dir, say=say)
+    if as_json:
+        print_line(json.dumps({**asdict(result), "out": str(out) if result.kept else None}))
+        return
+    for when, figures in (("before", result.before), ("after", result.after)):
+        told = f"accuracy {figures['accuracy']:.1f}  AUROC {figures['auroc']:.1f}  ECE {figures['ece']:.3f}"
+        print_line(f"{when:6}  {told}  on pictures that the search did not see")
+    print_line(_deploy_line(out) if result.kept else "nothing was gained, nothing was written")
+
+
+def _deploy_line(out: Path) -> str:
+    return f"to deploy it, set in config.toml: models_dir = {json.dumps(str(out))}"
 
 
 @contextmanager

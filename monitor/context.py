@@ -35,11 +35,18 @@ class Context:
         self.config: Config = load_config(self.path)
         self.state_dir = state or Path(self.config.state_dir)
 
+    @property
+    def models_dir(self) -> Path:
+        """Return the folder of the graphs."""
+        from monitor.daemon import models_of
+
+        return models_of(self.config)
+
     def classifier(self) -> Classifier:
         """Load the graphs on the configured device."""
-        from adapters.classifier import Classifier
+        from monitor.daemon import classifier_of
 
-        return Classifier(device=self.config.device.provider, threads=self.config.device.threads)
+        return classifier_of(self.config)
 
     @contextmanager
     def store(self, classifier: Classifier) -> Iterator[ClassSetStore]:

@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from adapters.class_set import STARTER, ClassSetStore
+from adapters.class_set import ClassSetStore
 from adapters.classifier import Classifier
 from adapters.errors import ConfigError, WildlaneError
 from adapters.runtime import MODELS
+from adapters.starter import STARTER
 from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
@@ -59,10 +60,24 @@ def settings_of(config: Config) -> Settings:
     )
 
 
+def models_of(config: Config) -> Path:
+    """Return the folder of the graphs that the configuration names; default the shipped one."""
+    return MODELS if config.models_dir is None else Path(config.models_dir)
+
+
+def classifier_of(config: Config) -> Classifier:
+    """Load the graphs on the configured device."""
+    return Classifier(models_of(config), device=config.device.provider, threads=config.device.threads)
+
+
 def open_classes(classifier: Classifier, state_dir: Path) -> ClassSetStore:
-    """Return the class store of a state folder, seeded with the starter class set where it is new."""
+    """Return the class store of a state folder: seeded where it is new, rebuilt where the encoder is."""
     store = ClassSetStore(state_dir)
-    store.seed(MODELS / STARTER, classifier.encoder_hash)
+    starter = classifier.folder / STARTER
+    store.seed(starter, classifier.encoder_hash)
+    rebuilt = store.rebuild(classifier, starter)
+    if rebuilt:
+        log.info("the encoder is new: %d shots were encoded again", rebuilt)
     return store
 
 
@@ -175,7 +190,7 @@ class Daemon:
         for camera in self._cameras.values():
             self._open(camera)
         self._parts.callback(self._close_decoders)
-        self._classifier = Classifier(device=config.device.provider, threads=config.device.threads)
+        self._classifier = classifier_of(config)
         log.info("classifier: %s runs on %s", self._classifier.encoder_hash[:19], self._classifier.provider)
         self._store = open_classes(self._classifier, state_dir)
         self._parts.callback(self._store.close)

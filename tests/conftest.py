@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adapters.class_set import STARTER, ClassSetStore
+from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.runtime import MODELS
+from adapters.starter import STARTER
 
 ROOT = Path(__file__).parents[1]
 DEMO_CLIP, DEMO_TRUTH = ROOT / "demo/crossing.mp4", ROOT / "demo/crossing.json"

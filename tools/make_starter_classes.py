@@ -15,11 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from adapters.class_set import STARTER
 from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
 from adapters.encoder import Features
 from adapters.runtime import MODELS
+from adapters.starter import STARTER
 from adapters.training.domains import degrade, random_square
 
 SEED = 20261123
@@ -79,7 +79,7 @@ def main() -> None:
             picture if n % 2 else degrade(random_square(picture, rng), rng)
             for n, picture in enumerate(pictures[i] for i in chosen)
         ]
-        parts.append(classifier.encode(crops))
+        parts += classifier.encode.shots(crops)
         owner += [row] * len(crops)
         print(CLASSES[folder].name, len(crops), flush=True)
     facts = {
@@ -89,8 +89,8 @@ def main() -> None:
     }
     np.savez_compressed(
         MODELS / STARTER,
-        tok=np.concatenate([part.tok for part in parts]).astype(np.float16),
-        glob=np.concatenate([part.glob for part in parts]).astype(np.float16),
+        tok=np.stack([part.tok for part in parts]).astype(np.float16),
+        glob=np.stack([part.glob for part in parts]).astype(np.float16),
         owner=np.array(owner, np.int32),
         facts=np.array(json.dumps(facts)),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.classifier import Classifier
-from adapters.encoder import Encoder, Features
+from adapters.encoder import Encoder, Features, joined
 from adapters.evaluation.conditions import VIEWS, view
 from adapters.evaluation.episodes import Episode, Item, Pool, draw, generator, needed, read_pool
 from adapters.evaluation.figures import auroc, expected_calibration_error, mean_and_ci95
@@ -194,7 +194,9 @@ def _clean_view(task: Task) -> int:
 
 def _encode(classifier: Classifier, pool: Pool, episodes: Sequence[Episode], task: Task, progress: Progress) -> Encoded:
     support, asked = needed(episodes)
-    items = sorted({(row, _clean_view(task)) for row in support} | set(asked))
+    learned = set(support)
+    clean = _clean_view(task)
+    items = sorted({(row, clean) for row in support} | set(asked))
     names = [*VIEWS[task.condition], "clean"]  # so that -1 is clean
     read = lru_cache(maxsize=1)(read_picture)  # items are sorted: all views of a picture follow one another
 
@@ -203,15 +205,27 @@ def _encode(classifier: Classifier, pool: Pool, episodes: Sequence[Episode], tas
         return view(read(pool.pictures[row]), names[number], generator(task.seed, 2, row, number + 1))
 
     pretrained = Encoder(MODELS, PRETRAINED, device="auto")
+    shots: dict[int, Features] = {}
     parts: list[Features] = []
     frozen: list[Vectors] = []
     for start in range(0, len(items), BATCH):
         crops = [picture(item) for item in items[start : start + BATCH]]
         features = classifier.encode(crops)
-        parts.append(Features(features.tok.astype(np.float16), features.glob))  # half the memory
+        parts.append(_halved(features))
+        taught = [
+            (row, crop)
+            for (row, number), crop in zip(items[start : start + BATCH], crops, strict=True)
+            if number == clean and row in learned
+        ]
+        seen = classifier.encode.shots([crop for _, crop in taught])
+        shots |= {row: _halved(features) for (row, _), features in zip(taught, seen, strict=True)}
         frozen.append(pretrained(crops).glob)
         if start // BATCH % 10 == 9:
             progress(f"encoding: {start + BATCH} of {len(items)} pictures")
-    deployed = Features(np.concatenate([part.tok for part in parts]), np.concatenate([part.glob for part in parts]))
     rows = {item: number for number, item in enumerate(items)}
-    return Encoded(deployed, np.concatenate(frozen), rows, picture)
+    return Encoded(shots, joined(parts), np.concatenate(frozen), rows, picture)
+
+
+def _halved(features: Features) -> Features:
+    """Return features that take half the memory."""
+    return Features(features.tok.astype(np.float16), features.glob)

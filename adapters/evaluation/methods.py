@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from adapters.classifier import Classifier
-from adapters.encoder import Features, unit
+from adapters.encoder import Features, joined, unit
 from adapters.evaluation.episodes import Item
 
 # Usual values of these methods, not tuned yet on the tuning classes of `adapters/training/splits.py`.
@@ -50,8 +50,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Pictures of an evaluation as their encoders see them, by row; tokens as float16."""
+    """Pictures of an evaluation as their encoders see them, by row; tokens as float16.
 
+    `shots` holds what is learned from, by the row of its picture, in the views that the product learns it in.
+    """
+
+    shots: dict[int, Features]
     deployed: Features
     frozen: Vectors
     rows: dict[Item, int]
@@ -60,6 +64,11 @@ class Encoded:
     def of(self, items: Sequence[Item]) -> list[int]:
         """Return the rows of (picture, view) pairs."""
         return [self.rows[item] for item in items]
+
+    def support(self, items: Sequence[Item]) -> Features:
+        """Return the deployed encoder's features of shots in all their views, float32."""
+        features = joined([self.shots[row] for row, _ in items])
+        return Features(features.tok.astype(np.float32), features.glob)
 
     def features(self, items: Sequence[Item]) -> Features:
         """Return the deployed encoder's features of (picture, view) pairs, float32."""
@@ -86,7 +95,7 @@ class Wildlane:
 
     def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
         """See `Method`."""
-        memory = self._classifier.adapt({str(number): encoded.features(items) for number, items in enumerate(support)})
+        memory = self._classifier.adapt({str(number): encoded.support(items) for number, items in enumerate(support)})
         weights, p_class, _, _ = self._classifier.match(encoded.features(queries), memory)
         return Answers(
             best=weights[:, :-1].argmax(axis=1),

@@ -32,7 +32,7 @@ STILL = 1e-8  # squared gradient below which a class takes no further step
 
 @dataclass(frozen=True, kw_only=True)
 class HeadStatistics:
-    """What the head starts from, fitted on base pictures by tools/fit_head_statistics.py.
+    """What the head starts from, fitted on base pictures by `statistics.py`.
 
     Attributes:
         projection: token -> key space, float32 (d_token, k).
@@ -234,13 +234,14 @@ class Match(nn.Module):
         self.temperature, self.none_cosine = adapt.temperature, adapt.none_cosine
         self.register_buffer("animal_mean", statistics.animal_mean)
         self.register_buffer("animal_weight", statistics.animal_weight)
-        self.animal_bias = statistics.animal_bias
+        self.register_buffer("animal_bias", torch.tensor(statistics.animal_bias))
         self.saliency = nn.Sequential(nn.Linear(d_key + 2, 32), nn.ReLU(), nn.Linear(32, 1))
         self.sharpness = nn.Parameter(torch.tensor(8.0))
         self.of_shots = nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, 3))
         self.of_none = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1))
         self.gate_local = nn.Parameter(torch.zeros(()))
         self.gate_linear = nn.Parameter(torch.zeros(()))
+        self.calibration = nn.Parameter(torch.tensor([1.0, 0.0]))  # fitted after training: scale, offset of *none*
         self.hard = True  # an ablation turns hard attention off
         for last in (self.of_shots[2], self.of_none[2]):
             nn.init.zeros_(last.weight)
@@ -307,7 +308,8 @@ class Match(nn.Module):
             cosine.amax(dim=1),
         ]
         none_logit = self.temperature * self.none_cosine + self.of_none(torch.stack(seen, dim=1))  # (B, 1)
-        return logit, none_logit, similarity, heat
+        scale, offset = self.calibration[0], self.calibration[1]
+        return scale * logit, scale * none_logit + offset, similarity, heat
 
     def attend(self, keys: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Soft attention: each token attends to a class's regions and is compared with what it finds.

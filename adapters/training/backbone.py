@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from adapters.encoder import Preprocessing
 from adapters.errors import ModelError
+from adapters.runtime import ENCODE, read_verified
 
 LITE0 = "efficientnet-lite0"
 TORCHVISION_PREFIX = "torchvision:"
@@ -137,6 +141,21 @@ def fold_normalisation(backbone: EfficientNetLite0) -> EfficientNetLite0:
         block._project_conv, block._bn2 = fuse_conv_bn_eval(block._project_conv, block._bn2), nn.Identity()
         block._swish = relu
     return backbone
+
+
+def deployed_backbone(models: Path) -> EfficientNetLite0:
+    """Return the network of a model folder's encode.onnx, folded, its weights read back from the graph."""
+    graph = onnx.load_from_string(read_verified(models, ENCODE)).graph
+    weights = {value.name: torch.from_numpy(onnx.numpy_helper.to_array(value).copy()) for value in graph.initializer}
+    backbone = fold_normalisation(EfficientNetLite0())
+    try:
+        backbone.load_state_dict({name: weights.get(name, old) for name, old in backbone.state_dict().items()})
+        missing = [name for name in backbone.state_dict() if name not in weights and not name.startswith("classifier")]
+    except RuntimeError as error:
+        raise ModelError(f"{models / ENCODE}: not an {LITE0} ({error})") from None
+    if missing:
+        raise ModelError(f"{models / ENCODE}: not an {LITE0}, it lacks {missing[0]}")
+    return backbone.eval()
 
 
 def _load_torchvision(name: str) -> tuple[nn.Module, object]:

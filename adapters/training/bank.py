@@ -18,12 +18,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapters.encoder import Encoder
+from adapters.encoder import SHOT_VIEWS, Encoder, shot_views
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
 from adapters.training.pictures import ROAD_CLIPS, clip_frames
 from adapters.training.splits import Role, class_folders
 
-CLEAN_VIEWS, DEGRADED_VIEWS = 2, 3  # of each picture: whole, a random square of it, and seen through bad cameras
+CLEAN_VIEWS, DEGRADED_VIEWS = SHOT_VIEWS, 3  # of each picture: as it would be taught, and seen through bad cameras
 N_VIEWS = CLEAN_VIEWS + DEGRADED_VIEWS
 MOST_PICTURES = 90  # of a class
 N_ROAD = 150  # squares of each road clip
@@ -67,6 +67,9 @@ class Bank:
         )
 
 
+Material = tuple[list[NDArray[np.uint8]], NDArray[np.int64], list[str]]  # pictures, their labels, the labels' names
+
+
 def build(data: Path, role: Role, folder: Path, encode: Encoder, seed: int, say: Callable[[str], None]) -> Bank:
     """Return the bank of a role, from disk where this encoder's is there already."""
     facts = {"encoder": encode.hash, "seed": seed, "role": role, "views": N_VIEWS, "pictures": MOST_PICTURES}
@@ -74,10 +77,22 @@ def build(data: Path, role: Role, folder: Path, encode: Encoder, seed: int, say:
         stored = json.loads((folder / FACTS).read_text())
         if {name: stored.get(name) for name in facts} == facts:
             return _load(folder, tuple(stored["classes"]))
-    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((seed, 7))
-    pictures, labels, classes = _pictures(data, role, rng)
-    say(f"bank of {role}: {len(pictures)} pictures of {len(classes)} classes, {N_VIEWS} views each")
+    return fill(_pictures(data, role, rng), folder, encode, rng, facts, say)
+
+
+def fill(
+    material: Material,
+    folder: Path,
+    encode: Encoder,
+    rng: Generator,
+    facts: dict[str, object],
+    say: Callable[[str], None],
+) -> Bank:
+    """Encode pictures in all views and keep them in a folder; the facts, written last, say what they were made of."""
+    pictures, labels, classes = material
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"bank: {len(pictures)} pictures of {len(classes)} classes, {N_VIEWS} views each")
     domains = np.zeros((len(pictures), N_VIEWS), np.int64)
     tok = glob = None
     for start in range(0, len(pictures), BATCH):
@@ -94,7 +109,7 @@ def build(data: Path, role: Role, folder: Path, encode: Encoder, seed: int, say:
         glob[rows] = features.glob.reshape(len(some), N_VIEWS, -1)
         domains[rows] = np.array(seen).reshape(len(some), N_VIEWS)
         if start // BATCH % 20 == 19:
-            say(f"bank of {role}: {start + len(some)} of {len(pictures)} pictures")
+            say(f"bank: {start + len(some)} of {len(pictures)} pictures")
     np.save(folder / "glob.npy", glob)
     np.save(folder / "labels.npy", labels)
     np.save(folder / "domains.npy", domains)
@@ -111,7 +126,7 @@ def _load(folder: Path, classes: tuple[str, ...]) -> Bank:
     )
 
 
-def _pictures(data: Path, role: Role, rng: Generator) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64], list[str]]:
+def _pictures(data: Path, role: Role, rng: Generator) -> Material:
     pictures: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     classes: list[str] = []
@@ -132,7 +147,7 @@ def _pictures(data: Path, role: Role, rng: Generator) -> tuple[list[NDArray[np.u
 def _road_squares(clip: Path, rng: Generator) -> Iterator[NDArray[np.uint8]]:
     """Yield squares of 20 to 200 px of a clip without animals: cars, people, asphalt, signs."""
     frames = list(clip_frames(clip, every=10))
-    for _ in range(N_ROAD):
+    for _ in range(min(N_ROAD, 8 * len(frames))):
         frame = frames[rng.integers(len(frames))]
         height, width = frame.shape[:2]
         side = round(float(np.exp(rng.uniform(np.log(20), np.log(min(200, height, width))))))
@@ -141,9 +156,7 @@ def _road_squares(clip: Path, rng: Generator) -> Iterator[NDArray[np.uint8]]:
 
 
 def _views(picture: NDArray[np.uint8], rng: Generator) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    yield picture, 0
-    square = random_square(picture, rng)
-    yield np.ascontiguousarray(square[:, ::-1]), 0
+    yield from ((view, 0) for view in shot_views(picture))
     for _ in range(DEGRADED_VIEWS):
         domain = int(rng.choice(len(DOMAINS), p=DOMAIN_SHARES))
         yield shoot(random_square(picture, rng, share=(0.7, 1.0)), DOMAINS[domain], rng), domain

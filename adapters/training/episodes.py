@@ -17,8 +17,8 @@ from torch import Tensor
 from adapters.training.bank import CLEAN_VIEWS, N_VIEWS, Bank
 from adapters.training.domains import DOMAINS
 
-MOST_WAYS, MOST_SHOTS = 20, 20
-MOST_SUPPORT, N_TAUGHT_QUERIES, N_DISTRACTORS = 100, 48, 32  # pictures an episode, so that every step costs the same
+MOST_WAYS, MOST_SHOTS, MOST_STRANGERS = 20, 20, 8
+MOST_SUPPORT, N_TAUGHT_QUERIES, N_DISTRACTORS = 60, 48, 32  # pictures an episode, so that every step costs the same
 CLEAN_SUPPORT, CLEAN_QUERIES = 0.7, 0.3  # share of episodes taught on clean pictures; share of clean queries
 WRONG_LABELS = 0.05
 WITH_BACKGROUND = 0.5  # of episodes know pictures of the site's background
@@ -97,7 +97,7 @@ class Sampler:
         """Return an episode of varying size."""
         bank, taught = self._bank, self._bank.taught
         ways = round(float(np.exp(rng.uniform(0, np.log(min(MOST_WAYS, len(taught) // 2))))))
-        strangers = int(rng.integers(2, 9))
+        strangers = int(rng.integers(2, min(MOST_STRANGERS, len(taught) - ways) + 1))
         if rng.random() < MINED:
             order = self._weak.neighbours(int(rng.choice(taught)), taught, ways + strangers, rng)
             order = [int(order[i]) for i in rng.permutation(len(order))]
@@ -112,7 +112,8 @@ class Sampler:
         if rng.random() < WITH_BACKGROUND:
             scene = rng.choice(self._bank.members[road], int(rng.integers(4, 25)), replace=False)
             neg = torch.from_numpy(bank.glob[scene, 0])
-        tok, glob = bank.features(support, self._support_views(support.shape, rng))
+        support, views_taught, mask = self._support_views(support, mask, rng)
+        tok, glob = bank.features(support, views_taught)
         query_tok, query_glob = bank.features(queries, views)
         m_rows = [number for number in taught if number not in set(order)]
         return Episode(
@@ -154,15 +155,19 @@ class Sampler:
         rows = [members[:each] for members in asked]
         target = [np.full(len(members), label) for label, members in enumerate(rows)]
         strange = np.concatenate([self._bank.members[number] for number in unknown])
-        rows.append(rng.choice(strange, N_DISTRACTORS - 8, replace=False))
+        rows.append(rng.choice(strange, min(N_DISTRACTORS - 8, len(strange)), replace=False))
         rows.append(rng.choice(self._bank.members[road], 8, replace=False))
-        target.append(np.full(N_DISTRACTORS, len(classes)))
+        target.append(np.full(len(rows[-2]) + len(rows[-1]), len(classes)))
         return np.concatenate(rows), np.concatenate(target)
 
-    def _support_views(self, shape: tuple[int, ...], rng: Generator) -> NDArray[np.int64]:
-        if rng.random() < CLEAN_SUPPORT:
-            return rng.integers(0, CLEAN_VIEWS, shape)
-        return rng.integers(0, N_VIEWS, shape)
+    def _support_views(
+        self, support: NDArray[np.int64], mask: NDArray[np.float32], rng: Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Return pictures, views and mask (C, K'): all clean views of each shot, or any one view of it."""
+        if rng.random() >= CLEAN_SUPPORT:
+            return support, rng.integers(0, N_VIEWS, support.shape), mask
+        views = np.tile(np.arange(CLEAN_VIEWS), support.shape)
+        return support.repeat(CLEAN_VIEWS, axis=1), views, mask.repeat(CLEAN_VIEWS, axis=1)
 
     def _query_views(self, queries: NDArray[np.int64], rng: Generator) -> NDArray[np.int64]:
         """Draw a view of each query; among degraded ones those whose domain is missed more often."""

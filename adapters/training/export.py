@@ -12,63 +12,98 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
 from adapters.errors import ModelError
-from adapters.runtime import ADAPT, ENCODE, KNOWLEDGE, MATCH, PRETRAINED, write_manifest
+from adapters.runtime import ADAPT, ENCODE, HEAD, KNOWLEDGE, MATCH, PRETRAINED, SHIPPED, write_manifest
 from adapters.training.attention import Adapt, Head, HeadStatistics, Match
-from adapters.training.backbone import LITE0, Backbone, load_backbone
+from adapters.training.backbone import LITE0, Backbone, fold_normalisation, load_backbone
 
 log = logging.getLogger(__name__)
 
 OPSET = 18  # the newest that older JetPack parsers take
 TOLERANCE = 1e-4  # largest absolute difference between torch and onnxruntime
-STATISTICS = Path(__file__).with_name("head_statistics.npz")
+BACKBONE, STATISTICS, KNOWLEDGE_ROWS = "backbone.safetensors", "statistics.npz", "knowledge.npz"  # what a run leaves
 
 Axes = dict[int, Dim]
 
 
-def export_models(backbone_name: str, out: Path, *, progress: Callable[[str], None] = lambda line: None) -> None:
-    """Write the three graphs, each checked against torch, and the manifest that names their SHA-256.
+def export_pretrained(backbone_name: str, out: Path, *, progress: Callable[[str], None] = lambda line: None) -> None:
+    """Write encode.onnx of a pretrained network and the manifest that names it: where a training may start.
+
+    Raises:
+        ModelError: the weights can't be had, or the graph differs from torch by more than `TOLERANCE`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    progress(f"{ENCODE}: {export_encode(load_backbone(backbone_name), out / ENCODE):.1e} from torch")
+    write_manifest(out, [ENCODE])
+
+
+def export_run(run: Path, out: Path, *, progress: Callable[[str], None] = lambda line: None) -> None:
+    """Write what a finished training deploys, each graph checked against torch, and the manifest.
 
     Args:
-        backbone_name: see `load_backbone`.
-        out: folder to write to; it must hold the knowledge base, whose hash enters the manifest too.
+        run: folder of `wildlane model train`.
+        out: folder to write to; what else it holds, such as class sets, stays.
         progress: called with one line a step.
 
     Raises:
-        ModelError: the weights can't be had, the head's statistics belong to another backbone, or a graph
-            differs from torch by more than `TOLERANCE`.
+        ModelError: the run is not finished, or a graph differs from torch by more than `TOLERANCE`.
     """
-    backbone = load_backbone(backbone_name)
+    for name in (BACKBONE, STATISTICS, HEAD, KNOWLEDGE_ROWS):
+        if not (run / name).exists():
+            raise ModelError(f"{run}: holds no {name}; let `wildlane model train` finish first")
     out.mkdir(parents=True, exist_ok=True)
-    progress(f"{ENCODE}: {export_encode(backbone, out / ENCODE):.1e} from torch")
-    if backbone_name != LITE0:
-        progress(f"{ADAPT}, {MATCH}: left out, the head's statistics are those of {LITE0}; fit them anew first")
-        return
-    statistics = load_statistics()
+    backbone = load_backbone(LITE0)
     progress(f"{PRETRAINED}: {export_encode(backbone, out / PRETRAINED, any_size=True):.1e} from torch")
-    head = Head(statistics, backbone.d_pooled).eval()
-    progress(f"{ADAPT}: {export_adapt(head.adapt, backbone, out / ADAPT):.1e} from torch")
-    progress(f"{MATCH}: {export_match(head.match, backbone, out / MATCH):.1e} from torch")
-    write_manifest(out, [ENCODE, ADAPT, MATCH, KNOWLEDGE, PRETRAINED])
+    backbone = fold_normalisation(backbone)
+    backbone.load_state_dict(load_file(run / BACKBONE))
+    progress(f"{ENCODE}: {export_encode(backbone, out / ENCODE):.1e} from torch")
+    head = load_head(run / HEAD)
+    export_head(head, out, progress=progress)
+    with (
+        np.load(run / STATISTICS, allow_pickle=False) as fitted,
+        np.load(run / KNOWLEDGE_ROWS) as rows,
+        torch.no_grad(),
+    ):
+        np.savez(
+            out / KNOWLEDGE,
+            keys=head.adapt.project(torch.from_numpy(rows["tokens"])).numpy(),
+            labels=rows["labels"],
+            counts=rows["counts"],
+            projection=head.adapt.project.projection.numpy(),
+            token_mean=head.adapt.project.token_mean.numpy(),
+            mu=fitted["mu"],
+            pretrained_mu=fitted["pretrained_mu"],
+        )
+    write_manifest(out, SHIPPED)
 
 
-def load_statistics(path: Path = STATISTICS) -> HeadStatistics:
-    """Read what tools/fit_head_statistics.py wrote."""
-    with np.load(path, allow_pickle=False) as stored:
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(stored[name])) for name in stored.files}
-    return HeadStatistics(
-        projection=tensors["projection"],
-        token_mean=tensors["token_mean"],
-        regions=tensors["regions"],
-        temperature=float(tensors["temperature"]),
-        none_cosine=float(tensors["none_cosine"]),
-        animal_mean=tensors["animal_mean"],
-        animal_weight=tensors["animal_weight"],
-        animal_bias=float(tensors["animal_bias"].reshape(())),
+def export_head(head: Head, out: Path, *, progress: Callable[[str], None] = lambda line: None) -> None:
+    """Write adapt.onnx and match.onnx of a head, and its weights beside them; the manifest is the caller's to write."""
+    progress(f"{ADAPT}: {export_adapt(head.adapt, out / ADAPT):.1e} from torch")
+    progress(f"{MATCH}: {export_match(head.match, out / MATCH):.1e} from torch")
+    save_file({name: value.contiguous().clone() for name, value in head.state_dict().items()}, out / HEAD)
+
+
+def load_head(path: Path) -> Head:
+    """Return the head of a file of weights, in evaluation mode."""
+    tensors = load_file(path)
+    statistics = HeadStatistics(
+        projection=tensors["adapt.project.projection"],
+        token_mean=tensors["adapt.project.token_mean"],
+        regions=tensors["adapt.partition.queries"],
+        temperature=0.0,
+        none_cosine=0.0,
+        animal_mean=tensors["match.animal_mean"],
+        animal_weight=tensors["match.animal_weight"],
+        animal_bias=0.0,
     )
+    head = Head(statistics)
+    head.load_state_dict(tensors)
+    return head.eval()
 
 
 def export_encode(backbone: Backbone, path: Path, *, any_size: bool = False) -> float:
@@ -93,7 +128,7 @@ def export_encode(backbone: Backbone, path: Path, *, any_size: bool = False) -> 
     return _export(backbone, path, examples, ["image"], ["tok", "glob"], [axes], metadata)
 
 
-def export_adapt(adapt: Adapt, backbone: Backbone, path: Path) -> float:
+def export_adapt(adapt: Adapt, path: Path) -> float:
     """Write adapt.onnx and return its largest difference to torch over several sizes, also one class and one shot."""
     classes, shots, tokens, negatives, keys = (
         Dim(name) for name in ("classes", "shots", "tokens", "negatives", "keys")
@@ -106,21 +141,19 @@ def export_adapt(adapt: Adapt, backbone: Backbone, path: Path) -> float:
         {0: keys},
         {},
     ]
-    examples = [
-        _adapt_example(backbone, *sizes) for sizes in ((5, 3, 49, 7, 64), (1, 1, 49, 1, 1), (20, 8, 25, 64, 100))
-    ]
+    examples = [_adapt_example(adapt, *sizes) for sizes in ((5, 3, 49, 7, 64), (1, 1, 49, 1, 1), (20, 8, 25, 64, 100))]
     names = ["tok", "glob", "mask", "neg", "mkey", "mu"]
     return _export(
         adapt.eval(), path, examples, names, ["Z", "proto", "W", "b", "none", "shots"], axes, {"graph": "adapt"}
     )
 
 
-def export_match(match: Match, backbone: Backbone, path: Path) -> float:
+def export_match(match: Match, path: Path) -> float:
     """Write match.onnx and return its largest difference to torch over several sizes, also one class and one crop."""
     batch, tokens, classes, keys = (Dim(name) for name in ("batch", "tokens", "classes", "keys"))
     per_class: Axes = {0: classes}
     axes = [{0: batch, 1: tokens}, {0: batch}, per_class, per_class, per_class, per_class, {}, per_class, {0: keys}, {}]
-    examples = [_match_example(backbone, *sizes) for sizes in ((4, 49, 5, 64), (1, 49, 1, 1), (16, 25, 100, 150))]
+    examples = [_match_example(match, *sizes) for sizes in ((4, 49, 5, 64), (1, 49, 1, 1), (16, 25, 100, 150))]
     names = ["tok", "glob", "Z", "proto", "W", "b", "none", "shots", "mkey", "mu"]
     outputs = ["weights", "p_class", "p_animal", "similarity_m", "heat"]
     return _export(match.eval(), path, examples, names, outputs, axes, {"graph": "match"})
@@ -191,30 +224,32 @@ def _unit_noise(*shape: int) -> Tensor:
 
 
 def _adapt_example(
-    backbone: Backbone, classes: int, shots: int, tokens: int, negatives: int, keys: int
+    adapt: Adapt, classes: int, shots: int, tokens: int, negatives: int, keys: int
 ) -> tuple[Tensor, ...]:
+    d_token, d_pooled = len(adapt.project.token_mean), len(adapt.descend.dimension_factors)
     mask = torch.ones(classes, shots)
     mask[0, 1:] = 0  # the first class has one shot, the rest is padding
     return (
-        _noise(classes, shots, tokens, backbone.d_token),
-        _noise(classes, shots, backbone.d_pooled).abs(),
+        _noise(classes, shots, tokens, d_token),
+        _noise(classes, shots, d_pooled).abs(),
         mask,
-        _noise(negatives, backbone.d_pooled).abs(),
+        _noise(negatives, d_pooled).abs(),
         _unit_noise(keys, 192),
-        _noise(backbone.d_pooled).abs(),
+        _noise(d_pooled).abs(),
     )
 
 
-def _match_example(backbone: Backbone, batch: int, tokens: int, classes: int, keys: int) -> tuple[Tensor, ...]:
+def _match_example(match: Match, batch: int, tokens: int, classes: int, keys: int) -> tuple[Tensor, ...]:
+    d_token, d_pooled = len(match.project.token_mean), len(match.animal_mean)
     return (
-        _noise(batch, tokens, backbone.d_token),
-        _noise(batch, backbone.d_pooled).abs(),
+        _noise(batch, tokens, d_token),
+        _noise(batch, d_pooled).abs(),
         _unit_noise(classes, 8, 192),
-        _unit_noise(classes, backbone.d_pooled),
-        _noise(classes, backbone.d_pooled),
+        _unit_noise(classes, d_pooled),
+        _noise(classes, d_pooled),
         _noise(classes),
         _unit_noise(8, 192),
         torch.ones(classes),
         _unit_noise(keys, 192),
-        _noise(backbone.d_pooled).abs(),
+        _noise(d_pooled).abs(),
     )

@@ -1,4 +1,4 @@
-"""Meta-train the head on episodes; no verb runs it yet.
+"""Meta-train the head on episodes.
 
 The encoder is frozen; the head practises learning classes from a few features, with distractors, wrong labels and
 mixed domains, and is kept where it does best on the tuning classes.
@@ -20,11 +20,9 @@ from numpy.random import Generator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from adapters.encoder import Encoder
 from adapters.evaluation.figures import auroc
-from adapters.runtime import MODELS
 from adapters.training.attention import Head, HeadStatistics, unit
-from adapters.training.bank import CLEAN_VIEWS, N_VIEWS, Bank, build
+from adapters.training.bank import CLEAN_VIEWS, N_VIEWS, Bank
 from adapters.training.checkpoint import resume, save
 from adapters.training.episodes import Episode, Sampler, WeakPoints
 from adapters.training.gradient_reversal import DomainCritic, strength_at
@@ -35,7 +33,6 @@ from adapters.training.losses import (
     region_overlap,
 )
 from adapters.training.optimisation import as_numbers, move_average, one_cycle, take_step
-from adapters.training.robust import centring_vector
 
 WEIGHTS, LOG, WEAK_POINTS = "head.safetensors", "log.jsonl", "weak_points.json"
 PARTS = ("regions", "knowledge", "descent", "hard-attention", "reversal", "metric")  # what an ablation leaves out
@@ -79,7 +76,8 @@ class MetaTraining:
         self.critic = DomainCritic(statistics.projection.shape[1])
         self.parts: dict[str, nn.Module] = {"head": self.head, "average": self.average, "critic": self.critic}
         gates = [value for name, value in self.head.named_parameters() if "gate" in name and value.requires_grad]
-        others = [value for name, value in self.head.named_parameters() if "gate" not in name]
+        self.head.match.calibration.requires_grad_(requires_grad=False)  # see `calibrate`
+        others = [value for name, value in self.head.named_parameters() if "gate" not in name and value.requires_grad]
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": gates, "share": recipe.gate_rate, "weight_decay": 0.0},
@@ -141,9 +139,10 @@ def answer(head: Head, episode: Episode, mu: Tensor, m_tokens: Tensor) -> tuple[
 
 
 def validation_episodes(bank: Bank, count: int, seed: int, n_m_rows: int) -> list[Episode]:
-    """Return fixed 5-way episodes of a bank: clean support of 1 or 5 shots, queries in every view, half unknown.
+    """Return fixed episodes of a bank: clean support of 1 or 5 shots, queries in every view, half unknown.
 
-    They see all rows of the knowledge base, since none of those is a tuning class.
+    They are 5-way where there are ten classes, else half of the classes are taught. They see all rows of the knowledge
+    base, since none of those is a tuning class.
     """
     rng = np.random.default_rng((seed, 3))
     m_rows = torch.arange(n_m_rows)
@@ -151,24 +150,27 @@ def validation_episodes(bank: Bank, count: int, seed: int, n_m_rows: int) -> lis
 
 
 def _validation_episode(bank: Bank, shots: int, m_rows: Tensor, rng: Generator) -> Episode:
-    order = rng.choice(bank.taught, 10, replace=False)
+    ways = min(5, len(bank.taught) // 2)
+    order = rng.choice(bank.taught, 2 * ways, replace=False)
     rows = [rng.permutation(bank.members[number]) for number in order]
-    support = np.stack([r[:shots] for r in rows[:5]])
-    queries = np.concatenate([r[shots : shots + 10] for r in rows])
+    support = np.stack([r[:shots] for r in rows[:ways]])
+    asked = [r[shots : shots + 10] for r in rows]
+    queries = np.concatenate(asked)
     views = rng.integers(0, N_VIEWS, len(queries))
-    tok, glob = bank.features(support, np.zeros_like(support))
+    views_taught = np.tile(np.arange(CLEAN_VIEWS), support.shape)
+    tok, glob = bank.features(support.repeat(CLEAN_VIEWS, axis=1), views_taught)
     query_tok, query_glob = bank.features(queries, views)
     return Episode(
         tok=tok,
         glob=glob,
-        mask=torch.ones(support.shape),
+        mask=torch.ones(views_taught.shape),
         neg=torch.zeros(1, bank.glob.shape[2]),
         query_tok=query_tok,
         query_glob=query_glob,
-        target=torch.arange(10).repeat_interleave(10).clamp(max=5),
+        target=torch.from_numpy(np.repeat(np.minimum(np.arange(2 * ways), ways), [len(r) for r in asked])),
         domains=torch.from_numpy(views >= CLEAN_VIEWS).long(),
         m_rows=m_rows,
-        classes=order[:5],
+        classes=order[:ways],
     )
 
 
@@ -179,12 +181,12 @@ def validate(head: Head, episodes: list[Episode], mu: Tensor, m_tokens: Tensor) 
     known = []
     for episode in episodes:
         logit, none_logit, _ = answer(head, episode, mu, m_tokens)
-        taught = episode.target < 5
+        taught = episode.target < logit.shape[1]
         hit = (logit.argmax(dim=1) == episode.target)[taught].numpy()
         degraded = episode.domains[taught].numpy().astype(bool)
-        right["clean"].append(hit[~degraded].mean())
-        right["degraded"].append(hit[degraded].mean())
-        right[f"{episode.tok.shape[1]}-shot"].append(hit.mean())
+        right["clean"] += hit[~degraded].tolist()
+        right["degraded"] += hit[degraded].tolist()
+        right[f"{episode.tok.shape[1] // CLEAN_VIEWS}-shot"] += hit.tolist()
         margin = (logit - none_logit).amax(dim=1)
         known.append(auroc(margin[taught].numpy(), margin[~taught].numpy()))
     figures = {name: 100 * float(np.mean(values)) for name, values in right.items()} | {
@@ -200,32 +202,27 @@ def class_tokens(bank: Bank) -> Tensor:
 
 
 def train_head(
-    data: Path,
+    banks: tuple[Bank, Bank],
     out: Path,
     recipe: HeadRecipe,
     statistics: HeadStatistics,
+    mu: Tensor,
     *,
-    models: Path = MODELS,
-    banks: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Meta-train, or go on where a killed run stopped, and return the file of the best averaged weights.
 
     Args:
-        data: folder with images/ and clips/.
+        banks: features of training and of tuning classes.
         out: folder for checkpoint, log and result.
         recipe: every number of it.
         statistics: what the head starts from.
-        models: folder of the encoder.
-        banks: folder of the feature banks; default `out`.
+        mu: centring vector (d,).
         say: called with a line now and then.
     """
     out.mkdir(parents=True, exist_ok=True)
-    encode = Encoder(models, threads=recipe.threads)
-    banks = banks or out
-    train = build(data, "train", banks / "bank-train", encode, recipe.seed, say)
-    tune = build(data, "tune", banks / "bank-tune", encode, recipe.seed, say)
-    training = MetaTraining(recipe, statistics, centring_vector(), class_tokens(train))
+    train, tune = banks
+    training = MetaTraining(recipe, statistics, mu, class_tokens(train))
     training.step = resume(out, training.parts, training.optimiser, asdict(recipe))
     weak_points, best = WeakPoints(len(train.classes)), -1.0
     if training.step:

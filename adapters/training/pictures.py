@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.errors import InputError
+from adapters.training.splits import SOURCES, class_folders
 
 # Kinds that no road camera will meet. They would only teach the probe that water, petals and sand are animals.
 _NOT_ON_A_ROAD = """
@@ -20,6 +21,7 @@ apis-mellifera danaus-plexippus delphinapterus-leucas dermochelys-coriacea dugon
 hapalochlaena-maculosa heterocera megaptera-novaeangliae monodon-monoceros musca-domestica papilio-glaucus
 periplaneta-americana physalia-physalis physeter-macrocephalus pterois-mombasae salmo-salar sphyrna-mokarran
 tursiops-truncatus chelonia-mydas hydrurga-leptonyx
+crab crayfish hawksbill nautilus octopus sea_horse starfish
 n01910747 n02165456 n02606052 n01770081 n02074367 n02174001 n09256479 n04275548 n01704323 n02966193
 """
 NOT_ON_A_ROAD = frozenset(_NOT_ON_A_ROAD.split())
@@ -45,14 +47,13 @@ class LabelledPicture:
 
 
 def base_pictures(data: Path, *, per_class: int = 60) -> Iterator[LabelledPicture]:
-    """Yield the pictures of the species folder and of mini-ImageNet's train classes, at most `per_class` of each."""
-    for folder in sorted((data / "images/species").iterdir()):
-        for path in sorted(folder.iterdir())[:per_class]:
-            yield LabelledPicture(path=path, label=folder.name, animal=True)
+    """Yield pictures of the training classes of every source, at most `per_class` of each class."""
     animals = {row["wnid"] for row in _rows(data / "images/mini-imagenet/classes.tsv") if row["animal"]}
-    for folder in sorted((data / "images/mini-imagenet/train").iterdir()):
-        for path in sorted(folder.iterdir())[:per_class]:
-            yield LabelledPicture(path=path, label=folder.name, animal=folder.name in animals)
+    for source in SOURCES:
+        for folder in class_folders(data, source, "train"):
+            animal = source != "mini-imagenet" or folder.name in animals
+            for path in folder.pictures[:per_class]:
+                yield LabelledPicture(path=path, label=folder.name, animal=animal)
 
 
 def cutouts(data: Path) -> list[NDArray[np.uint8]]:
@@ -79,6 +80,11 @@ def clip_frames(path: Path, *, every: int) -> Iterator[NDArray[np.uint8]]:
             if ok:
                 yield frame  # type: ignore[misc]  # cv2 types a frame as any integer or float array
     capture.release()
+
+
+def frame_rate(path: Path) -> float:
+    """Return the frames a second that a clip says it has."""
+    return float(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FPS))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 Role = Literal["train", "tune", "report"]
+Source = Literal["species", "mini-imagenet", "caltech-animals"]
+SOURCES: tuple[Source, ...] = get_args(Source)
 
 N_SPECIES_REPORT, N_SPECIES_TUNE = 30, 10
 N_MINI_TUNE = 16  # of mini-ImageNet's 64 train classes; its 16 validation classes are for reporting
+NEAR_HELD_BACK = frozenset({"rhino", "scorpion", "wild_cat"})  # Caltech's, whose kind is a tune or report class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +25,15 @@ class ClassFolder:
     pictures: tuple[Path, ...]
 
 
-def class_folders(data: Path, source: Literal["species", "mini-imagenet"], role: Role) -> list[ClassFolder]:
+def class_folders(data: Path, source: Source, role: Role) -> list[ClassFolder]:
     """Return the classes of a source that play a role, sorted by name."""
     if source == "species":
         folders = _by_hash((data / "images/species").iterdir())
         report, tune = folders[:N_SPECIES_REPORT], folders[N_SPECIES_REPORT : N_SPECIES_REPORT + N_SPECIES_TUNE]
         train = folders[N_SPECIES_REPORT + N_SPECIES_TUNE :]
+    elif source == "caltech-animals":  # for training alone
+        report, tune = [], []
+        train = [folder for folder in (data / "images/caltech-animals").iterdir() if folder.name not in NEAR_HELD_BACK]
     else:
         folders = _by_hash((data / "images/mini-imagenet/train").iterdir())
         tune, train = folders[:N_MINI_TUNE], folders[N_MINI_TUNE:]

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from adapters.class_set import CROPS, FILE, STARTER, ClassSetStore
+from adapters.class_set import CROPS, FILE, ClassSetStore
 from adapters.classes import ClassAttributes, Shot, check_class_name
 from adapters.classifier import Classifier
 from adapters.encoder import Features
 from adapters.errors import ConfigError, StoreError
 from adapters.runtime import MODELS
+from adapters.starter import STARTER
 
 MOOSE = ClassAttributes(name="moose", size="large", origin="wild", scientific_name="Alces alces")
 

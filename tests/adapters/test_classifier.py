@@ -86,7 +86,7 @@ def test_constant_and_empty_features_give_no_nan(classifier: Classifier) -> None
 def test_nothing_taught_leaves_all_the_weight_to_none(
     classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
 ) -> None:
-    answer = classifier.classify([demo_animals["bear"]], ClassMemory((), {}))[0]
+    answer = classifier.classify([demo_animals["bear"]], ClassMemory.empty())[0]
 
     assert answer.weights == {NONE: 1.0}
     assert answer.label == "unknown-animal"

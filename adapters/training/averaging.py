@@ -1,0 +1,88 @@
+"""How far to go from the pretrained weights to the trained ones: between the two lies the best of both.
+
+References:
+    Wortsman et al. 2022, https://arxiv.org/abs/2109.01903 (WiSE-FT)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adapters.encoder import Encoder, unit
+from adapters.runtime import ENCODE, write_manifest
+from adapters.training.backbone import LITE0, fold_normalisation, load_backbone
+from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
+from adapters.training.export import export_encode
+from adapters.training.splits import class_folders
+
+SHARES = (0.3, 0.4, 0.5, 0.6, 0.75, 1.0)  # of the trained weights
+PICTURES = 30  # of a tuning class
+DEGRADED = 4  # views of a picture
+EPISODES, WAYS = 400, 5
+
+Weights = dict[str, Tensor]
+
+
+def average(pretrained: Weights, trained: Weights, share: float) -> Weights:
+    """Return pretrained weights moved towards the trained ones by a share of 0 to 1."""
+    return {name: (1 - share) * pretrained[name] + share * trained[name] for name in pretrained}
+
+
+def best_average(data: Path, trained: Weights, seed: int, say: Callable[[str], None]) -> tuple[float, Weights]:
+    """Return the share that names tuning classes best, clean and degraded weighing the same, and its weights."""
+    backbone = fold_normalisation(load_backbone(LITE0))
+    pretrained = {name: value.clone() for name, value in backbone.state_dict().items()}
+    clean, degraded, labels = _tuning_pictures(data, seed)
+    best, best_score = 0.0, 0.0
+    with TemporaryDirectory() as folder:
+        for share in (0.0, *SHARES):
+            backbone.load_state_dict(average(pretrained, trained, share))
+            export_encode(backbone, Path(folder) / ENCODE)
+            write_manifest(Path(folder), [ENCODE])
+            encode = Encoder(Path(folder), device="cpu")
+            right = _accuracy(encode(clean).glob, encode(degraded).glob, labels, seed)
+            say(f"{share:.2f} of the trained weights: clean {right[0]:.2f}, degraded {right[1]:.2f}")
+            if share > 0 and sum(right) > best_score:
+                best, best_score = share, sum(right)
+    return best, average(pretrained, trained, best)
+
+
+def _tuning_pictures(
+    data: Path, seed: int
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]], NDArray[np.int64]]:
+    rng = np.random.default_rng((seed, 11))
+    clean, degraded, labels = [], [], []
+    folders = class_folders(data, "species", "tune") + class_folders(data, "mini-imagenet", "tune")
+    for label, folder in enumerate(folders):
+        for i in rng.permutation(len(folder.pictures))[:PICTURES]:
+            picture = cv2.imread(str(folder.pictures[i]))
+            clean.append(picture)
+            labels.append(label)
+            for domain in rng.choice(DOMAINS, DEGRADED, p=DOMAIN_SHARES):
+                degraded.append(shoot(random_square(picture, rng, share=(0.9, 1.0)), str(domain), rng))
+    return clean, degraded, np.array(labels)
+
+
+def _accuracy(
+    clean: NDArray[np.float32], degraded: NDArray[np.float32], labels: NDArray[np.int64], seed: int
+) -> tuple[float, float]:
+    """Return the accuracy of nearest centroids of 1 and 5 clean shots, in per cent, on clean and degraded queries."""
+    mu = np.concatenate([clean, degraded]).mean(axis=0)
+    support, views = unit(clean - mu), unit(degraded - mu).reshape(len(clean), DEGRADED, -1)
+    rng, right = np.random.default_rng((seed, 12)), np.zeros((EPISODES, 2))
+    for number in range(EPISODES):
+        shots = 1 if number % 2 else 5
+        rows = [rng.permutation(np.flatnonzero(labels == c)) for c in rng.choice(labels.max() + 1, WAYS, replace=False)]
+        prototypes = unit(np.stack([support[r[:shots]].mean(axis=0) for r in rows]))
+        asked = np.concatenate([r[5:20] for r in rows])
+        truth = np.repeat(np.arange(WAYS), [len(r[5:20]) for r in rows])
+        right[number, 0] = ((support[asked] @ prototypes.T).argmax(axis=1) == truth).mean()
+        right[number, 1] = ((views[asked] @ prototypes.T).argmax(axis=2) == truth[:, None]).mean()
+    return tuple(100 * right.mean(axis=0))  # type: ignore[return-value]  # two columns

@@ -1,0 +1,99 @@
+"""Fit what the head starts from, on base pictures: centring, token projection, regions, temperature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+
+from adapters.encoder import Encoder, unit
+from adapters.training.animal_probe import Probe
+from adapters.training.attention import HeadStatistics
+from adapters.training.domains import degrade, random_square
+from adapters.training.pictures import NOT_ON_A_ROAD, base_pictures
+
+SEED = 20261123
+D_KEY = 192
+N_REGIONS = 8
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+def fit_base(encode: Encoder, pretrained: Encoder, data: Path, rng: Generator) -> tuple[Arrays, Probe]:
+    """Fit on the training classes, clean and degraded.
+
+    Returns:
+        what `HeadStatistics` holds but for p(animal), with mu, and pretrained_mu of the encoder before training; and
+        the fit of p(animal) with the pictures in it.
+    """
+    pictures = list(base_pictures(data))
+    images = [cv2.imread(str(picture.path)) for picture in pictures]
+    labels = np.array([picture.label for picture in pictures])
+    seen = encode(images)
+    clean_tok, clean = seen.tok, seen.glob
+    worse = [degrade(random_square(image, rng), rng) for image in images]
+    degraded = encode(worse).glob
+    mu = np.concatenate([clean, degraded]).mean(axis=0)
+    sample = clean_tok[rng.permutation(len(clean_tok))[:1500]].reshape(-1, clean_tok.shape[2])
+    pca = PCA(D_KEY, random_state=SEED).fit(sample)
+    regions = KMeans(N_REGIONS, n_init=2, random_state=SEED).fit(unit(pca.transform(sample[::5]))).cluster_centers_
+    temperature, none_cosine = fit_temperature(clean, degraded, labels, mu, rng)
+    statistics = {
+        "mu": mu,
+        "pretrained_mu": np.concatenate([pretrained(images).glob, pretrained(worse).glob]).mean(axis=0),
+        "projection": pca.components_.T,
+        "token_mean": pca.mean_,
+        "regions": unit(regions),
+        "temperature": np.float32(temperature),
+        "none_cosine": np.float32(none_cosine),
+    }
+    on_road = ~np.isin(labels, list(NOT_ON_A_ROAD))
+    animal = np.array([picture.animal for picture in pictures])
+    return statistics, Probe(degraded[on_road], animal[on_road])
+
+
+def head_statistics(path: Path) -> HeadStatistics:
+    """Read what the head starts from, as `train` stores it."""
+    with np.load(path, allow_pickle=False) as stored:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(stored[name])) for name in stored.files}
+    names = ("projection", "token_mean", "regions", "animal_mean", "animal_weight")
+    numbers = ("temperature", "none_cosine", "animal_bias")
+    return HeadStatistics(
+        **{name: tensors[name] for name in names}, **{name: float(tensors[name].reshape(())) for name in numbers}
+    )
+
+
+def fit_temperature(
+    clean: NDArray[np.float32],
+    degraded: NDArray[np.float32],
+    labels: NDArray[np.str_],
+    mu: NDArray[np.float32],
+    rng: Generator,
+) -> tuple[float, float]:
+    """Fit p(same class | cosine) = sigmoid(temperature * (cosine - none_cosine)) for five shots and balanced pairs."""
+    cosines, same = [], []
+    names, counts = np.unique(labels, return_counts=True)
+    names = names[counts >= 16]  # five shots, and five queries clean and degraded
+    for _ in range(300):
+        a, b = rng.choice(names, 2, replace=False)
+        rows = rng.permutation(np.flatnonzero(labels == a))
+        proto = unit(unit(clean[rows[:5]] - mu).mean(axis=0))
+        other = rng.permutation(np.flatnonzero(labels == b))
+        for features, target in (
+            (clean, rows[5:10]),
+            (degraded, rows[10:15]),
+            (clean, other[:5]),
+            (degraded, other[5:10]),
+        ):
+            cosines += list(unit(features[target] - mu) @ proto)
+            same += [labels[target[0]] == a] * len(target)
+    model = LogisticRegression(C=1e4).fit(np.array(cosines)[:, None], same)
+    slope = float(model.coef_[0, 0])
+    return slope, -float(model.intercept_[0]) / slope

@@ -1,0 +1,112 @@
+"""The whole training, stage by stage: backbone, statistics, head, export. What is done already is not done again.
+
+A run's folder afterwards holds `backbone.safetensors`, `statistics.npz`, `head.safetensors`, `knowledge.npz`, and under
+`models/` what is deployed; each stage's checkpoint and log lie in a folder of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from adapters.encoder import Encoder
+from adapters.runtime import ENCODE, HEAD, MODELS, write_manifest
+from adapters.training import robust
+from adapters.training.animal_probe import CutoutCrops, RoadCrops, add_clips
+from adapters.training.averaging import best_average
+from adapters.training.backbone import EfficientNetLite0, fold_normalisation, load_backbone
+from adapters.training.bank import Bank, build
+from adapters.training.calibration import calibrate
+from adapters.training.export import BACKBONE, KNOWLEDGE_ROWS, STATISTICS, export_encode, export_run, load_head
+from adapters.training.meta_train import HeadRecipe, class_tokens, train_head
+from adapters.training.statistics import SEED, fit_base, head_statistics
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to train with.
+
+    Attributes:
+        data: folder with images/, clips/ and stamps/.
+        out: the run's folder.
+        road_crops, cutout_crops: what the daemon would crop out of a road clip, without and with animals pasted in.
+        start: weights of an earlier backbone to go on from.
+        backbone, head: every number of the two trainings.
+    """
+
+    data: Path
+    out: Path
+    road_crops: RoadCrops
+    cutout_crops: CutoutCrops
+    start: Path | None = None
+    backbone: robust.Recipe = field(default_factory=robust.Recipe)
+    head: HeadRecipe = field(default_factory=HeadRecipe)
+
+
+def train(plan: Plan, say: Say = print) -> Path:
+    """Train, or go on where a killed run stopped, and return the folder of what can be deployed."""
+    plan.out.mkdir(parents=True, exist_ok=True)
+    models = plan.out / "models"
+    backbone = _backbone(plan, say)
+    if not (models / ENCODE).exists():
+        models.mkdir(exist_ok=True)
+        say(f"{ENCODE}: {export_encode(backbone, models / ENCODE):.1e} from torch")
+        write_manifest(models, [ENCODE])
+    encode = Encoder(models, threads=plan.head.threads)
+    mu = _statistics(plan, encode, say)
+    train_bank = build(plan.data, "train", plan.out / "head" / "bank-train", encode, plan.head.seed, say)
+    tune_bank = build(plan.data, "tune", plan.out / "head" / "bank-tune", encode, plan.head.seed, say)
+    _head(plan, train_bank, tune_bank, mu, say)
+    export_run(plan.out, models, progress=say)
+    return models
+
+
+def _backbone(plan: Plan, say: Say) -> EfficientNetLite0:
+    path = plan.out / BACKBONE
+    if not path.exists():
+        trained = robust.train(plan.data, plan.out / "backbone", plan.backbone, start=plan.start, say=say)
+        share, weights = best_average(plan.data, load_file(trained), plan.backbone.seed, say)
+        tensors = {name: value.contiguous() for name, value in weights.items()}
+        save_file(tensors, path, {"share_of_trained": str(share)})
+    backbone = fold_normalisation(load_backbone(robust.LITE0))
+    backbone.load_state_dict(load_file(path))
+    return backbone
+
+
+def _statistics(plan: Plan, encode: Encoder, say: Say) -> Tensor:
+    path = plan.out / STATISTICS
+    if not path.exists():
+        rng = np.random.default_rng(SEED)
+        fitted, probe = fit_base(encode, Encoder(MODELS, robust.PRETRAINED), plan.data, rng)
+        add_clips(probe, encode, plan.data, plan.road_crops, plan.cutout_crops, rng, say)
+        np.savez(path, **{name: np.float32(value) for name, value in (fitted | probe.fit()).items()})
+    with np.load(path, allow_pickle=False) as stored:
+        return torch.from_numpy(stored["mu"])
+
+
+def _head(plan: Plan, train_bank: Bank, tune_bank: Bank, mu: Tensor, say: Say) -> None:
+    path, m_tokens = plan.out / HEAD, class_tokens(train_bank)
+    if path.exists():
+        return
+    best = train_head(
+        (train_bank, tune_bank), plan.out / "head", plan.head, head_statistics(plan.out / STATISTICS), mu, say=say
+    )
+    head = load_head(best)
+    before, after = calibrate(head, tune_bank, mu, m_tokens, plan.head.seed)
+    say(f"expected calibration error on tuning classes: {before:.3f}, calibrated {after:.3f}")
+    counts = [len(train_bank.members[number]) for number in train_bank.taught]
+    np.savez(
+        plan.out / KNOWLEDGE_ROWS,
+        tokens=m_tokens.numpy(),
+        labels=np.array([train_bank.classes[number] for number in train_bank.taught]),
+        counts=np.array(counts, np.int32),
+    )
+    save_file({name: value.contiguous().clone() for name, value in head.state_dict().items()}, path)

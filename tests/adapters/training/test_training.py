@@ -1,0 +1,187 @@
+"""Training on a small world: the same seed gives the same bits, a killed run goes on, results can be deployed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adapters.classifier import Classifier
+from adapters.encoder import Encoder
+from adapters.errors import InputError, ModelError
+from adapters.runtime import MODELS
+from adapters.training import robust
+from adapters.training.attention import Head, HeadStatistics
+from adapters.training.averaging import average
+from adapters.training.bank import Bank, build
+from adapters.training.evolve import N_GENES, Breeding, evolve, express
+from adapters.training.export import export_run
+from adapters.training.finetune import Tuning, finetune
+from adapters.training.meta_train import HeadRecipe, train_head
+from adapters.training.splits import class_folders
+
+ROOT = Path(__file__).parents[3]
+RECIPE = robust.Recipe(steps=3, classes_a_batch=3, pictures_a_class=2, checkpoint_every=1)
+HEAD_RECIPE = HeadRecipe(steps=4, validate_every=2, validation_episodes=4)
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from adapters.training import robust
+recipe = robust.Recipe(steps=3, classes_a_batch=3, pictures_a_class=2, checkpoint_every=1)
+robust.train(Path(sys.argv[1]), Path(sys.argv[2]), recipe)
+"""
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def killer(when: str) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        if line.startswith(when):
+            raise PowerCutError
+
+    return say
+
+
+def same(a: Path, b: Path) -> bool:
+    left, right = load_file(a), load_file(b)
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def test_classes_are_held_back_for_tuning_and_reporting(small_data: Path) -> None:
+    roles = {
+        role: {
+            folder.name for source in ("species", "mini-imagenet") for folder in class_folders(small_data, source, role)
+        }
+        for role in ("train", "tune", "report")
+    }
+
+    assert not roles["train"] & roles["tune"]
+    assert not roles["train"] & roles["report"]
+    assert len(roles["tune"]) == 10 + 16
+
+
+def test_the_backbone_training_gives_the_same_bits_again_and_after_a_kill(small_data: Path, tmp_path: Path) -> None:
+    whole = robust.train(small_data, tmp_path / "whole", RECIPE, say=silent)
+    killed = tmp_path / "killed"
+    run = subprocess.Popen([sys.executable, "-c", TRAIN, str(small_data), str(killed)], cwd=ROOT)
+    while not (killed / "checkpoint.safetensors").exists():
+        assert run.poll() is None
+        time.sleep(0.02)
+    run.kill()
+    run.wait()
+
+    resumed = robust.train(small_data, killed, RECIPE, say=silent)
+
+    assert same(whole, resumed)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(small_data: Path, tmp_path: Path) -> None:
+    robust.train(small_data, tmp_path, replace(RECIPE, steps=1), say=silent)
+
+    with pytest.raises(InputError, match="made with another recipe"):
+        robust.train(small_data, tmp_path, replace(RECIPE, steps=2), say=silent)
+
+
+def test_without_training_classes_the_folder_is_named(tmp_path: Path) -> None:
+    for folder in ("species", "mini-imagenet/train", "mini-imagenet/val", "caltech-animals"):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+
+    with pytest.raises(InputError, match="no training classes"):
+        robust.train(tmp_path, tmp_path / "run", RECIPE, say=silent)
+
+
+def test_an_average_lies_between_its_ends() -> None:
+    a, b = {"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([2.0, 0.0])}
+
+    assert torch.equal(average(a, b, 0.25)["w"], torch.tensor([0.5, 3.0]))
+
+
+@pytest.fixture(scope="module")
+def banks(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bank, Bank]:
+    folder, encode = tmp_path_factory.mktemp("banks"), Encoder(MODELS, device="cpu")
+    return (
+        build(small_data, "train", folder / "train", encode, 1, silent),
+        build(small_data, "tune", folder / "tune", encode, 1, silent),
+    )
+
+
+def train_small_head(
+    banks: tuple[Bank, Bank], start: HeadStatistics, out: Path, say: Callable[[str], None] = silent
+) -> Path:
+    return train_head(banks, out, HEAD_RECIPE, start, torch.full((1280,), 0.4), say=say)
+
+
+def test_meta_training_gives_the_same_bits_again_and_after_a_kill(
+    banks: tuple[Bank, Bank], statistics: HeadStatistics, tmp_path: Path
+) -> None:
+    whole = train_small_head(banks, statistics, tmp_path / "whole")
+    with pytest.raises(PowerCutError):
+        train_small_head(banks, statistics, tmp_path / "killed", killer("step 4/4"))
+
+    resumed = train_small_head(banks, statistics, tmp_path / "killed")
+
+    assert same(whole, resumed)
+
+
+def test_a_genome_of_zeros_is_the_head_itself(statistics: HeadStatistics) -> None:
+    head = Head(statistics).eval()
+    child = express(head, np.zeros(N_GENES))
+
+    assert all(torch.equal(a, b) for a, b in zip(head.parameters(), child.parameters(), strict=True))
+    assert express(head, np.full(N_GENES, 1.0)).adapt.temperature == 2 * head.adapt.temperature
+
+
+def test_evolving_writes_a_model_that_can_be_deployed_or_nothing(class_folders_of_site: Path, tmp_path: Path) -> None:
+    breeding = Breeding(generations=2, population=6, episodes=4)
+
+    result = evolve(class_folders_of_site, tmp_path / "site", breeding, say=silent)
+
+    assert result.kept == (tmp_path / "site").exists()
+    if result.kept:
+        assert Classifier(tmp_path / "site", device="cpu").encoder_hash == Classifier(device="cpu").encoder_hash
+
+
+def test_fine_tuning_writes_a_model_that_can_be_deployed_or_nothing(
+    class_folders_of_site: Path, tmp_path: Path
+) -> None:
+    result = finetune(class_folders_of_site, tmp_path / "site", Tuning(steps=4, batch=4), say=silent)
+
+    assert 0 <= result.before <= 100
+    assert result.kept == (tmp_path / "site").exists()
+    if result.kept:
+        tuned = Classifier(tmp_path / "site", device="cpu")
+        assert tuned.encoder_hash != Classifier(device="cpu").encoder_hash
+
+
+@pytest.mark.parametrize("learn", [evolve, finetune])
+def test_a_folder_that_can_not_be_learned_from_is_named_and_nothing_written(
+    learn: Callable[..., object], tmp_path: Path
+) -> None:
+    plan = Breeding() if learn is evolve else Tuning()
+    (tmp_path / "pictures/deer").mkdir(parents=True)
+
+    with pytest.raises(InputError, match="deer: holds no picture"):
+        learn(tmp_path / "pictures", tmp_path / "out", plan)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"holds no backbone\.safetensors"):
+        export_run(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
