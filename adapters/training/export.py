@@ -125,7 +125,7 @@ def export_encode(backbone: Backbone, path: Path, *, any_size: bool = False) -> 
     }
     examples = [(_noise(batch, 3, side, side),) for batch in (2, 1, 5)]
     axes: Axes = {0: Dim("batch")} | ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if any_size else {})
-    return _export(backbone, path, examples, ["image"], ["tok", "glob"], [axes], metadata)
+    return export_graph(backbone, path, examples, ["image"], ["tok", "glob"], [axes], metadata)
 
 
 def export_adapt(adapt: Adapt, path: Path) -> float:
@@ -143,7 +143,7 @@ def export_adapt(adapt: Adapt, path: Path) -> float:
     ]
     examples = [_adapt_example(adapt, *sizes) for sizes in ((5, 3, 49, 7, 64), (1, 1, 49, 1, 1), (20, 8, 25, 64, 100))]
     names = ["tok", "glob", "mask", "neg", "mkey", "mu"]
-    return _export(
+    return export_graph(
         adapt.eval(), path, examples, names, ["Z", "proto", "W", "b", "none", "shots"], axes, {"graph": "adapt"}
     )
 
@@ -156,10 +156,10 @@ def export_match(match: Match, path: Path) -> float:
     examples = [_match_example(match, *sizes) for sizes in ((4, 49, 5, 64), (1, 49, 1, 1), (16, 25, 100, 150))]
     names = ["tok", "glob", "Z", "proto", "W", "b", "none", "shots", "mkey", "mu"]
     outputs = ["weights", "p_class", "p_animal", "similarity_m", "heat"]
-    return _export(match.eval(), path, examples, names, outputs, axes, {"graph": "match"})
+    return export_graph(match.eval(), path, examples, names, outputs, axes, {"graph": "match"})
 
 
-def _export(
+def export_graph(
     module: nn.Module,
     path: Path,
     examples: list[tuple[Tensor, ...]],
@@ -168,6 +168,19 @@ def _export(
     axes: list[Axes],
     metadata: dict[str, str],
 ) -> float:
+    """Write a module as ONNX and return its largest difference to torch over the examples.
+
+    Args:
+        module: in evaluation mode.
+        path: file to write.
+        examples: inputs of several sizes; the first one is traced, so its sizes are all different and above 1.
+        inputs, outputs: names.
+        axes: which dimensions of each input vary.
+        metadata: kept in the file.
+
+    Raises:
+        ModelError: the difference is more than `TOLERANCE`; nothing was written.
+    """
     with warnings.catch_warnings():  # torch's own exporter warns of its own deprecated parts
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
