@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adapters.encoder import Encoder, Features, Image, unit
 from adapters.knowledge import KnowledgeBase
-from adapters.runtime import ADAPT, MATCH, MODELS, Device, Graph
+from adapters.runtime import ADAPT, MATCH, MODELS, Device, Graph, Precision
 
 UNKNOWN: Final = "unknown-animal"
 NONE: Final = "none"
@@ -89,14 +89,16 @@ class Classification:
 class Classifier:
     """The three graphs of one model folder on one device."""
 
-    def __init__(self, folder: Path = MODELS, *, device: Device = "auto", threads: int = 2) -> None:
+    def __init__(
+        self, folder: Path = MODELS, *, device: Device = "auto", precision: Precision = "auto", threads: int = 2
+    ) -> None:
         """Load the graphs.
 
         Raises:
             ModelError: a file is missing or altered, or the device does not work.
         """
         self.folder = folder
-        self.encode = Encoder(folder, device=device, threads=threads)
+        self.encode = Encoder(folder, device=device, precision=precision, threads=threads)
         self._match = Graph(folder, MATCH, "cpu", threads=1)  # under a millisecond; a copy to the GPU would cost more
         self._adapt = Graph(folder, ADAPT, "cpu", threads=threads)
         self.knowledge = KnowledgeBase.load(folder)

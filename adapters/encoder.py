@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.errors import ModelError
-from adapters.runtime import ENCODE, Device, Graph, file_hash
+from adapters.runtime import ENCODE, ENCODE_FP16, ENCODE_INT8, Device, Graph, Precision, file_hash, proved_device
 
 SHOT_VIEWS = 3  # of a labelled crop; see `shot_views`
 MARGIN = 0.08  # left off each side of the third
@@ -72,22 +72,48 @@ def shot_views(crop: Image) -> tuple[Image, ...]:
     return crop, mirrored, mirrored[dy : crop.shape[0] - dy, dx : crop.shape[1] - dx]
 
 
+VARIANTS = {"fp32": ENCODE, "fp16": ENCODE_FP16, "int8": ENCODE_INT8}
+
+
+def _precision(wanted: Precision, device: Device) -> Precision:
+    if wanted != "auto":
+        return wanted
+    return "int8" if proved_device(device) == "cpu" else "fp16"
+
+
 class Encoder:
     """An encoder graph of a model folder on one device.
 
     Attributes:
-        hash: SHA-256 of the graph; class memories name it.
+        hash: SHA-256 of the graph in full precision; class memories name it.
+        precision: fp32, fp16 or int8.
         provider: where it runs.
     """
 
-    def __init__(self, folder: Path, name: str = ENCODE, *, device: Device = "auto", threads: int = 2) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str = ENCODE,
+        *,
+        device: Device = "auto",
+        precision: Precision = "fp32",
+        threads: int = 2,
+    ) -> None:
         """Load the graph and what its metadata says of its input.
+
+        Args:
+            folder: holds the graph and the manifest.
+            name: the graph; only encode.onnx comes in several precisions.
+            device: see `Graph`.
+            precision: `auto` takes fp16 on a GPU and int8 on a CPU.
+            threads: CPU threads within an operator.
 
         Raises:
             ModelError: the file is missing or altered, lacks its metadata, or the device does not work.
         """
-        self._graph = Graph(folder, name, device, threads=threads)
-        self.hash = file_hash(folder, name)
+        self.precision = _precision(precision, device)
+        self._graph = Graph(folder, VARIANTS[self.precision] if name == ENCODE else name, device, threads=threads)
+        self.hash = file_hash(folder, name)  # the same in every precision: what one made the others understand
         self.provider = self._graph.provider
         try:
             metadata = self._graph.metadata

@@ -20,11 +20,13 @@ log = logging.getLogger(__name__)
 
 MODELS = Path(__file__).with_name("models")
 ENCODE, ADAPT, MATCH, KNOWLEDGE, MANIFEST = "encode.onnx", "adapt.onnx", "match.onnx", "knowledge.npz", "manifest.json"
+ENCODE_FP16, ENCODE_INT8 = "encode.fp16.onnx", "encode.int8.onnx"  # encode.onnx in fewer bits, for GPUs and CPUs
 HEAD = "head.safetensors"  # weights of adapt.onnx and match.onnx, for those who train on
 PRETRAINED = "pretrained.onnx"  # the encoder before our training: the teacher, and the baseline of `evaluate`
-SHIPPED = (ENCODE, ADAPT, MATCH, KNOWLEDGE, PRETRAINED, HEAD)  # what a manifest names
+SHIPPED = (ENCODE, ENCODE_FP16, ENCODE_INT8, ADAPT, MATCH, KNOWLEDGE, PRETRAINED, HEAD)  # what a manifest names
 
 Device = Literal["auto", "cuda", "tensorrt", "cpu"]
+Precision = Literal["auto", "fp32", "fp16", "int8"]
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
 INSTALL_CUDA = "install the NVIDIA driver and run: pip install 'wildlane[cuda]'"
 
@@ -109,6 +111,11 @@ class Graph:
         """Run the graph on named inputs and return its outputs in order."""
         outputs: Sequence[NDArray[np.float32]] = self._session.run(None, inputs)
         return outputs
+
+
+def proved_device(device: Device) -> Literal["cpu", "gpu"]:
+    """Return where a graph will run; the device is the one that `Graph` is asked for."""
+    return "cpu" if _providers(device)[0] == PROVIDERS["cpu"] else "gpu"
 
 
 def _providers(device: Device) -> list[str]:

@@ -35,6 +35,7 @@ Point = Annotated[tuple[Coordinate, Coordinate], BeforeValidator(_point)]
 
 class DeviceConfig(Strict):
     provider: Literal["auto", "cuda", "tensorrt", "cpu"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     threads: int = Field(default=2, ge=1, le=64)
 
 

@@ -67,7 +67,8 @@ def models_of(config: Config) -> Path:
 
 def classifier_of(config: Config) -> Classifier:
     """Load the graphs on the configured device."""
-    return Classifier(models_of(config), device=config.device.provider, threads=config.device.threads)
+    device = config.device
+    return Classifier(models_of(config), device=device.provider, precision=device.precision, threads=device.threads)
 
 
 def open_classes(classifier: Classifier, state_dir: Path) -> ClassSetStore:

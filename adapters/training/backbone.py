@@ -147,7 +147,7 @@ def deployed_backbone(models: Path) -> EfficientNetLite0:
     """Return the network of a model folder's encode.onnx, folded, its weights read back from the graph."""
     graph = onnx.load_from_string(read_verified(models, ENCODE)).graph
     weights = {value.name: torch.from_numpy(onnx.numpy_helper.to_array(value).copy()) for value in graph.initializer}
-    backbone = fold_normalisation(EfficientNetLite0())
+    backbone = fold_normalisation(EfficientNetLite0().eval())
     try:
         backbone.load_state_dict({name: weights.get(name, old) for name, old in backbone.state_dict().items()})
         missing = [name for name in backbone.state_dict() if name not in weights and not name.startswith("classifier")]

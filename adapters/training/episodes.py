@@ -110,7 +110,8 @@ class Sampler:
         views = self._query_views(queries, rng)
         neg = torch.zeros(1, bank.glob.shape[2])
         if rng.random() < WITH_BACKGROUND:
-            scene = rng.choice(self._bank.members[road], int(rng.integers(4, 25)), replace=False)
+            members = self._bank.members[road]
+            scene = rng.choice(members, min(int(rng.integers(4, 25)), len(members)), replace=False)
             neg = torch.from_numpy(bank.glob[scene, 0])
         support, views_taught, mask = self._support_views(support, mask, rng)
         tok, glob = bank.features(support, views_taught)
@@ -134,7 +135,8 @@ class Sampler:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], list[NDArray[np.int64]]]:
         """Return pictures (C, K), their mask, and what is left of each class to ask about."""
         most = min(MOST_SHOTS, max(1, MOST_SUPPORT // len(classes)))
-        shots = [round(float(np.exp(rng.uniform(0, np.log(most + 0.49))))) for _ in classes]
+        drawn = [round(float(np.exp(rng.uniform(0, np.log(most + 0.49))))) for _ in classes]
+        shots = [min(k, len(self._bank.members[c]) - 2) for k, c in zip(drawn, classes, strict=True)]  # some are asked
         support = np.zeros((len(classes), max(shots)), np.int64)
         mask = np.zeros(support.shape, np.float32)
         left = []

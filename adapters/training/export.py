@@ -17,15 +17,29 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from adapters.errors import ModelError
-from adapters.runtime import ADAPT, ENCODE, HEAD, KNOWLEDGE, MATCH, PRETRAINED, SHIPPED, write_manifest
+from adapters.runtime import (
+    ADAPT,
+    ENCODE,
+    ENCODE_FP16,
+    ENCODE_INT8,
+    HEAD,
+    KNOWLEDGE,
+    MATCH,
+    PRETRAINED,
+    SHIPPED,
+    write_manifest,
+)
 from adapters.training.attention import Adapt, Head, HeadStatistics, Match
 from adapters.training.backbone import LITE0, Backbone, fold_normalisation, load_backbone
+from adapters.training.variants import write_variants
 
 log = logging.getLogger(__name__)
 
 OPSET = 18  # the newest that older JetPack parsers take
 TOLERANCE = 1e-4  # largest absolute difference between torch and onnxruntime
-BACKBONE, STATISTICS, KNOWLEDGE_ROWS = "backbone.safetensors", "statistics.npz", "knowledge.npz"  # what a run leaves
+# what a run leaves
+BACKBONE, STATISTICS, KNOWLEDGE_ROWS = "backbone.safetensors", "statistics.npz", "knowledge.npz"
+CALIBRATION = "calibration.npz"  # pictures to measure the ranges of activations on
 
 Axes = dict[int, Dim]
 
@@ -52,7 +66,7 @@ def export_run(run: Path, out: Path, *, progress: Callable[[str], None] = lambda
     Raises:
         ModelError: the run is not finished, or a graph differs from torch by more than `TOLERANCE`.
     """
-    for name in (BACKBONE, STATISTICS, HEAD, KNOWLEDGE_ROWS):
+    for name in (BACKBONE, STATISTICS, CALIBRATION, HEAD, KNOWLEDGE_ROWS):
         if not (run / name).exists():
             raise ModelError(f"{run}: holds no {name}; let `wildlane model train` finish first")
     out.mkdir(parents=True, exist_ok=True)
@@ -78,6 +92,10 @@ def export_run(run: Path, out: Path, *, progress: Callable[[str], None] = lambda
             mu=fitted["mu"],
             pretrained_mu=fitted["pretrained_mu"],
         )
+    write_manifest(out, [ENCODE])
+    with np.load(run / CALIBRATION, allow_pickle=False) as stored:
+        write_variants(out, list(stored["pictures"]), seed=0)
+    progress(f"{ENCODE_FP16}, {ENCODE_INT8}: the encoder in fewer bits")
     write_manifest(out, SHIPPED)
 
 
@@ -174,7 +192,8 @@ def export_graph(
         module: in evaluation mode.
         path: file to write.
         examples: inputs of several sizes; the first one is traced, so its sizes are all different and above 1.
-        inputs, outputs: names.
+        inputs: their names.
+        outputs: their names.
         axes: which dimensions of each input vary.
         metadata: kept in the file.
 

@@ -35,6 +35,7 @@ from adapters.training.backbone import EfficientNetLite0, deployed_backbone
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
 from adapters.training.export import export_encode
 from adapters.training.optimisation import as_numbers, one_cycle, take_step
+from adapters.training.variants import write_variants
 
 LEAST_PICTURES = 5  # of a class
 HELD_OUT = 0.25  # of each class's pictures: judge, before and after
@@ -103,6 +104,8 @@ def finetune(
         for name in SHIPPED:
             shutil.copy2(models / name, draft / name)
         say(f"{ENCODE}: {export_encode(backbone, draft / ENCODE):.1e} from torch")
+        write_manifest(draft, [ENCODE])
+        write_variants(draft, lessons.pictures, tuning.seed)
         write_manifest(draft, SHIPPED)
         after = held_out_accuracy(draft, lessons)
         kept = after > before

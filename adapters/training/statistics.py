@@ -18,20 +18,24 @@ from adapters.training.animal_probe import Probe
 from adapters.training.attention import HeadStatistics
 from adapters.training.domains import degrade, random_square
 from adapters.training.pictures import NOT_ON_A_ROAD, base_pictures
+from adapters.training.variants import N_CALIBRATION
 
 SEED = 20261123
 D_KEY = 192
 N_REGIONS = 8
+CALIBRATION_PX = 224
 
 Arrays = dict[str, NDArray[np.float32]]
 
 
-def fit_base(encode: Encoder, pretrained: Encoder, data: Path, rng: Generator) -> tuple[Arrays, Probe]:
+def fit_base(
+    encode: Encoder, pretrained: Encoder, data: Path, rng: Generator
+) -> tuple[Arrays, NDArray[np.uint8], Probe]:
     """Fit on the training classes, clean and degraded.
 
     Returns:
-        what `HeadStatistics` holds but for p(animal), with mu, and pretrained_mu of the encoder before training; and
-        the fit of p(animal) with the pictures in it.
+        what `HeadStatistics` holds but for p(animal), with mu, and pretrained_mu of the encoder before training;
+        pictures to calibrate a quantised encoder on; and the fit of p(animal) with the pictures in it.
     """
     pictures = list(base_pictures(data))
     images = [cv2.imread(str(picture.path)) for picture in pictures]
@@ -54,9 +58,16 @@ def fit_base(encode: Encoder, pretrained: Encoder, data: Path, rng: Generator) -
         "temperature": np.float32(temperature),
         "none_cosine": np.float32(none_cosine),
     }
+    chosen = rng.permutation(len(images))[:N_CALIBRATION]
+    samples = [_square(worse[i] if number % 2 else images[i]) for number, i in enumerate(chosen)]
     on_road = ~np.isin(labels, list(NOT_ON_A_ROAD))
     animal = np.array([picture.animal for picture in pictures])
-    return statistics, Probe(degraded[on_road], animal[on_road])
+    return statistics, np.stack(samples), Probe(degraded[on_road], animal[on_road])
+
+
+def _square(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    side = (CALIBRATION_PX, CALIBRATION_PX)
+    return np.asarray(cv2.resize(picture, side, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def head_statistics(path: Path) -> HeadStatistics:

@@ -23,7 +23,15 @@ from adapters.training.averaging import best_average
 from adapters.training.backbone import EfficientNetLite0, fold_normalisation, load_backbone
 from adapters.training.bank import Bank, build
 from adapters.training.calibration import calibrate
-from adapters.training.export import BACKBONE, KNOWLEDGE_ROWS, STATISTICS, export_encode, export_run, load_head
+from adapters.training.export import (
+    BACKBONE,
+    CALIBRATION,
+    KNOWLEDGE_ROWS,
+    STATISTICS,
+    export_encode,
+    export_run,
+    load_head,
+)
 from adapters.training.meta_train import HeadRecipe, class_tokens, train_head
 from adapters.training.statistics import SEED, fit_base, head_statistics
 
@@ -85,8 +93,9 @@ def _statistics(plan: Plan, encode: Encoder, say: Say) -> Tensor:
     path = plan.out / STATISTICS
     if not path.exists():
         rng = np.random.default_rng(SEED)
-        fitted, probe = fit_base(encode, Encoder(MODELS, robust.PRETRAINED), plan.data, rng)
+        fitted, samples, probe = fit_base(encode, Encoder(MODELS, robust.PRETRAINED), plan.data, rng)
         add_clips(probe, encode, plan.data, plan.road_crops, plan.cutout_crops, rng, say)
+        np.savez(plan.out / CALIBRATION, pictures=samples)
         np.savez(path, **{name: np.float32(value) for name, value in (fitted | probe.fit()).items()})
     with np.load(path, allow_pickle=False) as stored:
         return torch.from_numpy(stored["mu"])

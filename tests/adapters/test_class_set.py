@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ MOOSE = ClassAttributes(name="moose", size="large", origin="wild", scientific_na
 
 
 def shots_of(classifier: Classifier, crop: NDArray[np.uint8]) -> list[Shot]:
-    return [Shot(features=classifier.encode([crop]), crop=crop, source="test")]
+    return [Shot(features=classifier.encode.shots([crop])[0], crop=crop, source="test")]
 
 
 def test_an_empty_state_is_seeded_with_the_starter_class_set(store: ClassSetStore) -> None:
@@ -99,6 +100,24 @@ def test_a_class_taught_with_another_encoder_is_rebuilt_from_its_crops(
     store.teach(MOOSE, [Shot(features=wrong, crop=demo_animals["caribou"], source="test")], "sha256:another")
 
     assert classifier.classify([demo_animals["caribou"]], store.load(classifier, ["moose"]).memory)[0].label == "moose"
+
+
+def test_a_new_encoder_rebuilds_taught_and_starter_classes_once(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    store.teach(MOOSE, shots_of(classifier, demo_animals["caribou"]), classifier.encoder_hash)
+    before = store.load(classifier)
+    with sqlite3.connect(tmp_path / "state" / FILE) as db:
+        db.execute("UPDATE shot SET encoder = 'sha256:old', tok = zeroblob(length(tok)), glob = zeroblob(length(glob))")
+
+    rebuilt = store.rebuild(classifier, MODELS / STARTER)
+
+    after = store.load(classifier)
+    assert rebuilt > len(before.attributes)
+    assert store.rebuild(classifier, MODELS / STARTER) == 0
+    assert after.version == before.version
+    for name, array in before.memory.arrays.items():
+        assert np.allclose(after.memory.arrays[name], array, atol=1e-3)
 
 
 def test_without_its_crop_such_a_class_is_refused_by_name(store: ClassSetStore, classifier: Classifier) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adapters.classes import ClassSet
 from adapters.classifier import CANNOT_TELL, NONE, Classifier, ClassMemory
-from adapters.encoder import Features
+from adapters.encoder import SHOT_VIEWS, Encoder, Features
 from adapters.errors import ModelError
 from adapters.runtime import ENCODE, MANIFEST, MODELS, Graph, write_manifest
 
@@ -26,26 +26,6 @@ def random_features(count: int, seed: int) -> Features:
     )
 
 
-def test_the_untrained_head_is_nearest_centroid_on_centred_features(classifier: Classifier) -> None:
-    """SimpleShot (Wang et al. 2019), written out in NumPy."""
-    supports = {
-        name: random_features(shots, seed) for seed, (name, shots) in enumerate({"a": 1, "b": 5, "c": 3}.items())
-    }
-    query, mu = random_features(7, 99), classifier.knowledge.mu
-
-    weights = classifier.match(query, classifier.adapt(supports))[0]
-
-    centroids = np.stack([unit(unit(shots.glob - mu).mean(axis=0)) for shots in supports.values()])
-    cosine = unit(query.glob - mu) @ centroids.T
-    ratios = np.log(weights[:, :3] / weights[:, 3:])  # logits up to a constant per row
-    slope = (ratios[:, 0] - ratios[:, 1]) / (cosine[:, 0] - cosine[:, 1])
-    assert np.allclose(slope, slope[0], rtol=1e-3)  # one temperature for all
-    assert np.allclose(
-        ratios - slope[0] * cosine, (ratios - slope[0] * cosine)[0, 0], atol=1e-3
-    )  # one threshold for all
-    assert (weights[:, :3].argmax(axis=1) == cosine.argmax(axis=1)).all()
-
-
 @pytest.mark.parametrize("classes", [1, 2, 20, 100])
 def test_weights_sum_to_one_for_any_number_of_classes(classifier: Classifier, classes: int) -> None:
     memory = classifier.adapt({f"class {n}": random_features(1, n) for n in range(classes)})
@@ -56,6 +36,30 @@ def test_weights_sum_to_one_for_any_number_of_classes(classifier: Classifier, cl
     assert np.allclose(weights.sum(axis=1), 1, atol=1e-5)
     for output in (weights, p_class, p_animal, similarity):
         assert np.isfinite(output).all()
+
+
+def test_a_labelled_crop_is_learned_in_three_views(
+    classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    crop = demo_animals["bear"]
+
+    (shot,) = classifier.encode.shots([crop])
+
+    assert len(shot) == SHOT_VIEWS
+    assert np.allclose(shot.glob[0], classifier.encode([crop]).glob[0], atol=1e-3)
+    assert classifier.encode.shots([]) == []
+
+
+def test_fewer_bits_give_nearly_the_same_features(demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+    crops = list(demo_animals.values())
+    whole = Encoder(MODELS, device="cpu", precision="fp32")
+    fewer = Encoder(MODELS, device="cpu", precision="int8")
+
+    cosine = (unit(whole(crops).glob) * unit(fewer(crops).glob)).sum(axis=1)
+
+    assert (cosine > 0.97).all()
+    assert whole.hash == fewer.hash  # what one has learned the other understands
+    assert fewer.precision == "int8"
 
 
 def test_the_order_of_the_classes_changes_no_answer(classifier: Classifier) -> None:

@@ -59,7 +59,7 @@ def write_clip(path: Path, number: int) -> None:
     rng, size = np.random.default_rng((number, 6)), (96, 64)
     codec = cv2.VideoWriter.fourcc(*("mp4v" if path.suffix == ".mp4" else "MJPG"))
     writer = cv2.VideoWriter(str(path), codec, 10, size)
-    for _ in range(30):
+    for _ in range(10):
         writer.write(rng.integers(90, 140, (size[1], size[0], 3)).astype(np.uint8))
     writer.release()
 

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adapters.classifier import Classifier
+from adapters.encoder import Features
+from adapters.errors import StoreError
+from adapters.knowledge import Row
+from adapters.site_knowledge import FILE, KEPT_VERSIONS, SAMPLE, Sample, SiteKnowledge, cluster
+
+
+def crops_around(centres: NDArray[np.float32], count: int, seed: int) -> Features:
+    """Features of crops that gather around a few centres."""
+    rng = np.random.default_rng(seed)
+    glob = centres[rng.integers(len(centres), size=count)] + rng.normal(0, 0.05, (count, 1280))
+    tok = rng.normal(size=(count, 49, 320)).astype(np.float32)
+    return Features(tok, glob.astype(np.float32))
+
+
+@pytest.fixture
+def sample(classifier: Classifier) -> Sample:
+    centres = np.abs(np.random.default_rng(1).normal(size=(3, 1280))).astype(np.float32)
+    filled = Sample(np.random.default_rng(2))
+    filled.offer(crops_around(centres, 200, 3))
+    return filled
+
+
+def test_a_sites_background_becomes_rows_of_m(classifier: Classifier, sample: Sample) -> None:
+    rows = cluster(sample, classifier.knowledge)
+    known = classifier.knowledge.with_rows(rows)
+
+    assert {row.kind for row in rows} == {"background"}
+    assert sum(row.count for row in rows) == 200
+    assert np.allclose(np.linalg.norm(known.keys, axis=1), 1, atol=1e-4)
+    assert known.negatives.shape == (len(rows), 1280)
+    assert not classifier.knowledge.negatives.any()  # the base itself knows no site
+
+
+def test_crops_of_one_kind_fall_into_the_same_clusters(classifier: Classifier, sample: Sample) -> None:
+    rows = cluster(sample, classifier.knowledge)
+
+    centred = np.stack([row.mean - classifier.knowledge.mu for row in rows])
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    cosine = centred @ centred.T
+    near = cosine > 0.9
+    assert np.linalg.matrix_rank(near) == 3  # as many groups as there were centres
+
+
+def test_the_sample_stays_bounded_and_remembers_old_and_new_alike() -> None:
+    sample = Sample(np.random.default_rng(4))
+    for batch in range(40):
+        sample.offer(Features(np.full((50, 1, 2), batch, np.float32), np.full((50, 3), batch, np.float32)))
+
+    _, pooled = sample.vectors()
+    assert len(sample) == SAMPLE
+    assert sample.offered == 2000
+    assert 15 < pooled[:, 0].mean() < 24  # 0 to 39 were offered equally often
+
+
+def test_what_was_learned_survives_and_belongs_to_its_encoder(
+    classifier: Classifier, sample: Sample, tmp_path: Path
+) -> None:
+    rows = cluster(sample, classifier.knowledge)
+    store = SiteKnowledge(tmp_path)
+    store.save(rows, "sha256:a", sample.offered)
+    store.close()
+
+    again = SiteKnowledge(tmp_path)
+    loaded = again.load("sha256:a")
+
+    assert [row.label for row in loaded] == [row.label for row in rows]
+    assert all(np.array_equal(a.key, b.key) for a, b in zip(loaded, rows, strict=True))
+    assert again.load("sha256:another") == []
+    again.close()
+
+
+def test_old_versions_are_dropped(tmp_path: Path) -> None:
+    store = SiteKnowledge(tmp_path)
+    row = Row(kind="background", label="x", key=np.ones(3, np.float32), count=1, mean=np.ones(4, np.float32))
+    for _ in range(KEPT_VERSIONS + 5):
+        store.save([row], "sha256:a", 1)
+    store.close()
+
+    with sqlite3.connect(tmp_path / FILE) as db:
+        assert db.execute("SELECT count(*) FROM version").fetchone() == (KEPT_VERSIONS,)
+        assert db.execute("SELECT count(*) FROM row").fetchone() == (KEPT_VERSIONS,)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("not a database, but long enough to look like a file" * 10)
+
+    with pytest.raises(StoreError, match="can't be opened as a knowledge base"):
+        SiteKnowledge(tmp_path)
+
+
+def test_taught_classes_count_as_known(classifier: Classifier) -> None:
+    rng = np.random.default_rng(5)
+    features = Features(
+        rng.normal(size=(2, 49, 320)).astype(np.float32), np.abs(rng.normal(size=(2, 1280))).astype(np.float32)
+    )
+
+    similarity = classifier.match(features, classifier.adapt({"moose": features}))[3]
+    strange = classifier.match(features, classifier.adapt({"moose": Features(-features.tok, features.glob)}))[3]
+
+    assert (similarity > 0.7).all()
+    assert (similarity > strange).all()
