@@ -31,8 +31,8 @@ from adapters.starter import STARTER  # noqa: E402
 from adapters.training.attention import Match  # noqa: E402
 from adapters.training.backbone import LITE0, load_backbone  # noqa: E402
 from adapters.training.export import export_match, load_statistics  # noqa: E402
+from monitor.assembly import settings_of, zones_of  # noqa: E402
 from monitor.config import Config  # noqa: E402
-from monitor.daemon import settings_of, zones_of  # noqa: E402
 from monitor.pipeline import Budget, Pipeline  # noqa: E402
 from monitor.policy import Policy  # noqa: E402
 from monitor.replay import Replayed, replay  # noqa: E402

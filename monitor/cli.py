@@ -241,8 +241,8 @@ def classes_rollback(
 @app.command("check-config")
 def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Read the configuration, check it, and say what it would do."""
+    from monitor.assembly import address_of
     from monitor.config import source_of
-    from monitor.daemon import address_of
 
     context = Context(config, None)
     address_of(context.config, context.config.broker.port)

@@ -31,6 +31,9 @@ def _point(value: object) -> object:
 
 
 Point = Annotated[tuple[Coordinate, Coordinate], BeforeValidator(_point)]
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+GroundPoint = Annotated[tuple[Coordinate, Coordinate, Latitude, Longitude], BeforeValidator(_point)]
 
 
 class DeviceConfig(Strict):
@@ -71,6 +74,27 @@ class ZoneConfig(Strict):
         return self
 
 
+class ApproachConfig(Strict):
+    """A way by which traffic comes to a zone, and what can warn it."""
+
+    id: Identifier
+    inbound_bearing_deg: Number = Field(ge=0, lt=360)
+    relevance_m: Number = Field(default=500.0, gt=0, le=20_000)
+    signs: list[str] = Field(default_factory=list)
+    signal_groups: list[str] = Field(default_factory=list)
+    path: list[Annotated[tuple[Latitude, Longitude], BeforeValidator(_point)]] = Field(
+        default_factory=list, max_length=40
+    )
+
+
+class RoadConfig(Strict):
+    """What traffic control must know of a zone, whichever cameras see it."""
+
+    lanes: list[Annotated[int, Field(ge=-1, le=14)]] = Field(default_factory=list)
+    road_bearing_deg: Number | None = Field(default=None, ge=0, lt=360)
+    approaches: list[ApproachConfig] = Field(default_factory=list, max_length=7)
+
+
 class CameraConfig(Strict):
     source: str = Field(min_length=1)
     analysis_rate_hz: Number = Field(default=5.0, gt=0, le=30)
@@ -81,6 +105,7 @@ class CameraConfig(Strict):
     latitude_deg: Number | None = Field(default=None, ge=-90, le=90)
     longitude_deg: Number | None = Field(default=None, ge=-180, le=180)
     view_radius_m: Number = Field(default=50.0, gt=0, le=2_000)
+    ground_points: list[GroundPoint] = Field(default_factory=list)
     zones: list[ZoneConfig] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -126,6 +151,15 @@ class Config(Strict):
     broker: BrokerConfig = BrokerConfig()
     policy: PolicyConfig = PolicyConfig()
     cameras: dict[Identifier, CameraConfig] = Field(default_factory=dict)
+    zones: dict[Identifier, RoadConfig] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _every_zone_is_seen(self) -> Config:
+        seen = {zone.id for camera in self.cameras.values() for zone in camera.zones}
+        seen |= {name for name, camera in self.cameras.items() if not camera.zones}
+        if lost := sorted(set(self.zones) - seen):
+            raise ValueError(f"[zones.{lost[0]}] is seen by no camera; there are: {', '.join(sorted(seen)) or 'none'}")
+        return self
 
 
 def shipped(name: str) -> Path:

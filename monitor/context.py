@@ -38,20 +38,20 @@ class Context:
     @property
     def models_dir(self) -> Path:
         """Return the folder of the graphs."""
-        from monitor.daemon import models_of
+        from monitor.assembly import models_of
 
         return models_of(self.config)
 
     def classifier(self) -> Classifier:
         """Load the graphs on the configured device."""
-        from monitor.daemon import classifier_of
+        from monitor.assembly import classifier_of
 
         return classifier_of(self.config)
 
     @contextmanager
     def store(self, classifier: Classifier) -> Iterator[ClassSetStore]:
         """Open the class store of the state folder, seeded where it is new."""
-        from monitor.daemon import open_classes
+        from monitor.assembly import open_classes
 
         store = open_classes(classifier, self.state_dir)
         try:
@@ -67,7 +67,7 @@ class Context:
 
     def pipelines(self, only: str | None) -> Callable[[str], Pipeline]:
         """Return a maker of fresh pipelines, one a recording."""
-        from monitor.daemon import settings_of, zones_of
+        from monitor.assembly import settings_of, zones_of
         from monitor.pipeline import Budget, Pipeline
         from monitor.policy import Policy
 

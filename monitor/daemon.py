@@ -13,25 +13,30 @@ from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from adapters.class_set import ClassSetStore
-from adapters.classifier import Classifier
 from adapters.errors import ConfigError, WildlaneError
-from adapters.runtime import MODELS
-from adapters.starter import STARTER
 from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
-from monitor.alerts.compose import Place, SiteFacts
+from monitor.alerts.compose import SiteFacts
 from monitor.alerts.journal import Journal
-from monitor.alerts.mqtt import Address, Publisher, check_reachable, check_readable, read_password
+from monitor.alerts.mqtt import Address, Publisher, check_reachable
 from monitor.alerts.reports import Reports
+from monitor.assembly import (
+    address_of,
+    classifier_of,
+    info_version_of,
+    open_classes,
+    places_of,
+    roads_of,
+    settings_of,
+    zones_of,
+)
 from monitor.cameras.health import HealthMonitor
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Reconnection, Source
 from monitor.config import Config, source_of
 from monitor.pipeline import Budget, Outcome, Pipeline
-from monitor.policy import Policy, Rule, Settings, Situation
+from monitor.policy import Policy, Situation
 from monitor.values import Frame
-from monitor.zones import Zone, whole_view
 
 log = logging.getLogger(__name__)
 
@@ -41,84 +46,6 @@ CLASS_SET_EVERY_S = 0.5  # how often a version taught meanwhile is looked for; i
 RETENTION_DAYS = 7.0
 RETENTION_EVERY_S = 3600.0
 FLUSH_S = 2.0  # at the stop, for what the broker has not taken yet; the rest stays in the journal
-
-
-def settings_of(config: Config) -> Settings:
-    """Return the policy table of a configuration."""
-    policy = config.policy
-    return Settings(
-        confirm_frames=policy.confirm_frames,
-        confirm_s=policy.confirm_s,
-        standing_s=policy.standing_s,
-        standing_probability=policy.standing_probability,
-        min_side_px=policy.min_side_px,
-        hold_s=policy.hold_s,
-        update_s=policy.update_s,
-        taught=Rule(**policy.taught.model_dump()),
-        unknown_animal=Rule(**policy.unknown_animal.model_dump()),
-        classes={name: Rule(**rule.model_dump()) for name, rule in policy.classes.items()},
-    )
-
-
-def models_of(config: Config) -> Path:
-    """Return the folder of the graphs that the configuration names; default the shipped one."""
-    return MODELS if config.models_dir is None else Path(config.models_dir)
-
-
-def classifier_of(config: Config) -> Classifier:
-    """Load the graphs on the configured device."""
-    device = config.device
-    return Classifier(models_of(config), device=device.provider, precision=device.precision, threads=device.threads)
-
-
-def open_classes(classifier: Classifier, state_dir: Path) -> ClassSetStore:
-    """Return the class store of a state folder: seeded where it is new, rebuilt where the encoder is."""
-    store = ClassSetStore(state_dir)
-    starter = classifier.folder / STARTER
-    store.seed(starter, classifier.encoder_hash)
-    rebuilt = store.rebuild(classifier, starter)
-    if rebuilt:
-        log.info("the encoder is new: %d shots were encoded again", rebuilt)
-    return store
-
-
-def zones_of(config: Config, cameras: Sequence[str]) -> dict[str, tuple[Zone, ...]]:
-    """Return the zones of each camera; one without any has one, its whole view."""
-    zones = {}
-    for name in cameras:
-        drawn = config.cameras[name].zones if name in config.cameras else []
-        own = tuple(Zone(id=zone.id, kind=zone.kind, polygon_px=tuple(zone.polygon_px)) for zone in drawn)
-        zones[name] = own or (whole_view(name),)
-    return zones
-
-
-def places_of(config: Config) -> dict[str, Place]:
-    """Return the configured position of each camera that has one."""
-    return {
-        name: Place(
-            latitude_deg=camera.latitude_deg, longitude_deg=camera.longitude_deg, view_radius_m=camera.view_radius_m
-        )
-        for name, camera in config.cameras.items()
-        if camera.latitude_deg is not None and camera.longitude_deg is not None
-    }
-
-
-def address_of(config: Config, port: int) -> Address:
-    """Return the broker's address and our credentials.
-
-    Raises:
-        ConfigError: the file of the password or of the certificate authority can't be read.
-    """
-    broker = config.broker
-    check_readable("tls_ca_file", broker.tls_ca_file)
-    return Address(
-        host=broker.host,
-        port=port,
-        client_id=f"wildlane-{config.site}",
-        username=broker.username,
-        password=read_password(broker.password_file),
-        tls_ca_file=broker.tls_ca_file,
-    )
 
 
 @dataclass
@@ -233,6 +160,8 @@ class Daemon:
             encoder=self._classifier.encoder_hash,
             valid_s=config.policy.valid_s,
             places=places_of(config),
+            roads=roads_of(config),
+            info_version=info_version_of(config),
         )
 
     def run(self) -> None:

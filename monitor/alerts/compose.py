@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +9,7 @@ from datetime import datetime, timedelta
 from adapters.classes import ClassAttributes
 from adapters.classifier import UNKNOWN
 from monitor.alerts import schema
+from monitor.places import Place
 from monitor.policy import Phase, Situation
 
 CERTAIN, PROBABLE = 0.98, 0.8  # lower bounds of DATEX II's `certain` and `probable`
@@ -23,12 +22,12 @@ ALERT_C = {"large": 1067}  # 922 animals on roadway otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a camera stands, as far as configured: the place of every situation that it sees."""
+class Road:
+    """What traffic control must know of a zone, whichever cameras see it."""
 
-    latitude_deg: float
-    longitude_deg: float
-    view_radius_m: float
+    lanes: tuple[int, ...] = ()
+    road_bearing_deg: float | None = None
+    approaches: tuple[schema.ApproachPart, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +40,9 @@ class SiteFacts:
     software: str
     encoder: str  # sha256:...
     valid_s: float
-    places: Mapping[str, Place]
-
-    @property
-    def info_version(self) -> str:
-        """Hash of the site's geometry, so that a consumer knows which `info` document an alert was made with."""
-        stored = json.dumps({name: vars(place) for name, place in sorted(self.places.items())}, sort_keys=True)
-        return f"sha256:{hashlib.sha256(stored.encode()).hexdigest()}"
+    places: Mapping[str, Place]  # by camera
+    roads: Mapping[str, Road]  # by zone
+    info_version: str  # hash of the site's geometry: which `info` document an alert was made with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,25 +104,23 @@ class Draft:
         )
 
     def _where(self) -> schema.WherePart:
-        camera = self.situation.newest.camera
-        place = self.facts.places.get(camera)
-        point = None
-        if place is not None:
-            point = schema.PointPart(
-                lat=place.latitude_deg, lon=place.longitude_deg, accuracy_m=place.view_radius_m, method="configured"
-            )
+        newest, zone = self.situation.newest, self.situation.zone
+        place, road = self.facts.places.get(newest.camera), self.facts.roads.get(zone.id, Road())
+        at = None if place is None else place.locate(newest.box.foot)
         return schema.WherePart(
             site=self.facts.site,
-            zone=schema.ZonePart(id=self.situation.zone.id, kind=self.situation.zone.kind, lanes=()),
-            point=point,
-            road_bearing_deg=None,
-            approaches=(),
+            zone=schema.ZonePart(id=zone.id, kind=zone.kind, lanes=road.lanes),
+            point=None if at is None else schema.PointPart(**vars(at)),
+            road_bearing_deg=road.road_bearing_deg,
+            approaches=road.approaches,
             info_version=self.facts.info_version,
             cameras=self.situation.cameras,
         )
 
     def _animal(self) -> schema.AnimalPart:
-        known = self.attributes
+        known, newest = self.attributes, self.situation.newest
+        place = self.facts.places.get(newest.camera)
+        motion = None if place is None else place.motion(newest.box.foot, newest.velocity_px_s)
         taxon = (
             schema.TaxonPart(scientific_name=known.scientific_name, gbif_id=None)
             if known and known.scientific_name
@@ -141,8 +134,8 @@ class Draft:
             count=self.situation.count,
             herd=self.situation.count > 2,  # a pair is no herd
             alive=True,
-            heading_deg=None,
-            speed_mps=None,
+            heading_deg=motion.heading_deg if motion else None,
+            speed_mps=motion.speed_mps if motion else None,
         )
 
     def _certainty(self) -> schema.CertaintyPart:

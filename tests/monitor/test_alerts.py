@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from adapters.classes import ClassAttributes
 from adapters.errors import ConfigError, StoreError
 from monitor.alerts.broker import EmbeddedBroker
-from monitor.alerts.compose import Draft, Place, SiteFacts
+from monitor.alerts.compose import Draft, Road, SiteFacts
 from monitor.alerts.journal import FILE, Journal
 from monitor.alerts.mqtt import Address, Publisher, check_reachable
 from monitor.alerts.schema import Alert
+from monitor.places import ConfiguredPlace
 from monitor.policy import Policy, Situation
 from monitor.zones import whole_view
 from tests.conftest import Mosquitto, free_port, wait_until
@@ -28,7 +29,9 @@ FACTS = SiteFacts(
     software="0",
     encoder="sha256:" + "0" * 64,
     valid_s=60,
-    places={"north": Place(latitude_deg=61.1, longitude_deg=11.4, view_radius_m=40)},
+    places={"north": ConfiguredPlace(lat=61.1, lon=11.4, radius_m=40.0)},
+    roads={"verge": Road(lanes=(1, 2), road_bearing_deg=352.0)},
+    info_version="sha256:" + "7c" * 32,
 )
 DOG = ClassAttributes(name="dog", size="small", origin="domestic", scientific_name="Canis lupus familiaris")
 

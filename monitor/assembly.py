@@ -1,0 +1,142 @@
+"""From the tables of config.toml to the plain values that the parts are built from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from adapters.class_set import ClassSetStore
+from adapters.classifier import Classifier
+from adapters.runtime import MODELS
+from adapters.starter import STARTER
+from monitor.alerts.compose import Road
+from monitor.alerts.mqtt import Address, check_readable, read_password
+from monitor.alerts.schema import ApproachPart
+from monitor.config import Config
+from monitor.places import ConfiguredPlace, GroundPlane, Place
+from monitor.policy import Rule, Settings
+from monitor.zones import Zone, whole_view
+
+log = logging.getLogger(__name__)
+
+
+def settings_of(config: Config) -> Settings:
+    """Return the policy table of a configuration."""
+    policy = config.policy
+    return Settings(
+        confirm_frames=policy.confirm_frames,
+        confirm_s=policy.confirm_s,
+        standing_s=policy.standing_s,
+        standing_probability=policy.standing_probability,
+        min_side_px=policy.min_side_px,
+        hold_s=policy.hold_s,
+        update_s=policy.update_s,
+        taught=Rule(**policy.taught.model_dump()),
+        unknown_animal=Rule(**policy.unknown_animal.model_dump()),
+        classes={name: Rule(**rule.model_dump()) for name, rule in policy.classes.items()},
+    )
+
+
+def models_of(config: Config) -> Path:
+    """Return the folder of the graphs that the configuration names; default the shipped one."""
+    return MODELS if config.models_dir is None else Path(config.models_dir)
+
+
+def classifier_of(config: Config) -> Classifier:
+    """Load the graphs on the configured device."""
+    device = config.device
+    return Classifier(models_of(config), device=device.provider, precision=device.precision, threads=device.threads)
+
+
+def open_classes(classifier: Classifier, state_dir: Path) -> ClassSetStore:
+    """Return the class store of a state folder: seeded where it is new, rebuilt where the encoder is."""
+    store = ClassSetStore(state_dir)
+    starter = classifier.folder / STARTER
+    store.seed(starter, classifier.encoder_hash)
+    rebuilt = store.rebuild(classifier, starter)
+    if rebuilt:
+        log.info("the encoder is new: %d shots were encoded again", rebuilt)
+    return store
+
+
+def zones_of(config: Config, cameras: Sequence[str]) -> dict[str, tuple[Zone, ...]]:
+    """Return the zones of each camera; one without any has one, its whole view."""
+    zones = {}
+    for name in cameras:
+        drawn = config.cameras[name].zones if name in config.cameras else []
+        own = tuple(Zone(id=zone.id, kind=zone.kind, polygon_px=tuple(zone.polygon_px)) for zone in drawn)
+        zones[name] = own or (whole_view(name),)
+    return zones
+
+
+def places_of(config: Config) -> dict[str, Place]:
+    """Return what each camera's pictures say of the ground: by its ground points, else by its position.
+
+    Raises:
+        ConfigError: ground points that fix no plane.
+    """
+    places: dict[str, Place] = {}
+    for name, camera in config.cameras.items():
+        if camera.ground_points:
+            places[name] = GroundPlane(name, camera.ground_points)
+        elif camera.latitude_deg is not None and camera.longitude_deg is not None:
+            places[name] = ConfiguredPlace(
+                lat=camera.latitude_deg, lon=camera.longitude_deg, radius_m=camera.view_radius_m
+            )
+    return places
+
+
+def roads_of(config: Config) -> dict[str, Road]:
+    """Return what traffic control must know of each zone."""
+    return {
+        zone: Road(
+            lanes=tuple(road.lanes),
+            road_bearing_deg=road.road_bearing_deg,
+            approaches=tuple(
+                ApproachPart(
+                    id=approach.id,
+                    inbound_bearing_deg=approach.inbound_bearing_deg,
+                    relevance_m=approach.relevance_m,
+                    signs=tuple(approach.signs),
+                    signal_groups=tuple(approach.signal_groups),
+                )
+                for approach in road.approaches
+            ),
+        )
+        for zone, road in config.zones.items()
+    }
+
+
+def info_version_of(config: Config) -> str:
+    """Return the hash of the site's geometry, so that a consumer knows which `info` an alert was made with."""
+    geometry = {
+        "zones": {name: zone.model_dump() for name, zone in config.zones.items()},
+        "cameras": {
+            name: camera.model_dump(
+                include={"latitude_deg", "longitude_deg", "view_radius_m", "ground_points", "zones"}
+            )
+            for name, camera in config.cameras.items()
+        },
+    }
+    return f"sha256:{hashlib.sha256(json.dumps(geometry, sort_keys=True).encode()).hexdigest()}"
+
+
+def address_of(config: Config, port: int) -> Address:
+    """Return the broker's address and our credentials.
+
+    Raises:
+        ConfigError: the file of the password or of the certificate authority can't be read.
+    """
+    broker = config.broker
+    check_readable("tls_ca_file", broker.tls_ca_file)
+    return Address(
+        host=broker.host,
+        port=port,
+        client_id=f"wildlane-{config.site}",
+        username=broker.username,
+        password=read_password(broker.password_file),
+        tls_ca_file=broker.tls_ca_file,
+    )
