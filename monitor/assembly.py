@@ -6,16 +6,19 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from adapters.class_set import ClassSetStore
+from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.runtime import MODELS
 from adapters.starter import STARTER
-from monitor.alerts.compose import Road
+from monitor.alerts.compose import Road, SiteFacts
 from monitor.alerts.mqtt import Address, check_readable, read_password
-from monitor.alerts.schema import ApproachPart
-from monitor.config import Config
+from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
+from monitor.config import CameraConfig, Config
 from monitor.places import ConfiguredPlace, GroundPlane, Place
 from monitor.policy import Rule, Settings
 from monitor.zones import Zone, whole_view
@@ -122,6 +125,46 @@ def info_version_of(config: Config) -> str:
         },
     }
     return f"sha256:{hashlib.sha256(json.dumps(geometry, sort_keys=True).encode()).hexdigest()}"
+
+
+def info_of(config: Config, facts: SiteFacts, class_set: ClassSet) -> SiteInfo:
+    """Return what consumers must know of the site; alerts pin it by its version."""
+    zones = {}
+    seen = zones_of(config, list(config.cameras))
+    for zone in {zone.id: zone for drawn in seen.values() for zone in drawn}.values():
+        road = facts.roads.get(zone.id, Road())
+        paths = {approach.id: approach.path for approach in config.zones[zone.id].approaches} if road.approaches else {}
+        zones[zone.id] = InfoZone(
+            kind=zone.kind,
+            lanes=road.lanes,
+            road_bearing_deg=road.road_bearing_deg,
+            approaches=tuple(InfoApproach(**dict(part), path=tuple(paths[part.id])) for part in road.approaches),
+            cameras=tuple(name for name, drawn in seen.items() if any(other.id == zone.id for other in drawn)),
+        )
+    return SiteInfo(
+        site=facts.site,
+        info_version=facts.info_version,
+        time=datetime.now(UTC),
+        software=facts.software,
+        encoder=facts.encoder,
+        class_set=class_set.version,
+        classes=tuple(class_set.attributes),
+        zones=zones,
+        cameras={name: _info_camera(camera, facts.places.get(name)) for name, camera in config.cameras.items()},
+        advisory=ADVISORY,
+    )
+
+
+def _info_camera(camera: CameraConfig, place: Place | None) -> InfoCamera:
+    method: Literal["homography", "configured"] | None = None
+    if place is not None:
+        method = "homography" if isinstance(place, GroundPlane) else "configured"
+    return InfoCamera(
+        method=method,
+        error_m=place.error_m if isinstance(place, GroundPlane) else None,
+        latitude_deg=camera.latitude_deg,
+        longitude_deg=camera.longitude_deg,
+    )
 
 
 def address_of(config: Config, port: int) -> Address:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from adapters.classes import ClassSet
 from adapters.errors import ConfigError, WildlaneError
 from monitor import VERSION
 from monitor.alerts import schema
@@ -24,6 +26,7 @@ from monitor.alerts.reports import Reports
 from monitor.assembly import (
     address_of,
     classifier_of,
+    info_of,
     info_version_of,
     open_classes,
     places_of,
@@ -134,6 +137,7 @@ class Daemon:
         self._pipeline = Pipeline(self._classifier, class_set, self._policy, budgets)
         facts = self._facts(config)
         self._publisher = _publisher(config.site, address, self._journal)
+        self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
         self._reports = Reports(facts, self._journal, self._publisher, zones, self._now)
 
     def _broker_address(self, config: Config) -> Address:
@@ -176,6 +180,7 @@ class Daemon:
         for alert in self._journal.end_left_open(datetime.now(UTC)):
             log.warning("situation %s was left open by the last run: ended", alert.data.situation.id)
             self._tell(alert)
+        self._reports.tell_info(self._info(self._pipeline.class_set))
         self._publisher.start()
         log.info("watching %s", ", ".join(self._cameras))
 
@@ -273,6 +278,7 @@ class Daemon:
         except WildlaneError as error:
             log.error("a new class set can't be taken up, %s stays live: %s", live, error)  # noqa: TRY400  # one line
             return
+        self._reports.tell_info(self._info(class_set))
         log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
 
     def _shutdown(self) -> None:

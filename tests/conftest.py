@@ -21,6 +21,8 @@ from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.runtime import MODELS
 from adapters.starter import STARTER
+from monitor.alerts.contracts import TOPICS
+from monitor.alerts.schema import Model
 
 ROOT = Path(__file__).parents[1]
 DEMO_CLIP, DEMO_TRUTH = ROOT / "demo/crossing.mp4", ROOT / "demo/crossing.json"
@@ -165,6 +167,16 @@ class Mosquitto:
         return Listener(self.port, topic)
 
 
+def model_of(topic: str) -> type[Model]:
+    """The contract's model of a topic `wildlane/v1/{site}/...`."""
+    below = topic.split("/")[3:]
+    for known in TOPICS.values():
+        parts = known.address.split("/")
+        if len(parts) == len(below) and all(a == b or a.startswith("{") for a, b in zip(parts, below, strict=True)):
+            return known.model
+    raise AssertionError(f"{topic}: not in the contract")
+
+
 class Listener:
     """`mosquitto_sub`: what an outside program receives."""
 
@@ -188,11 +200,15 @@ class Listener:
         """Payloads of the topics that hold `part`."""
         return [payload for topic, payload in list(self._lines) if part in topic]
 
-    def stop(self) -> None:
+    def stop(self, *, checked: bool = True) -> None:
+        """Stop listening, and hold every message that came against the contract."""
         self._process.kill()
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
+        for topic, payload in self._lines if checked else []:
+            if topic.startswith("wildlane/v1/"):
+                model_of(topic).model_validate_json(payload)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.alerts.schema import Alert, SiteHealth, ZoneState
+from monitor.alerts.schema import Alert, SiteHealth, SiteInfo, ZoneState
 from tests.conftest import DEMO_CLIP, Mosquitto, Program, RtspServer, free_port, wait_until, wildlane, write_config
 
 Start = Callable[[Path, Path], Program]
@@ -46,6 +46,9 @@ def test_an_outside_subscriber_sees_start_and_end_of_each_animal_of_the_clip(
     assert {(health.state, health.reason) for health in healths} >= {("blind", "lost"), ("ok", None)}
     statuses = [json.loads(text)["status"] for text in listener.got("/status")]
     assert statuses == ["online", "offline"]
+    infos = [SiteInfo.model_validate_json(text) for text in listener.got("/info")]
+    assert {json.loads(text)["data"]["where"]["infoVersion"] for text in events} == {infos[0].info_version}
+    assert set(infos[0].zones) == {"road"}
     listener.stop()
 
 

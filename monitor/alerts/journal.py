@@ -18,14 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adapters.errors import StoreError
+from adapters.errors import ConfigError, StoreError
 from monitor.alerts.compose import Draft
 from monitor.alerts.schema import EVENT_TYPES, Alert, utc_text
 from monitor.policy import Phase
 
 FILE = "journal.sqlite3"
 LOCK = "journal.lock"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE journal (id TEXT NOT NULL, created TEXT NOT NULL, seq INTEGER NOT NULL, etsi_sequence INTEGER NOT NULL);
 CREATE TABLE situation (id TEXT PRIMARY KEY, zone TEXT NOT NULL, etsi_sequence INTEGER NOT NULL, open INTEGER NOT NULL,
@@ -34,6 +34,8 @@ CREATE TABLE outbox (seq INTEGER PRIMARY KEY, situation TEXT NOT NULL, zone TEXT
   created TEXT NOT NULL, acked_at TEXT, parked TEXT);
 CREATE INDEX outbox_unsent ON outbox (seq) WHERE acked_at IS NULL AND parked IS NULL;
 """
+CONSUMERS = "CREATE TABLE consumer (name TEXT PRIMARY KEY, upto INTEGER NOT NULL, at TEXT NOT NULL)"  # since format 2
+MOST_REPLAYED = 10_000  # rows that one command may ask for
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # the alphabet of ULIDs
 
 
@@ -77,9 +79,11 @@ class Journal:
         if found == SCHEMA_VERSION:
             return
         with self._transaction():
-            for statement in SCHEMA.strip().split(";\n"):
-                self._db.execute(statement.rstrip(";"))
-            self._db.execute("INSERT INTO journal VALUES (?, ?, 0, 0)", (_ulid(), utc_text(datetime.now(UTC))))
+            if found == 0:
+                for statement in SCHEMA.strip().split(";\n"):
+                    self._db.execute(statement.rstrip(";"))
+                self._db.execute("INSERT INTO journal VALUES (?, ?, 0, 0)", (_ulid(), utc_text(datetime.now(UTC))))
+            self._db.execute(CONSUMERS)
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def append(self, drafts: Sequence[Draft]) -> list[Alert]:
@@ -158,6 +162,34 @@ class Journal:
         """Set aside a row that the broker will never take, so that it does not block the others."""
         with self._transaction():
             self._db.execute("UPDATE outbox SET parked = ? WHERE seq = ?", (reason, seq))
+
+    def replay(self, first: int, last: int) -> int:
+        """Let the rows of a range, both ends included, go out again in order; return how many are still there.
+
+        Raises:
+            ConfigError: the range holds more than `MOST_REPLAYED` numbers.
+        """
+        if last - first >= MOST_REPLAYED:
+            raise ConfigError(f"{last - first + 1} events asked for; at most {MOST_REPLAYED} at once")
+        with self._transaction():
+            again = self._db.execute(
+                "UPDATE outbox SET acked_at = NULL, parked = NULL WHERE seq BETWEEN ? AND ?", (first, last)
+            )
+            return again.rowcount
+
+    def consumer_has(self, consumer: str, upto: int) -> None:
+        """Note that a consumer has everything up to a number; an older receipt that comes late changes nothing."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO consumer VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+                "SET upto = excluded.upto, at = excluded.at WHERE excluded.upto > upto",
+                (consumer, upto, utc_text(datetime.now(UTC))),
+            )
+
+    def consumers(self) -> dict[str, int]:
+        """Return up to which number each consumer has everything."""
+        with self._lock:
+            return dict(self._db.execute("SELECT name, upto FROM consumer ORDER BY name").fetchall())
 
     def counts(self) -> tuple[int, int]:
         """Return how many rows are unsent, and how many are parked."""

@@ -13,7 +13,7 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from adapters.errors import ConfigError
+from monitor.alerts.consumers import ConsumerDesk, Heard
 from monitor.alerts.journal import Journal, Outgoing
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ TICK_S = 0.1
 REFUSED_FOR_NOW = frozenset({0x80, 0x83, 0x97})  # unspecified, implementation specific, quota: try again
 NO_SUBSCRIBER = 0x10
 FAILURE = 0x80
+HEARD = ("ack/+", "cmd/+")
+MOST_HEARD, MOST_COMMAND_BYTES = 200, 4_096
 CLOUDEVENT = "application/cloudevents+json; charset=utf-8"
 
 
@@ -83,6 +86,7 @@ class Publisher:
         """
         self._address, self._journal, self._root = address, journal, root
         self._online, self._offline = online, offline
+        self._desk = ConsumerDesk(journal)
         self._levels: dict[str, Retained] = {}  # topic -> newest
         self._changed: set[str] = set()
         self._lock = threading.Lock()
@@ -142,13 +146,17 @@ class Publisher:
             time.sleep(TICK_S)
 
     def _serve(self, session: _Session) -> None:
-        """Publish until the connection breaks or the program stops."""
+        """Publish, and hear consumers, until the connection breaks or the program stops."""
         log.info("broker %s:%d: connected", self._address.host, self._address.port)
         sent_seq, hold_until_s, levels = 0, 0.0, self._take_levels(everything=True)
         while not self._stopping.is_set() and session.alive:
             if session.take_receipts(self._journal):
                 # refused for now: again from the oldest, after a second
                 sent_seq, hold_until_s = 0, time.monotonic() + 1.0
+            for message in session.heard():
+                if (answer := self._desk.hear(message)) is not None:
+                    session.publish_reply(message, answer)
+                    sent_seq = 0  # a replay begins with the oldest row
             if time.monotonic() >= hold_until_s:
                 for row in self._journal.unsent(sent_seq, session.room):
                     session.publish_event(row)
@@ -177,6 +185,7 @@ class _Session:
     def __init__(self, address: Address, root: str, online: str, offline: str) -> None:
         self._address, self._root, self._online, self._offline = address, root, online, offline
         self._receipts: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
         self._in_flight: dict[int, int] = {}  # message id -> sequence number
         self._answered = threading.Event()
         self._accepted = False
@@ -202,6 +211,7 @@ class _Session:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.on_message = self._on_message
         return client
 
     def connect(self) -> bool:
@@ -218,6 +228,7 @@ class _Session:
             self.close(goodbye=False)
             return False
         self.alive = True
+        self._client.subscribe([(f"{self._root}/{topic}", 1) for topic in HEARD])
         self.publish_level("status", Retained(self._online, None, 1))
         return True
 
@@ -245,6 +256,20 @@ class _Session:
         if level.expires_s is not None:
             properties.MessageExpiryInterval = level.expires_s
         self._client.publish(f"{self._root}/{topic}", level.payload, qos=level.qos, retain=True, properties=properties)
+
+    def heard(self) -> Iterator[Heard]:
+        """Yield what consumers said since the last call."""
+        while not self._heard.empty():
+            yield self._heard.get()
+
+    def publish_reply(self, message: Heard, payload: str) -> None:
+        """Answer a command, where it says where to."""
+        if not message.reply_to.startswith(f"{self._root}/reply/"):  # nobody may make us write elsewhere
+            return
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+        if message.correlation:
+            properties.CorrelationData = message.correlation
+        self._client.publish(message.reply_to, payload, qos=1, properties=properties)
 
     def take_receipts(self, journal: Journal) -> bool:
         """Write down what the broker said of our messages; return True where it refused one for now."""
@@ -292,6 +317,19 @@ class _Session:
         self.problem = self.problem or f"connection lost ({reason.getName()})"
         self.alive = False
         self._answered.set()
+
+    def _on_message(self, client: object, userdata: object, message: paho.MQTTMessage) -> None:
+        if self._heard.qsize() >= MOST_HEARD:  # a flood of commands must not fill the memory
+            return
+        properties = message.properties
+        self._heard.put(
+            Heard(
+                topic=message.topic.removeprefix(f"{self._root}/"),
+                payload=bytes(message.payload[:MOST_COMMAND_BYTES]),
+                reply_to=str(getattr(properties, "ResponseTopic", "")),
+                correlation=bytes(getattr(properties, "CorrelationData", b"")),
+            )
+        )
 
     def _on_publish(
         self, client: object, userdata: object, mid: int, reason: ReasonCode, properties: Properties | None

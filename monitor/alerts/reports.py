@@ -101,6 +101,10 @@ class Reports:
         )
         self._publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
 
+    def tell_info(self, info: schema.SiteInfo) -> None:
+        """Leave what consumers must know of the site for the publisher."""
+        self._publisher.set_level("info", info.model_dump_json(by_alias=True), expires_s=None)
+
     def _camera_health(self, monitor: HealthMonitor) -> schema.CameraHealth:
         health = monitor.check()
         since = wall_clock(self._now())(health.since_s)

@@ -285,3 +285,68 @@ class SiteHealth(Model):
     parked: Annotated[int, Field(ge=0)]
     class_set: str
     provider: str
+
+
+class InfoApproach(ApproachPart):
+    """An approach with the way by which traffic comes: (latitude, longitude) from the zone outwards."""
+
+    path: tuple[tuple[float, float], ...]
+
+
+class InfoZone(Model):
+    kind: str
+    lanes: tuple[int, ...]
+    road_bearing_deg: Degrees | None
+    approaches: tuple[InfoApproach, ...]
+    cameras: tuple[str, ...]
+
+
+class InfoCamera(Model):
+    method: Literal["homography", "configured"] | None
+    error_m: Annotated[float, Field(ge=0)] | None
+    latitude_deg: float | None
+    longitude_deg: float | None
+
+
+class SiteInfo(Model):
+    """Who the site is and what its zones are, retained; alerts pin it by `infoVersion`."""
+
+    site: str
+    info_version: Digest
+    time: Moment
+    software: str
+    encoder: Digest
+    class_set: str
+    classes: tuple[str, ...]
+    zones: dict[str, InfoZone]
+    cameras: dict[str, InfoCamera]
+    advisory: str
+
+
+class Acknowledgement(Model):
+    """A consumer's receipt: it has everything of a journal up to a number."""
+
+    journal: str
+    upto: Annotated[int, Field(ge=0)]
+
+
+class ReplayCommand(Model):
+    """Ask for a range of events again, both ends included."""
+
+    journal: str
+    first: Annotated[int, Field(ge=1)]
+    last: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.last < self.first:
+            raise ValueError("first <= last does not hold")
+        return self
+
+
+class Reply(Model):
+    """The answer to a command."""
+
+    command: str
+    accepted: bool
+    detail: str
