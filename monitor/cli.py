@@ -15,6 +15,7 @@ import typer
 
 from adapters.errors import ConfigError, InputError, WildlaneError
 from monitor import VERSION
+from monitor.cli_alerts import alerts_app
 from monitor.cli_learning import evaluate, model_app
 from monitor.context import ConfigOption, Context, JsonOption, StateOption
 from monitor.output import Printer, log_to_stderr, print_answers, print_line, progress_of, say
@@ -49,6 +50,7 @@ classes_app = typer.Typer(
 )
 app.add_typer(classes_app, name="classes")
 app.add_typer(model_app, name="model")
+app.add_typer(alerts_app, name="alerts")
 app.command(epilog="Example: wildlane evaluate --images photos --condition infrared")(evaluate)
 
 ClassesOption = Annotated[str | None, typer.Option("--classes", help="Load only these taught classes: A,B,...")]
@@ -241,11 +243,12 @@ def classes_rollback(
 @app.command("check-config")
 def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Read the configuration, check it, and say what it would do."""
-    from monitor.assembly import address_of
+    from monitor.assembly import address_of, places_of
     from monitor.config import source_of
 
     context = Context(config, None)
     address_of(context.config, context.config.broker.port)
+    places_of(context.config)
     cameras = {name: source_of(camera, context.path) for name, camera in context.config.cameras.items()}
     if as_json:
         print_line(json.dumps({"config": str(context.path), "ok": True, "cameras": list(cameras)}))

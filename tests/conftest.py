@@ -148,20 +148,22 @@ class Mosquitto:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self._folder, self._process = folder, None
-        self._settings = folder / "mosquitto.conf"
+        self._settings, self._log = folder / "mosquitto.conf", folder / "mosquitto.log"
         self._settings.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
 
     def start(self) -> None:
         binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-        self._process = subprocess.Popen(
-            [binary, "-c", self._settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([binary, "-v", "-c", self._settings], stdout=log, stderr=log)
         wait_until(lambda: answers(self.port), seconds=10, what="mosquitto answers")
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
 
     def listen(self, topic: str = "#") -> Listener:
         return Listener(self.port, topic)

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -240,6 +240,23 @@ class Journal:
                 if isinstance(error, sqlite3.Error):
                     raise StoreError(f"{self._path}: {error}; nothing was written") from None
                 raise
+
+
+def history(state_dir: Path) -> Iterator[Alert]:
+    """Yield every event that a journal still holds, in order, without disturbing a program that writes it.
+
+    Raises:
+        StoreError: there is no journal, or it can't be read.
+    """
+    path = state_dir / FILE
+    if not path.exists():
+        raise StoreError(f"{path}: no journal; name the state folder with --state")
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+            for (event,) in db.execute("SELECT event FROM outbox ORDER BY seq"):
+                yield Alert.model_validate_json(event)
+    except (sqlite3.Error, ValueError) as error:
+        raise StoreError(f"{path}: can't be read as a journal ({error})") from None
 
 
 def _own(state_dir: Path) -> int:

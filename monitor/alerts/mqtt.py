@@ -201,10 +201,7 @@ class _Session:
             protocol=paho.MQTTv5,
             reconnect_on_failure=False,
         )
-        if self._address.username:
-            client.username_pw_set(self._address.username, self._address.password)
-        if self._address.tls_ca_file:
-            client.tls_set(ca_certs=self._address.tls_ca_file, tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        secure(client, self._address)
         delay = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         delay.WillDelayInterval = WILL_DELAY_S
         client.will_set(f"{self._root}/status", self._offline, qos=1, retain=True, properties=delay)
@@ -335,6 +332,14 @@ class _Session:
         self, client: object, userdata: object, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
         self._receipts.put((mid, reason.value, reason.getName()))
+
+
+def secure(client: paho.Client, address: Address) -> None:
+    """Give a client our credentials, and TLS where the address asks for it."""
+    if address.username:
+        client.username_pw_set(address.username, address.password)
+    if address.tls_ca_file:
+        client.tls_set(ca_certs=address.tls_ca_file, tls_version=ssl.PROTOCOL_TLS_CLIENT)
 
 
 def read_password(path: str | None) -> str | None:

@@ -20,7 +20,7 @@ from monitor.alerts.schema import Alert, SiteStatus
 from monitor.places import ConfiguredPlace
 from monitor.policy import Policy, Situation
 from monitor.zones import whole_view
-from tests.conftest import Mosquitto, free_port, wait_until
+from tests.conftest import Listener, Mosquitto, free_port, wait_until
 from tests.monitor.test_policy import SETTINGS, sighting
 
 FACTS = SiteFacts(
@@ -196,13 +196,13 @@ def test_a_journal_of_a_newer_program_is_refused(tmp_path: Path) -> None:
         Journal(tmp_path)
 
 
-def status(word: str) -> str:
-    return SiteStatus(
-        site="test", status=word, since=datetime(2026, 11, 23, tzinfo=UTC), software="1", journal=None
-    ).model_dump_json(by_alias=True)
+def status(word: str, journal: str) -> str:
+    said = SiteStatus(site="test", status=word, since=datetime(2026, 11, 23, tzinfo=UTC), software="1", journal=journal)
+    return said.model_dump_json(by_alias=True)
 
 
-ONLINE, OFFLINE = status("online"), status("offline")
+def statuses(listener: Listener) -> list[str]:
+    return [json.loads(text)["status"] for text in listener.got("/status")]
 
 
 def publisher(port: int, journal: Journal) -> Publisher:
@@ -210,8 +210,8 @@ def publisher(port: int, journal: Journal) -> Publisher:
         Address(host="127.0.0.1", port=port, client_id="test"),
         journal,
         root="wildlane/v1/test",
-        online=ONLINE,
-        offline=OFFLINE,
+        online=status("online", journal.id),
+        offline=status("offline", journal.id),
     )
 
 
@@ -225,7 +225,7 @@ def test_committed_alerts_reach_a_subscriber_in_order(mosquitto: Mosquitto, jour
     assert [json.loads(text)["data"]["seq"] for text in listener.got("/event/")] == list(range(1, 61))
     wait_until(lambda: journal.counts() == (0, 0), seconds=5, what="all receipts are written down")
     assert sender.stop(2) == 0
-    wait_until(lambda: listener.got("/status")[-1] == OFFLINE, seconds=5, what="the goodbye")
+    wait_until(lambda: statuses(listener)[-1] == "offline", seconds=5, what="the goodbye")
     listener.stop()
 
 
@@ -264,9 +264,9 @@ def test_a_killed_publisher_is_told_by_its_will(mosquitto: Mosquitto, journal: J
     listener = mosquitto.listen("wildlane/v1/test/status")
     sender = publisher(mosquitto.port, journal)
     sender.start()
-    wait_until(lambda: listener.got("/status") == [ONLINE], seconds=10, what="birth")
+    wait_until(lambda: statuses(listener) == ["online"], seconds=10, what="birth")
     assert sender.stop(1) == 0
-    wait_until(lambda: listener.got("/status") == [ONLINE, OFFLINE], seconds=10, what="goodbye")
+    wait_until(lambda: statuses(listener) == ["online", "offline"], seconds=10, what="goodbye")
     listener.stop()
 
 
