@@ -191,6 +191,12 @@ class Journal:
         with self._lock:
             return dict(self._db.execute("SELECT name, upto FROM consumer ORDER BY name").fetchall())
 
+    def newest(self) -> int:
+        """Return the number of the newest event, 0 before the first."""
+        with self._lock:
+            (seq,) = self._db.execute("SELECT seq FROM journal").fetchone()
+        return int(seq)
+
     def counts(self) -> tuple[int, int]:
         """Return how many rows are unsent, and how many are parked."""
         with self._lock:

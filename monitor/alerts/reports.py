@@ -94,6 +94,8 @@ class Reports:
             site=self._facts.site,
             time=datetime.now(UTC),
             cameras={name: self._camera_health(monitor) for name, monitor in healths.items()},
+            journal=self._journal.id,
+            newest=self._journal.newest(),
             unsent=unsent,
             parked=parked,
             class_set=class_set.version,

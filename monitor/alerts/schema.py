@@ -281,6 +281,8 @@ class SiteHealth(Model):
     site: str
     time: Moment
     cameras: dict[str, CameraHealth]
+    journal: str
+    newest: Annotated[int, Field(ge=0)]  # number of the newest event, 0 before the first: what a consumer should have
     unsent: Annotated[int, Field(ge=0)]
     parked: Annotated[int, Field(ge=0)]
     class_set: str
