@@ -25,7 +25,7 @@ from adapters.training.splits import Role, class_folders
 
 CLEAN_VIEWS, DEGRADED_VIEWS = SHOT_VIEWS, 3  # of each picture: as it would be taught, and seen through bad cameras
 N_VIEWS = CLEAN_VIEWS + DEGRADED_VIEWS
-MOST_PICTURES = 90  # of a class
+MOST_PICTURES = 60  # of a class
 N_ROAD = 150  # squares of each road clip
 ROAD = "road:"  # begins the name of a class that is a clip without animals
 BATCH = 32

@@ -43,7 +43,7 @@ class HeadRecipe:
     """Every number of the meta-training, with its reason."""
 
     seed: int = 20261123
-    steps: int = 4000
+    steps: int = 3000
     peak_rate: float = 1e-3
     gate_rate: float = 10.0  # times the peak rate: gates start at zero and hold everything else back
     warm_up: float = 0.05

@@ -46,7 +46,7 @@ class LabelledPicture:
     animal: bool
 
 
-def base_pictures(data: Path, *, per_class: int = 60) -> Iterator[LabelledPicture]:
+def base_pictures(data: Path, *, per_class: int) -> Iterator[LabelledPicture]:
     """Yield pictures of the training classes of every source, at most `per_class` of each class."""
     animals = {row["wnid"] for row in _rows(data / "images/mini-imagenet/classes.tsv") if row["animal"]}
     for source in SOURCES:

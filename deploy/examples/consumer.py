@@ -3,9 +3,9 @@
 
     python consumer.py --host broker.example --site rv3-km41 --name tmc --memory tmc.json >> events.jsonl
 
-It remembers the journal and the last number it has printed. A gap, whoever was away, shows in the numbers, or in `newest`
-of the site's health, and is asked for with `cmd/replay`. Receipts go to `ack/{name}`. It needs paho-mqtt 2 and nothing of
-Wildlane.
+It remembers the journal and the last number it has printed. A gap, whoever was away, shows in the numbers, or in
+`newest` of the site's health, and is asked for with `cmd/replay`. Receipts go to `ack/{name}`. It needs paho-mqtt 2
+and nothing of Wildlane.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ AT_ONCE = 10_000  # events that a site replays for one command
 class Consumer:
     """What is known of a site's journal, and what is still missing."""
 
-    def __init__(self, memory: Path) -> None:
-        self._memory = memory
+    def __init__(self, memory: Path, *, from_start: bool) -> None:
+        self._memory, self._from_start = memory, from_start
         known = json.loads(memory.read_text()) if memory.exists() else {}
         self.journal: str | None = known.get("journal")
         self.upto: int = known.get("upto", 0)
@@ -62,7 +62,7 @@ class Consumer:
         if journal != self.journal:
             if self.journal is not None:
                 print(f"journal {self.journal} ended, {journal} begins", file=sys.stderr)
-            self.upto = begin if self.journal is None else 0
+            self.upto = begin if self.journal is None and not self._from_start else 0
             self.journal, self.newest, self._early = journal, self.upto, {}
 
     def wanted(self) -> dict[str, object] | None:
@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--username")
     parser.add_argument("--password-file", type=Path)
     parser.add_argument("--tls-ca-file")
+    parser.add_argument("--from-start", action="store_true", help="begin with the oldest event the site still has")
     options = parser.parse_args()
     root, came = f"wildlane/v1/{options.site}", queue.SimpleQueue()
 
@@ -119,7 +120,7 @@ def main() -> None:
     client.connect_async(options.host, options.port, keepalive=20, clean_start=False, properties=day)
     client.loop_start()
 
-    consumer = Consumer(options.memory)
+    consumer = Consumer(options.memory, from_start=options.from_start)
     while True:
         try:
             topic, text = came.get(timeout=0.5)

@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 WINDOW = 20  # unacknowledged messages at once; less where the broker's receive maximum says so
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 20
-RETRY_FIRST_S, RETRY_GROWTH, RETRY_MOST_S = 0.5, 1.5, 15.0
+ANSWER_TIMEOUT_S = 2.5  # for the broker's CONNACK
+RETRY_FIRST_S, RETRY_GROWTH, RETRY_MOST_S = 0.3, 1.5, 2.0  # with the line above: live 5 s after any fault has ended
+PATIENCE_S, MOST_PATIENCE_S = 3.0, 60.0  # for a receipt; doubled while none comes, so that a slow network gets through
 LEVEL_EXPIRES_S = 30  # a level that was not told again for so long is gone from the broker
 EVENT_EXPIRES_S = 86_400
 WILL_DELAY_S = 5
@@ -90,6 +92,7 @@ class Publisher:
         self._levels: dict[str, Retained] = {}  # topic -> newest
         self._changed: set[str] = set()
         self._lock = threading.Lock()
+        self._patience_s = PATIENCE_S
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -153,6 +156,12 @@ class Publisher:
             if session.take_receipts(self._journal):
                 # refused for now: again from the oldest, after a second
                 sent_seq, hold_until_s = 0, time.monotonic() + 1.0
+            if session.waiting_s > self._patience_s:
+                session.problem = f"no receipt for {self._patience_s:.0f} s"
+                self._patience_s = min(MOST_PATIENCE_S, 2 * self._patience_s)
+                break
+            if session.was_answered:
+                self._patience_s = PATIENCE_S
             for message in session.heard():
                 if (answer := self._desk.hear(message)) is not None:
                     session.publish_reply(message, answer)
@@ -187,6 +196,8 @@ class _Session:
         self._receipts: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
         self._in_flight: dict[int, int] = {}  # message id -> sequence number
+        self._waiting_since_s = 0.0  # for the oldest receipt
+        self.was_answered = False  # at least one event has its receipt
         self._answered = threading.Event()
         self._accepted = False
         self._window = WINDOW
@@ -220,14 +231,19 @@ class _Session:
             self.problem = f"no connection ({error})"
             return False
         self._client.loop_start()
-        if not self._answered.wait(CONNECT_TIMEOUT_S) or not self._accepted:
-            self.problem = self.problem or f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
+        if not self._answered.wait(ANSWER_TIMEOUT_S) or not self._accepted:
+            self.problem = self.problem or f"no answer within {ANSWER_TIMEOUT_S:.1f} s"
             self.close(goodbye=False)
             return False
         self.alive = True
         self._client.subscribe([(f"{self._root}/{topic}", 1) for topic in HEARD])
         self.publish_level("status", Retained(self._online, None, 1))
         return True
+
+    @property
+    def waiting_s(self) -> float:
+        """How long no receipt has come although one is due; a connection can be dead without a word."""
+        return time.monotonic() - self._waiting_since_s if self._in_flight else 0.0
 
     @property
     def room(self) -> int:
@@ -244,6 +260,8 @@ class _Session:
         if sent.rc != paho.MQTT_ERR_SUCCESS:
             self.alive, self.problem = False, f"publishing failed ({paho.error_string(sent.rc)})"
             return
+        if not self._in_flight:
+            self._waiting_since_s = time.monotonic()
         self._in_flight[sent.mid] = row.seq
 
     def publish_level(self, topic: str, level: Retained) -> None:
@@ -276,6 +294,7 @@ class _Session:
             seq = self._in_flight.pop(mid, None)
             if seq is None:  # a level: the next one comes in ten seconds anyway
                 continue
+            self._waiting_since_s, self.was_answered = time.monotonic(), True
             if code < FAILURE:
                 if code == NO_SUBSCRIBER:
                     log.debug("event %d: delivered, nobody subscribes", seq)
