@@ -16,7 +16,7 @@ from adapters.classifier import Classifier
 from adapters.runtime import MODELS
 from adapters.starter import STARTER
 from monitor.alerts.compose import Road, SiteFacts
-from monitor.alerts.mqtt import Address, check_readable, read_password
+from monitor.alerts.mqtt import Address, Tls, check_readable, read_password
 from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
 from monitor.config import CameraConfig, Config
 from monitor.places import ConfiguredPlace, GroundPlane, Place
@@ -171,15 +171,24 @@ def address_of(config: Config, port: int) -> Address:
     """Return the broker's address and our credentials.
 
     Raises:
-        ConfigError: the file of the password or of the certificate authority can't be read.
+        ConfigError: the file of the password, or one of the certificates', can't be used.
     """
-    broker = config.broker
-    check_readable("tls_ca_file", broker.tls_ca_file)
+    broker, tls = config.broker, None
+    for key in ("tls_ca_file", "tls_cert_file", "tls_key_file", "tls_crl_file"):
+        check_readable(key, getattr(broker, key))
+    if broker.tls_ca_file is not None:
+        tls = Tls(
+            ca_file=broker.tls_ca_file,
+            cert_file=broker.tls_cert_file,
+            key_file=broker.tls_key_file,
+            crl_file=broker.tls_crl_file,
+        )
+        tls.context()  # so that a wrong file is told now, not by the publisher's log
     return Address(
         host=broker.host,
         port=port,
         client_id=f"wildlane-{config.site}",
         username=broker.username,
         password=read_password(broker.password_file),
-        tls_ca_file=broker.tls_ca_file,
+        tls=tls,
     )

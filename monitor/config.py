@@ -49,7 +49,18 @@ class BrokerConfig(Strict):
     username: str | None = None
     password_file: str | None = None
     tls_ca_file: str | None = None
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
+    tls_crl_file: str | None = None
     required_at_start: bool = True
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> BrokerConfig:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file belong together: give both or neither")
+        if self.tls_ca_file is None and (self.tls_cert_file or self.tls_crl_file):
+            raise ValueError("tls_ca_file is missing: without it nothing is encrypted")
+        return self
 
     @model_validator(mode="after")
     def _loopback_only(self) -> BrokerConfig:

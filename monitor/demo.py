@@ -35,6 +35,9 @@ def run_demo(config: Config, out: Path, *, tell: Callable[[Alert], None], say: C
             "username": None,
             "password_file": None,
             "tls_ca_file": None,
+            "tls_cert_file": None,
+            "tls_key_file": None,
+            "tls_crl_file": None,
         }
     )
     demo_config = config.model_copy(

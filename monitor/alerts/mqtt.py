@@ -48,6 +48,40 @@ CLOUDEVENT = "application/cloudevents+json; charset=utf-8"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tls:
+    """What an encrypted connection needs.
+
+    Attributes:
+        ca_file: certificates of the authorities that may vouch for the broker.
+        cert_file, key_file: our own certificate and its key, where the broker asks for them.
+        crl_file: what the authority has revoked.
+    """
+
+    ca_file: str
+    cert_file: str | None = None
+    key_file: str | None = None
+    crl_file: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Return a context that checks the broker's name, dates and revocation; TLS 1.2 or newer.
+
+        Raises:
+            ConfigError: a file is missing, or holds something else.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if self.crl_file is not None:
+                context.load_verify_locations(self.crl_file)
+                context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+            if self.cert_file is not None:
+                context.load_cert_chain(self.cert_file, self.key_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"[broker] tls files can't be used ({error})") from None
+        return context
+
+
+@dataclass(frozen=True, kw_only=True)
 class Address:
     """Where the broker is, and who we are to it."""
 
@@ -56,7 +90,7 @@ class Address:
     client_id: str
     username: str | None = None
     password: str | None = None
-    tls_ca_file: str | None = None
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True)
@@ -228,7 +262,7 @@ class _Session:
             self._client.connect_timeout = CONNECT_TIMEOUT_S
             self._client.connect(self._address.host, self._address.port, keepalive=KEEPALIVE_S, clean_start=True)
         except (OSError, ValueError) as error:
-            self.problem = f"no connection ({error})"
+            self.problem = f"no connection ({reason_of(error)})"
             return False
         self._client.loop_start()
         if not self._answered.wait(ANSWER_TIMEOUT_S) or not self._accepted:
@@ -357,8 +391,8 @@ def secure(client: paho.Client, address: Address) -> None:
     """Give a client our credentials, and TLS where the address asks for it."""
     if address.username:
         client.username_pw_set(address.username, address.password)
-    if address.tls_ca_file:
-        client.tls_set(ca_certs=address.tls_ca_file, tls_version=ssl.PROTOCOL_TLS_CLIENT)
+    if address.tls:
+        client.tls_set_context(address.tls.context())
 
 
 def read_password(path: str | None) -> str | None:
@@ -381,11 +415,21 @@ def check_readable(key: str, path: str | None) -> None:
 
 
 def check_reachable(address: Address) -> str | None:
-    """Return why the broker can't be reached, None where it answers a TCP connection."""
+    """Return why the broker can't be reached, None where it answers and its certificate, if any, is good."""
     import socket
 
     try:
-        with socket.create_connection((address.host, address.port), timeout=CONNECT_TIMEOUT_S):
+        with socket.create_connection((address.host, address.port), timeout=CONNECT_TIMEOUT_S) as plain:
+            if address.tls is not None:
+                with address.tls.context().wrap_socket(plain, server_hostname=address.host):
+                    pass
             return None
     except OSError as error:
-        return f"broker {address.host}:{address.port} can't be reached ({error})"
+        return f"broker {address.host}:{address.port} can't be reached ({reason_of(error)})"
+
+
+def reason_of(error: Exception) -> str:
+    """Return what went wrong in words; of a refused certificate, why it was refused."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    return str(error)

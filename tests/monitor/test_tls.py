@@ -1,0 +1,186 @@
+"""Encrypted connections to a real Mosquitto, with certificates of a test authority: good, wrong, old, revoked, missing."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.errors import ConfigError
+from monitor.alerts.journal import Journal
+from monitor.alerts.mqtt import Address, Publisher, Tls, check_reachable
+from tests.conftest import Mosquitto, free_port, wait_until
+from tests.monitor.test_alerts import draft, one_life, status
+
+AUTHORITY = """
+[ca]
+default_ca = own
+[own]
+database = index.txt
+serial = serial
+crlnumber = crlnumber
+new_certs_dir = .
+certificate = ca.crt
+private_key = ca.key
+default_md = sha256
+default_crl_days = 30
+default_days = 30
+policy = any
+copy_extensions = copy
+[any]
+commonName = supplied
+"""
+
+
+class Authority:
+    """A certificate authority in a folder, by the `openssl` command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "ca.cnf").write_text(AUTHORITY)
+        (folder / "index.txt").write_text("")
+        for name in ("serial", "crlnumber"):
+            (folder / name).write_text("01\n")
+        self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", "-subj",
+                      "/CN=test authority", "-days", "30")  # fmt: skip
+
+    def certify(self, name: str, host: str = "127.0.0.1", *dates: str) -> None:
+        """Make NAME.crt and NAME.key for an address."""
+        subject = f"subjectAltName={'IP' if host[0].isdigit() else 'DNS'}:{host}"
+        new = ["req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr"]
+        self._openssl(*new, "-subj", f"/CN={name}", "-addext", subject)
+        sign = ["ca", "-config", "ca.cnf", "-batch", "-notext", "-in", f"{name}.csr", "-out", f"{name}.crt"]
+        self._openssl(*sign, *dates)
+
+    def revoke(self, name: str) -> None:
+        self._openssl("ca", "-config", "ca.cnf", "-revoke", f"{name}.crt")
+
+    def publish_revocations(self) -> None:
+        self._openssl("ca", "-config", "ca.cnf", "-gencrl", "-out", "ca.crl")
+
+    def path(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def _openssl(self, *arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    made = Authority(tmp_path_factory.mktemp("ca"))
+    made.certify("good")
+    made.certify("elsewhere", "broker.example")
+    made.certify("old", "127.0.0.1", "-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
+    made.certify("revoked")
+    made.certify("site")
+    made.revoke("revoked")
+    made.publish_revocations()
+    for file in made.folder.iterdir():
+        file.chmod(0o644)  # Mosquitto reads them as a user of its own
+    for parent in (made.folder, *list(made.folder.parents)[:3]):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    return made
+
+
+class TlsMosquitto(Mosquitto):
+    """A broker with a certificate of the authority; it may ask for one too."""
+
+    def __init__(self, folder: Path, authority: Authority, name: str, *, asks: bool = False) -> None:
+        super().__init__(folder)
+        self._settings.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\ncafile {authority.path('ca.crt')}\n"
+            f"certfile {authority.path(name + '.crt')}\nkeyfile {authority.path(name + '.key')}\n"
+            f"require_certificate {str(asks).lower()}\n"
+        )
+
+
+@pytest.fixture
+def serve(tmp_path: Path, authority: Authority, mosquitto: Mosquitto) -> Iterator[object]:
+    """Start a TLS broker; `mosquitto` is asked for so that a machine without one says so."""
+    started: list[TlsMosquitto] = []
+
+    def start(name: str, *, asks: bool = False) -> int:
+        broker = TlsMosquitto(tmp_path, authority, name, asks=asks)
+        broker.start()
+        started.append(broker)
+        return broker.port
+
+    yield start
+    for broker in started:
+        broker.stop()
+
+
+def address(port: int, authority: Authority, *, own: bool = False, revocations: bool = True) -> Address:
+    tls = Tls(
+        ca_file=authority.path("ca.crt"),
+        cert_file=authority.path("site.crt") if own else None,
+        key_file=authority.path("site.key") if own else None,
+        crl_file=authority.path("ca.crl") if revocations else None,
+    )
+    return Address(host="127.0.0.1", port=port, client_id="test", tls=tls)
+
+
+def test_an_encrypted_broker_that_asks_for_our_certificate_gets_every_alert(
+    serve: object, authority: Authority, tmp_path: Path
+) -> None:
+    port, journal = serve("good", asks=True), Journal(tmp_path / "state")
+    sender = Publisher(
+        address(port, authority, own=True),
+        journal,
+        root="wildlane/v1/test",
+        online=status("online", journal.id),
+        offline=status("offline", journal.id),
+    )
+    journal.append([draft(situation) for situation in one_life()])
+    sender.start()
+
+    wait_until(lambda: journal.counts() == (0, 0), seconds=10, what="both alerts have their receipts")
+    sender.stop(1)
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("elsewhere", "IP address mismatch, certificate is not valid for '127.0.0.1'"),
+        ("old", "certificate has expired"),
+        ("revoked", "certificate revoked"),
+    ],
+)
+def test_a_broker_whose_certificate_is_no_good_is_refused_with_the_reason(
+    serve: object, authority: Authority, name: str, why: str
+) -> None:
+    problem = check_reachable(address(serve(name), authority))
+
+    assert problem is not None
+    assert f"its certificate is refused: {why}" in problem
+
+
+def test_a_broker_of_another_authority_is_refused(serve: object, authority: Authority, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other")
+    other.publish_revocations()
+
+    problem = check_reachable(address(serve("good"), other))
+
+    assert problem is not None
+    assert "its certificate is refused" in problem
+
+
+def test_a_plain_broker_is_not_talked_to_in_the_open_where_tls_is_asked_for(
+    mosquitto: Mosquitto, authority: Authority
+) -> None:
+    assert check_reachable(address(mosquitto.port, authority)) is not None
+
+
+@pytest.mark.parametrize("missing", ["ca_file", "cert_file", "crl_file"])
+def test_a_file_that_is_no_certificate_is_named_as_such(authority: Authority, tmp_path: Path, missing: str) -> None:
+    (tmp_path / "no.crt").write_text("no certificate")
+    files = {"ca_file": authority.path("ca.crt"), "key_file": authority.path("site.key")}
+    files |= {missing: str(tmp_path / "no.crt")}
+
+    with pytest.raises(ConfigError, match="tls files can't be used"):
+        Tls(**files).context()
+    assert free_port()
