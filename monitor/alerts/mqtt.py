@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -39,9 +39,10 @@ LEVEL_EXPIRES_S = 30  # a level that was not told again for so long is gone from
 EVENT_EXPIRES_S = 86_400
 WILL_DELAY_S = 5
 TICK_S = 0.1
-REFUSED_FOR_NOW = frozenset({0x80, 0x83, 0x97})  # unspecified, implementation specific, quota: try again
+REFUSED_FOR_NOW = frozenset({0x80, 0x83, 0x91, 0x97})  # unspecified, its own reason, number in use, quota
 NO_SUBSCRIBER = 0x10
 FAILURE = 0x80
+UNSUPPORTED_VERSION = 0x84
 HEARD = ("ack/+", "cmd/+")
 MOST_HEARD, MOST_COMMAND_BYTES = 200, 4_096
 CLOUDEVENT = "application/cloudevents+json; charset=utf-8"
@@ -127,6 +128,7 @@ class Publisher:
         self._changed: set[str] = set()
         self._lock = threading.Lock()
         self._patience_s = PATIENCE_S
+        self._protocol = paho.MQTTv5
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -162,13 +164,16 @@ class Publisher:
         failures = 0
         while not self._stopping.is_set():
             try:
-                session = _Session(self._address, self._root, self._online, self._offline)
+                session = _Session(self._address, self._root, self._online, self._offline, self._protocol)
                 if session.connect():
                     failures = 0
                     self.connected.set()
                     self._serve(session)
                 else:
                     log.info("broker %s:%d: %s", self._address.host, self._address.port, session.problem)
+                if session.speaks_only_311:
+                    log.warning("the broker speaks MQTT 3.1.1 only: levels do not expire there, look at validUntil")
+                    self._protocol = paho.MQTTv311
             except Exception:  # the supervised loop: whatever happened, the next client starts from the journal
                 log.exception("publisher: unexpected error; starting again")
             finally:
@@ -185,7 +190,7 @@ class Publisher:
     def _serve(self, session: _Session) -> None:
         """Publish, and hear consumers, until the connection breaks or the program stops."""
         log.info("broker %s:%d: connected", self._address.host, self._address.port)
-        sent_seq, hold_until_s, levels = 0, 0.0, self._take_levels(everything=True)
+        sent_seq, hold_until_s, levels = 0, 0.0, dict(self._take_levels(everything=True))
         while not self._stopping.is_set() and session.alive:
             if session.take_receipts(self._journal):
                 # refused for now: again from the oldest, after a second
@@ -200,15 +205,15 @@ class Publisher:
                 if (answer := self._desk.hear(message)) is not None:
                     session.publish_reply(message, answer)
                     sent_seq = 0  # a replay begins with the oldest row
+            for topic in list(levels)[: session.room]:  # first: a sign waits for them
+                session.publish_level(topic, levels.pop(topic))
             if time.monotonic() >= hold_until_s:
                 for row in self._journal.unsent(sent_seq, session.room):
                     session.publish_event(row)
                     sent_seq = row.seq
-            for topic, level in levels.items():
-                session.publish_level(topic, level)
             self._wake.wait(TICK_S)
             self._wake.clear()
-            levels = self._take_levels(everything=False)
+            levels |= self._take_levels(everything=False)
         if session.problem:
             log.warning("broker %s:%d: %s", self._address.host, self._address.port, session.problem)
         session.close(goodbye=self._stopping.is_set())
@@ -225,11 +230,14 @@ class Publisher:
 class _Session:
     """One connection, from connect to loss. paho's callbacks run on its own thread and only leave notes here."""
 
-    def __init__(self, address: Address, root: str, online: str, offline: str) -> None:
+    def __init__(self, address: Address, root: str, online: str, offline: str, protocol: MQTTProtocolVersion) -> None:
         self._address, self._root, self._online, self._offline = address, root, online, offline
+        self._is_5 = protocol == paho.MQTTv5
         self._receipts: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
         self._in_flight: dict[int, int] = {}  # message id -> sequence number
+        self._others: set[int] = set()  # message ids of levels and replies without a receipt
+        self.speaks_only_311 = False
         self._waiting_since_s = 0.0  # for the oldest receipt
         self.was_answered = False  # at least one event has its receipt
         self._answered = threading.Event()
@@ -243,12 +251,11 @@ class _Session:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._address.client_id,
-            protocol=paho.MQTTv5,
+            protocol=paho.MQTTv5 if self._is_5 else paho.MQTTv311,
             reconnect_on_failure=False,
         )
         secure(client, self._address)
-        delay = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]  # paho leaves it untyped
-        delay.WillDelayInterval = WILL_DELAY_S
+        delay = self._properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY_S)
         client.will_set(f"{self._root}/status", self._offline, qos=1, retain=True, properties=delay)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -260,7 +267,8 @@ class _Session:
         """Connect, announce ourselves, and tell whether it worked; else `problem` says why."""
         try:
             self._client.connect_timeout = CONNECT_TIMEOUT_S
-            self._client.connect(self._address.host, self._address.port, keepalive=KEEPALIVE_S, clean_start=True)
+            anew = True if self._is_5 else paho.MQTT_CLEAN_START_FIRST_ONLY  # a 3.1.1 client begins anew by default
+            self._client.connect(self._address.host, self._address.port, keepalive=KEEPALIVE_S, clean_start=anew)
         except (OSError, ValueError) as error:
             self.problem = f"no connection ({reason_of(error)})"
             return False
@@ -282,14 +290,26 @@ class _Session:
     @property
     def room(self) -> int:
         """How many more messages may be under way."""
-        return self._window - len(self._in_flight)
+        return max(0, self._window - len(self._in_flight) - len(self._others))
+
+    def _properties(self, kind: int, **values: object) -> Properties | None:
+        """Return MQTT 5 properties; None where the broker knows none."""
+        if not self._is_5:
+            return None
+        properties = Properties(kind)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+        for name, value in values.items():
+            setattr(properties, name, value)
+        return properties
 
     def publish_event(self, row: Outgoing) -> None:
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
-        properties.ContentType = CLOUDEVENT
-        properties.PayloadFormatIndicator = 1
-        properties.MessageExpiryInterval = EVENT_EXPIRES_S
-        properties.UserProperty = [("seq", str(row.seq))]
+        """Send a row of the journal."""
+        properties = self._properties(
+            PacketTypes.PUBLISH,
+            ContentType=CLOUDEVENT,
+            PayloadFormatIndicator=1,
+            MessageExpiryInterval=EVENT_EXPIRES_S,
+            UserProperty=[("seq", str(row.seq))],
+        )
         sent = self._client.publish(f"{self._root}/event/{row.zone}", row.event, qos=1, properties=properties)
         if sent.rc != paho.MQTT_ERR_SUCCESS:
             self.alive, self.problem = False, f"publishing failed ({paho.error_string(sent.rc)})"
@@ -299,12 +319,16 @@ class _Session:
         self._in_flight[sent.mid] = row.seq
 
     def publish_level(self, topic: str, level: Retained) -> None:
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
-        properties.ContentType = "application/json; charset=utf-8"
-        properties.PayloadFormatIndicator = 1
-        if level.expires_s is not None:
-            properties.MessageExpiryInterval = level.expires_s
-        self._client.publish(f"{self._root}/{topic}", level.payload, qos=level.qos, retain=True, properties=properties)
+        """Send a message of which only the newest counts."""
+        expires = {} if level.expires_s is None else {"MessageExpiryInterval": level.expires_s}
+        properties = self._properties(
+            PacketTypes.PUBLISH, ContentType="application/json; charset=utf-8", PayloadFormatIndicator=1, **expires
+        )
+        sent = self._client.publish(
+            f"{self._root}/{topic}", level.payload, qos=level.qos, retain=True, properties=properties
+        )
+        if level.qos:
+            self._others.add(sent.mid)
 
     def heard(self) -> Iterator[Heard]:
         """Yield what consumers said since the last call."""
@@ -315,16 +339,16 @@ class _Session:
         """Answer a command, where it says where to."""
         if not message.reply_to.startswith(f"{self._root}/reply/"):  # nobody may make us write elsewhere
             return
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
-        if message.correlation:
-            properties.CorrelationData = message.correlation
-        self._client.publish(message.reply_to, payload, qos=1, properties=properties)
+        correlation = {"CorrelationData": message.correlation} if message.correlation else {}
+        properties = self._properties(PacketTypes.PUBLISH, **correlation)
+        self._others.add(self._client.publish(message.reply_to, payload, qos=1, properties=properties).mid)
 
     def take_receipts(self, journal: Journal) -> bool:
         """Write down what the broker said of our messages; return True where it refused one for now."""
         again = False
         while not self._receipts.empty():
             mid, code, name = self._receipts.get()
+            self._others.discard(mid)
             seq = self._in_flight.pop(mid, None)
             if seq is None:  # a level: the next one comes in ten seconds anyway
                 continue
@@ -358,6 +382,7 @@ class _Session:
         self._accepted = not reason.is_failure
         if reason.is_failure:
             self.problem = f"refuses us ({reason.getName()})"
+            self.speaks_only_311 = self._is_5 and reason.value == UNSUPPORTED_VERSION
         self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         self._answered.set()
 

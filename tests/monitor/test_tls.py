@@ -1,4 +1,4 @@
-"""Encrypted connections to a real Mosquitto, with certificates of a test authority: good, wrong, old, revoked, missing."""
+"""Encrypted connections to a real Mosquitto; certificates of a test authority: good, wrong, old, revoked, missing."""
 
 from __future__ import annotations
 

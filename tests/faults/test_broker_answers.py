@@ -1,0 +1,117 @@
+"""What a broker may answer to an event, and what becomes of the event then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from monitor.alerts.journal import Journal
+from monitor.alerts.mqtt import Publisher
+from tests.conftest import wait_until
+from tests.faults.fake_broker import FakeBroker
+from tests.monitor.test_alerts import draft, one_life, publisher
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = Journal(tmp_path / "state")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def serve(journal: Journal) -> Iterator[Callable[..., tuple[FakeBroker, Publisher]]]:
+    """A fake broker and a publisher that has six events for it."""
+    made: list[tuple[FakeBroker, Publisher]] = []
+
+    def start(**answers: object) -> tuple[FakeBroker, Publisher]:
+        broker = FakeBroker(**answers)
+        sender = publisher(broker.port, journal)
+        journal.append([draft(situation) for _ in range(3) for situation in one_life()])
+        made.append((broker, sender))
+        sender.start()
+        return made[-1]
+
+    yield start
+    for broker, sender in made:
+        sender.stop(0.5)
+        broker.close()
+
+
+def numbers(broker: FakeBroker) -> list[int]:
+    return [json.loads(payload)["data"]["seq"] for payload in broker.events()]
+
+
+def first_time(code: int) -> Callable[[str, int], int]:
+    """Answer the first event with a code and all others with success."""
+    return lambda topic, before: code if "/event/" in topic and before == 0 else 0
+
+
+@pytest.mark.parametrize("code", [0x80, 0x83, 0x91, 0x97])
+def test_an_event_refused_for_now_is_sent_again_before_those_after_it_are_forgotten(
+    serve: Callable[..., tuple[FakeBroker, Publisher]], journal: Journal, code: int
+) -> None:
+    broker, _ = serve(reason=first_time(code))
+
+    wait_until(lambda: journal.counts() == (0, 0), seconds=15, what="all six have their receipts")
+    assert set(numbers(broker)) == {1, 2, 3, 4, 5, 6}
+    assert numbers(broker).count(1) == 2
+
+
+@pytest.mark.parametrize("code", [0x87, 0x90, 0x99])
+def test_an_event_refused_for_good_is_set_aside_and_blocks_nothing(
+    serve: Callable[..., tuple[FakeBroker, Publisher]], journal: Journal, code: int
+) -> None:
+    broker, _ = serve(reason=first_time(code))
+
+    wait_until(lambda: journal.counts() == (0, 1), seconds=15, what="five delivered, one set aside")
+    assert numbers(broker) == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_event_that_nobody_listens_to_is_delivered(
+    serve: Callable[..., tuple[FakeBroker, Publisher]], journal: Journal
+) -> None:
+    broker, _ = serve(reason=lambda topic, before: 0x10)
+
+    wait_until(lambda: journal.counts() == (0, 0), seconds=15, what="all six count as delivered")
+    assert numbers(broker) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_broker_that_takes_one_at_a_time_gets_one_at_a_time(
+    serve: Callable[..., tuple[FakeBroker, Publisher]], journal: Journal
+) -> None:
+    broker, sender = serve(receive_maximum=1)
+    for zone in ("a", "b", "c"):
+        sender.set_level(f"state/{zone}", "{}")
+
+    wait_until(lambda: journal.counts() == (0, 0), seconds=20, what="all six have their receipts")
+    wait_until(lambda: sum("/state/" in topic for topic, _ in broker.got) == 3, seconds=10, what="the levels came too")
+    assert numbers(broker) == [1, 2, 3, 4, 5, 6]
+    assert broker.violations == 0
+
+
+def test_a_session_that_another_client_took_over_is_opened_again(
+    serve: Callable[..., tuple[FakeBroker, Publisher]], journal: Journal
+) -> None:
+    broker, sender = serve()
+    wait_until(lambda: journal.counts() == (0, 0), seconds=15, what="all six have their receipts")
+    broker.take_over()
+    journal.append([draft(situation) for situation in one_life()])
+    sender.event_committed()
+
+    wait_until(lambda: journal.counts() == (0, 0), seconds=10, what="the next two came over a new connection")
+    assert broker.connects == 2
+    assert numbers(broker)[-2:] == [7, 8]
+
+
+def test_a_broker_of_the_old_version_gets_everything_too(
+    serve: Callable[..., tuple[FakeBroker, Publisher]], journal: Journal
+) -> None:
+    broker, _ = serve(only_311=True)
+
+    wait_until(lambda: journal.counts() == (0, 0), seconds=15, what="all six have their receipts")
+    assert numbers(broker) == [1, 2, 3, 4, 5, 6]
+    assert broker.connects == 2  # MQTT 5 was tried first
