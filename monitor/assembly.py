@@ -14,6 +14,7 @@ from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.runtime import MODELS
+from adapters.signature import check_signature
 from adapters.starter import STARTER
 from monitor.alerts.compose import Road, SiteFacts
 from monitor.alerts.mqtt import Address, Tls, check_readable, read_password
@@ -51,6 +52,8 @@ def models_of(config: Config) -> Path:
 def classifier_of(config: Config) -> Classifier:
     """Load the graphs on the configured device."""
     device = config.device
+    if config.models_key_file is not None:
+        check_signature(models_of(config), Path(config.models_key_file))
     return Classifier(models_of(config), device=device.provider, precision=device.precision, threads=device.threads)
 
 

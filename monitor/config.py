@@ -157,6 +157,7 @@ class Config(Strict):
     site: Identifier = "wildlane"
     state_dir: str = "./state"
     models_dir: str | None = None
+    models_key_file: str | None = None
     log_format: Literal["text", "json"] = "text"
     device: DeviceConfig = DeviceConfig()
     broker: BrokerConfig = BrokerConfig()
