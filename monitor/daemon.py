@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Literal
 
 from adapters.classes import ClassSet
 from adapters.errors import ConfigError, WildlaneError
@@ -137,6 +138,7 @@ class Daemon:
         self._pipeline = Pipeline(self._classifier, class_set, self._policy, budgets)
         facts = self._facts(config)
         self._publisher = _publisher(config.site, address, self._journal)
+        self._site = config.site
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
         self._reports = Reports(facts, self._journal, self._publisher, zones, self._now)
 
@@ -187,6 +189,7 @@ class Daemon:
     def _main_loop(self) -> None:
         health_due_s = retention_due_s = class_set_due_s = 0.0
         health_told: object = None
+        problem_told = self._journal.problem
         while not self._stop.is_set() and not all(camera.finished for camera in self._cameras.values()):
             self._step()
             now_s = self._now()
@@ -194,6 +197,9 @@ class Daemon:
             if now_s >= health_due_s or states != health_told:
                 health_due_s, health_told = now_s + HEALTH_EVERY_S, states
                 self._reports.tell_health(self._healths, self._pipeline.class_set, self._classifier.provider)
+            if self._journal.problem != problem_told:
+                problem_told = self._journal.problem
+                self._publisher.announce(_status(self._site, "online", self._journal))
             if now_s >= class_set_due_s:
                 class_set_due_s = now_s + CLASS_SET_EVERY_S
                 self._take_up_class_set()
@@ -314,13 +320,21 @@ def _source(name: str, config: Config, config_path: Path) -> Source:
 
 
 def _publisher(site: str, address: Address, journal: Journal) -> Publisher:
-    now = datetime.now(UTC)
-    states: tuple[schema.Status, ...] = ("online", "offline")
-    status: dict[str, str] = {}
-    for state in states:
-        site_status = schema.SiteStatus(site=site, status=state, since=now, software=VERSION, journal=journal.id)
-        status[state] = site_status.model_dump_json(by_alias=True)
-    return Publisher(address, journal, root=f"wildlane/v1/{site}", online=status["online"], offline=status["offline"])
+    online, offline = _status(site, "online", journal), _status(site, "offline", journal)
+    return Publisher(address, journal, root=f"wildlane/v1/{site}", online=online, offline=offline)
+
+
+def _status(site: str, word: Literal["online", "offline"], journal: Journal) -> str:
+    """Return the birth or the will; a site whose journal is in trouble is born degraded."""
+    status = schema.SiteStatus(
+        site=site,
+        status="degraded" if word == "online" and journal.problem else word,
+        since=datetime.now(UTC),
+        software=VERSION,
+        journal=journal.id,
+        problem=journal.problem or None,
+    )
+    return status.model_dump_json(by_alias=True)
 
 
 def redacted(url: str) -> str:

@@ -6,12 +6,13 @@ power cut.
 
 from __future__ import annotations
 
-import fcntl
 import json
+import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,24 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from adapters.errors import ConfigError, StoreError
+from monitor.alerts import storage
 from monitor.alerts.compose import Draft
 from monitor.alerts.schema import EVENT_TYPES, Alert, utc_text
+from monitor.alerts.storage import FILE, MARK, DamagedError, HighWaterMark
 from monitor.policy import Phase
 
-FILE = "journal.sqlite3"
-LOCK = "journal.lock"
-SCHEMA_VERSION = 2
-SCHEMA = """
-CREATE TABLE journal (id TEXT NOT NULL, created TEXT NOT NULL, seq INTEGER NOT NULL, etsi_sequence INTEGER NOT NULL);
-CREATE TABLE situation (id TEXT PRIMARY KEY, zone TEXT NOT NULL, etsi_sequence INTEGER NOT NULL, open INTEGER NOT NULL,
-  newest TEXT NOT NULL);
-CREATE TABLE outbox (seq INTEGER PRIMARY KEY, situation TEXT NOT NULL, zone TEXT NOT NULL, event TEXT NOT NULL,
-  created TEXT NOT NULL, acked_at TEXT, parked TEXT);
-CREATE INDEX outbox_unsent ON outbox (seq) WHERE acked_at IS NULL AND parked IS NULL;
-"""
-CONSUMERS = "CREATE TABLE consumer (name TEXT PRIMARY KEY, upto INTEGER NOT NULL, at TEXT NOT NULL)"  # since format 2
+log = logging.getLogger(__name__)
+
 MOST_REPLAYED = 10_000  # rows that one command may ask for
-CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # the alphabet of ULIDs
+RETURN_EVERY_S = 30.0  # how often a disk that could not be written is tried again
 
 
 @dataclass(frozen=True)
@@ -49,51 +42,108 @@ class Outgoing:
 
 
 class Journal:
-    """Situations and their messages, of one state folder. Safe to use from several threads."""
+    """Situations and their messages, of one state folder. Safe to use from several threads.
 
-    def __init__(self, state_dir: Path) -> None:
+    A file that is damaged, or that lost commits it once had, is set aside and a new journal begins, under a new id: a
+    number is never given twice. While the disk can't be written the journal lives in memory, under an id of its own:
+    alerts go out all the same. Both are told in `problem`.
+
+    Attributes:
+        id: of the journal in use.
+        problem: what an operator must know of it; empty while all is well.
+    """
+
+    def __init__(self, state_dir: Path, now: Callable[[], float] = time.monotonic) -> None:
         """Open or make the journal.
 
         Raises:
-            StoreError: it can't be opened or written, or was written by a newer program.
+            StoreError: the folder can't be written, is in use, or its journal was written by a newer program.
         """
-        self._path = state_dir / FILE
+        self._path, self._now = state_dir / FILE, now
+        self._mark = HighWaterMark(state_dir / MARK)
         self._lock = threading.RLock()
+        self._in_memory = False
+        self._retry_at_s = 0.0
+        self.problem = ""
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
-            self._owner = _own(state_dir)
-            self._db = sqlite3.connect(self._path, isolation_level=None, timeout=10, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._make_tables()
-            (self.id,) = self._db.execute("SELECT id FROM journal").fetchone()
-        except (OSError, sqlite3.Error, TypeError) as error:  # TypeError: the row that names it is gone
+            self._owner = storage.own(state_dir)
+            self._open()
+        except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{self._path}: can't be opened as a journal ({error})") from None
 
-    def _make_tables(self) -> None:
-        (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found > SCHEMA_VERSION:
-            raise StoreError(
-                f"{self._path}: format {found} is newer than this program's {SCHEMA_VERSION}; update Wildlane"
-            )
-        if found == SCHEMA_VERSION:
+    def _open(self) -> None:
+        """Use the file; where it is not whole, set it aside and begin anew."""
+        db = None
+        try:
+            db = storage.connect(self._path)
+            self.id = storage.checked(db, self._mark)
+            self._db = db
+        except (sqlite3.DatabaseError, DamagedError, TypeError, ValueError) as error:  # broken bytes have wrong types
+            if isinstance(error, sqlite3.OperationalError) and not storage.is_damage(error):
+                raise
+            if db is not None:
+                db.close()
+            aside = storage.set_aside(self._path)
+            self.problem = f"the journal was damaged ({error}): kept as {aside.name}, a new one begins"
+            log.error("%s", self.problem)  # noqa: TRY400  # one line: the cause is in it
+            self._db = storage.connect(self._path)
+            self.id = storage.checked(self._db, None)
+        self._mark.write(self.id, self._seq())
+
+    def _seq(self) -> int:
+        (seq,) = self._db.execute("SELECT seq FROM journal").fetchone()
+        return int(seq)
+
+    def _fall_back(self, error: StoreError) -> None:
+        """Go on in memory: an alert that can't be recorded must still be told."""
+        self.problem = f"the journal can't be written, alerts are not recorded: {error}"
+        log.error("%s", self.problem)
+        self._disk, self._db = self._db, storage.connect(":memory:")
+        self.id = storage.checked(self._db, None)
+        self._in_memory, self._retry_at_s = True, self._now() + RETURN_EVERY_S
+
+    def _return_to_disk(self) -> None:
+        """Try the disk again, once all that was told from memory is with the broker."""
+        if self._now() < self._retry_at_s or self.counts()[0]:
             return
-        with self._transaction():
-            if found == 0:
-                for statement in SCHEMA.strip().split(";\n"):
-                    self._db.execute(statement.rstrip(";"))
-                self._db.execute("INSERT INTO journal VALUES (?, ?, 0, 0)", (_ulid(), utc_text(datetime.now(UTC))))
-            self._db.execute(CONSUMERS)
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._retry_at_s = self._now() + RETURN_EVERY_S
+        ended = self._db.execute("SELECT id FROM situation WHERE NOT open").fetchall()
+        try:
+            self._disk.execute("BEGIN IMMEDIATE")
+            self._disk.executemany("UPDATE situation SET open = 0 WHERE id = ?", ended)
+            self._disk.execute("UPDATE journal SET seq = seq")
+            self._disk.execute("COMMIT")
+        except sqlite3.Error:
+            if self._disk.in_transaction:
+                self._disk.execute("ROLLBACK")
+            return
+        self._db.close()
+        self._db, self._in_memory = self._disk, False
+        (self.id,) = self._db.execute("SELECT id FROM journal").fetchone()
+        self.problem = ""
+        log.warning("the journal can be written again: alerts are recorded")
 
     def append(self, drafts: Sequence[Draft]) -> list[Alert]:
         """Commit situation versions and their messages together; return the alerts as they will be published.
 
-        Raises:
-            StoreError: nothing of it was committed.
+        Where the disk can't be written they are kept in memory, and `problem` says so.
         """
-        with self._transaction():
-            return [self._append(draft) for draft in drafts]
+        with self._lock:
+            if self._in_memory:
+                self._return_to_disk()
+            try:
+                with self._transaction():
+                    alerts = [self._append(draft) for draft in drafts]
+                if not self._in_memory:
+                    self._mark.write(self.id, alerts[-1].data.seq)
+            except StoreError as error:
+                if self._in_memory:
+                    raise
+                self._fall_back(error)
+                with self._transaction():
+                    alerts = [self._append(draft) for draft in drafts]
+            return alerts
 
     def _append(self, draft: Draft) -> Alert:
         situation = draft.situation
@@ -111,8 +161,15 @@ class Journal:
             (situation.id, zone, etsi, is_open, event),
         )
         self._db.execute(
-            "INSERT INTO outbox (seq, situation, zone, event, created) VALUES (?, ?, ?, ?, ?)",
-            (alert.data.seq, situation.id, zone, event, utc_text(datetime.now(UTC))),
+            "INSERT INTO outbox (seq, situation, zone, event, created, digest) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                alert.data.seq,
+                situation.id,
+                zone,
+                event,
+                utc_text(datetime.now(UTC)),
+                storage.digest(alert.data.seq, event),
+            ),
         )
 
     def end_left_open(self, now: datetime) -> list[Alert]:
@@ -219,6 +276,9 @@ class Journal:
         """Close the file and give the folder up."""
         with self._lock:
             self._db.close()
+            if self._in_memory:
+                self._disk.close()
+            self._mark.close()
             os.close(self._owner)
 
     def _next_seq(self) -> int:
@@ -263,20 +323,3 @@ def history(state_dir: Path) -> Iterator[Alert]:
                 yield Alert.model_validate_json(event)
     except (sqlite3.Error, ValueError) as error:
         raise StoreError(f"{path}: can't be read as a journal ({error})") from None
-
-
-def _own(state_dir: Path) -> int:
-    """Return a lock on the folder that goes with the process: two writers would number two histories alike."""
-    descriptor = os.open(state_dir / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StoreError(f"{state_dir}: in use by another running wildlane; give each its own state folder") from None
-    return descriptor
-
-
-def _ulid() -> str:
-    """Return 48 bits of time in ms and 80 random bits in Crockford's base 32, as https://github.com/ulid/spec."""
-    value = int(datetime.now(UTC).timestamp() * 1000) << 80 | int.from_bytes(os.urandom(10))
-    return "".join(CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))

@@ -142,6 +142,11 @@ class Publisher:
         """Tell the thread that the journal has a new row."""
         self._wake.set()
 
+    def announce(self, online: str) -> None:
+        """Say how we are, now and at every birth from now on."""
+        self._online = online
+        self.set_level("status", online, expires_s=None)
+
     def set_level(self, topic: str, payload: str, *, expires_s: int | None = LEVEL_EXPIRES_S, qos: int = 1) -> None:
         """Leave the newest retained message of a topic below the root; older ones that were not sent are dropped."""
         with self._lock:

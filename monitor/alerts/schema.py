@@ -261,6 +261,7 @@ class SiteStatus(Model):
     since: Moment
     software: str
     journal: str | None
+    problem: str | None  # why it is degraded
 
 
 class CameraHealth(Model):

@@ -14,9 +14,10 @@ from adapters.classes import ClassAttributes
 from adapters.errors import ConfigError, StoreError
 from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.compose import Draft, Road, SiteFacts
-from monitor.alerts.journal import FILE, Journal
+from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Address, Publisher, check_reachable
 from monitor.alerts.schema import Alert, SiteStatus
+from monitor.alerts.storage import FILE, MARK, HighWaterMark
 from monitor.places import ConfiguredPlace
 from monitor.policy import Policy, Situation
 from monitor.zones import whole_view
@@ -187,17 +188,21 @@ def test_the_etsi_number_stays_the_same_through_a_situation(journal: Journal) ->
 
 
 def test_a_journal_of_a_newer_program_is_refused(tmp_path: Path) -> None:
-    Journal(tmp_path).close()
+    journal = Journal(tmp_path)
+    journal.close()
     db = sqlite3.connect(tmp_path / FILE)
     db.execute("PRAGMA user_version = 99")
     db.close()
+    HighWaterMark(tmp_path / MARK).write(journal.id, 0, version=99)
 
     with pytest.raises(StoreError, match="newer than this program"):
         Journal(tmp_path)
 
 
 def status(word: str, journal: str) -> str:
-    said = SiteStatus(site="test", status=word, since=datetime(2026, 11, 23, tzinfo=UTC), software="1", journal=journal)
+    said = SiteStatus(
+        site="test", status=word, since=datetime(2026, 11, 23, tzinfo=UTC), software="1", journal=journal, problem=None
+    )
     return said.model_dump_json(by_alias=True)
 
 
@@ -384,6 +389,7 @@ def test_a_journal_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
     journal.close()
     with sqlite3.connect(tmp_path / FILE) as db:
         db.execute("DROP TABLE consumer")
+        db.execute("ALTER TABLE outbox DROP COLUMN digest")
         db.execute("PRAGMA user_version = 1")
 
     again = Journal(tmp_path)
