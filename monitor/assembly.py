@@ -17,8 +17,8 @@ from adapters.runtime import MODELS
 from adapters.signature import check_signature
 from adapters.starter import STARTER
 from monitor.alerts.compose import Road, SiteFacts
-from monitor.alerts.mqtt import Address, Tls, check_readable, read_password
 from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
+from monitor.alerts.session import Address, Tls, check_readable, read_password
 from monitor.config import CameraConfig, Config
 from monitor.places import ConfiguredPlace, GroundPlane, Place
 from monitor.policy import Rule, Settings

@@ -22,8 +22,9 @@ from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.compose import SiteFacts
 from monitor.alerts.journal import Journal
-from monitor.alerts.mqtt import Address, Publisher, check_reachable
+from monitor.alerts.mqtt import Publisher
 from monitor.alerts.reports import Reports
+from monitor.alerts.session import Address, check_reachable
 from monitor.assembly import (
     address_of,
     classifier_of,

@@ -79,7 +79,7 @@ def _decoding(_: Subject) -> str:
 
 def _broker(subject: Subject) -> str:
     from monitor.alerts.broker import EmbeddedBroker
-    from monitor.alerts.mqtt import Address, check_reachable
+    from monitor.alerts.session import Address, check_reachable
 
     broker = subject.config.broker
     if broker.embedded:

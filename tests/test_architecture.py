@@ -11,10 +11,11 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for room in ("monitor", "adapters") for path in (ROOT / room).rglob("*.py"))
 ROOM_OF = {
     "onnxruntime": {"adapters/runtime.py"},
-    "paho": {"monitor/alerts/mqtt.py", "monitor/alerts/subscriber.py"},
+    "paho": {"monitor/alerts/session.py", "monitor/alerts/mqtt.py", "monitor/alerts/subscriber.py"},
     "iotcore": {"monitor/alerts/broker.py"},
     "sqlite3": {
         "monitor/alerts/journal.py",
+        "monitor/alerts/storage.py",
         "adapters/class_set.py",
         "adapters/site_knowledge.py",
         "monitor/doctor.py",

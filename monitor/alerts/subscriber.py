@@ -13,7 +13,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from adapters.errors import ConfigError
-from monitor.alerts.mqtt import CONNECT_TIMEOUT_S, KEEPALIVE_S, Address, secure
+from monitor.alerts.session import CONNECT_TIMEOUT_S, KEEPALIVE_S, Address, secure
 
 TICK_S = 0.2
 

@@ -15,8 +15,9 @@ from adapters.errors import ConfigError, StoreError
 from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.compose import Draft, Road, SiteFacts
 from monitor.alerts.journal import Journal
-from monitor.alerts.mqtt import Address, Publisher, check_reachable
+from monitor.alerts.mqtt import Publisher
 from monitor.alerts.schema import Alert, SiteStatus
+from monitor.alerts.session import Address, check_reachable
 from monitor.alerts.storage import FILE, MARK, HighWaterMark
 from monitor.places import ConfiguredPlace
 from monitor.policy import Policy, Situation

@@ -10,7 +10,8 @@ import pytest
 
 from adapters.errors import ConfigError
 from monitor.alerts.journal import Journal
-from monitor.alerts.mqtt import Address, Publisher, Tls, check_reachable
+from monitor.alerts.mqtt import Publisher
+from monitor.alerts.session import Address, Tls, check_reachable
 from tests.conftest import Mosquitto, free_port, wait_until
 from tests.monitor.test_alerts import draft, one_life, status
 

@@ -1,0 +1,332 @@
+"""One connection to the broker: paho behind a plain face. See `mqtt.py` for what is sent when."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from adapters.errors import ConfigError
+from monitor.alerts.consumers import Heard
+from monitor.alerts.journal import Journal, Outgoing
+
+log = logging.getLogger(__name__)
+
+WINDOW = 20  # unacknowledged messages at once; less where the broker's receive maximum says so
+CONNECT_TIMEOUT_S = 5.0
+KEEPALIVE_S = 20
+ANSWER_TIMEOUT_S = 2.5  # for the broker's CONNACK
+EVENT_EXPIRES_S = 86_400
+WILL_DELAY_S = 5
+TICK_S = 0.1
+REFUSED_FOR_NOW = frozenset({0x80, 0x83, 0x91, 0x97})  # unspecified, its own reason, number in use, quota
+NO_SUBSCRIBER = 0x10
+FAILURE = 0x80
+UNSUPPORTED_VERSION = 0x84
+HEARD = ("ack/+", "cmd/+")
+MOST_HEARD, MOST_COMMAND_BYTES = 200, 4_096
+CLOUDEVENT = "application/cloudevents+json; charset=utf-8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """What an encrypted connection needs.
+
+    Attributes:
+        ca_file: certificates of the authorities that may vouch for the broker.
+        cert_file, key_file: our own certificate and its key, where the broker asks for them.
+        crl_file: what the authority has revoked.
+    """
+
+    ca_file: str
+    cert_file: str | None = None
+    key_file: str | None = None
+    crl_file: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Return a context that checks the broker's name, dates and revocation; TLS 1.2 or newer.
+
+        Raises:
+            ConfigError: a file is missing, or holds something else.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if self.crl_file is not None:
+                context.load_verify_locations(self.crl_file)
+                context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+            if self.cert_file is not None:
+                context.load_cert_chain(self.cert_file, self.key_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"[broker] tls files can't be used ({error})") from None
+        return context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where the broker is, and who we are to it."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str | None = None
+    password: str | None = None
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True)
+class Retained:
+    """A message of which only the newest counts."""
+
+    payload: str
+    expires_s: int | None
+    qos: int
+    left_s: float = 0.0  # when it was left for the publisher, monotonic
+
+    def is_fresh(self, now_s: float) -> bool:
+        """Tell whether it may still be sent: a level that nobody renews must run out at the consumer too."""
+        return self.expires_s is None or now_s - self.left_s < self.expires_s
+
+
+class Session:
+    """One connection, from connect to loss. paho's callbacks run on its own thread and only leave notes here."""
+
+    def __init__(self, address: Address, root: str, online: str, offline: str, protocol: MQTTProtocolVersion) -> None:
+        self._address, self._root, self._online, self._offline = address, root, online, offline
+        self._is_5 = protocol == paho.MQTTv5
+        self._receipts: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
+        self._in_flight: dict[int, int] = {}  # message id -> sequence number
+        self._others: set[int] = set()  # message ids of levels and replies without a receipt
+        self.speaks_only_311 = False
+        self._waiting_since_s = 0.0  # for the oldest receipt
+        self.was_answered = False  # at least one event has its receipt
+        self._answered = threading.Event()
+        self._accepted = False
+        self._window = WINDOW
+        self.alive = False
+        self.problem = ""
+        self._client = self._make_client()
+
+    def _make_client(self) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._address.client_id,
+            protocol=paho.MQTTv5 if self._is_5 else paho.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        secure(client, self._address)
+        delay = self._properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY_S)
+        client.will_set(f"{self._root}/status", self._offline, qos=1, retain=True, properties=delay)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        return client
+
+    def connect(self) -> bool:
+        """Connect, announce ourselves, and tell whether it worked; else `problem` says why."""
+        try:
+            self._client.connect_timeout = CONNECT_TIMEOUT_S
+            anew = True if self._is_5 else paho.MQTT_CLEAN_START_FIRST_ONLY  # a 3.1.1 client begins anew by default
+            self._client.connect(self._address.host, self._address.port, keepalive=KEEPALIVE_S, clean_start=anew)
+        except (OSError, ValueError) as error:
+            self.problem = f"no connection ({reason_of(error)})"
+            return False
+        self._client.loop_start()
+        if not self._answered.wait(ANSWER_TIMEOUT_S) or not self._accepted:
+            self.problem = self.problem or f"no answer within {ANSWER_TIMEOUT_S:.1f} s"
+            self.close(goodbye=False)
+            return False
+        self.alive = True
+        self._client.subscribe([(f"{self._root}/{topic}", 1) for topic in HEARD])
+        self.publish_level("status", Retained(self._online, None, 1))
+        return True
+
+    @property
+    def waiting_s(self) -> float:
+        """How long no receipt has come although one is due; a connection can be dead without a word."""
+        return time.monotonic() - self._waiting_since_s if self._in_flight else 0.0
+
+    @property
+    def room(self) -> int:
+        """How many more messages may be under way."""
+        return max(0, self._window - len(self._in_flight) - len(self._others))
+
+    def _properties(self, kind: int, **values: object) -> Properties | None:
+        """Return MQTT 5 properties; None where the broker knows none."""
+        if not self._is_5:
+            return None
+        properties = Properties(kind)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+        for name, value in values.items():
+            setattr(properties, name, value)
+        return properties
+
+    def publish_event(self, row: Outgoing) -> None:
+        """Send a row of the journal."""
+        properties = self._properties(
+            PacketTypes.PUBLISH,
+            ContentType=CLOUDEVENT,
+            PayloadFormatIndicator=1,
+            MessageExpiryInterval=EVENT_EXPIRES_S,
+            UserProperty=[("seq", str(row.seq))],
+        )
+        sent = self._client.publish(f"{self._root}/event/{row.zone}", row.event, qos=1, properties=properties)
+        if sent.rc != paho.MQTT_ERR_SUCCESS:
+            self.alive, self.problem = False, f"publishing failed ({paho.error_string(sent.rc)})"
+            return
+        if not self._in_flight:
+            self._waiting_since_s = time.monotonic()
+        self._in_flight[sent.mid] = row.seq
+
+    def publish_level(self, topic: str, level: Retained) -> None:
+        """Send a message of which only the newest counts."""
+        expires = {} if level.expires_s is None else {"MessageExpiryInterval": level.expires_s}
+        properties = self._properties(
+            PacketTypes.PUBLISH, ContentType="application/json; charset=utf-8", PayloadFormatIndicator=1, **expires
+        )
+        sent = self._client.publish(
+            f"{self._root}/{topic}", level.payload, qos=level.qos, retain=True, properties=properties
+        )
+        if level.qos:
+            self._others.add(sent.mid)
+
+    def heard(self) -> Iterator[Heard]:
+        """Yield what consumers said since the last call."""
+        while not self._heard.empty():
+            yield self._heard.get()
+
+    def publish_reply(self, message: Heard, payload: str) -> None:
+        """Answer a command, where it says where to."""
+        if not message.reply_to.startswith(f"{self._root}/reply/"):  # nobody may make us write elsewhere
+            return
+        correlation = {"CorrelationData": message.correlation} if message.correlation else {}
+        properties = self._properties(PacketTypes.PUBLISH, **correlation)
+        self._others.add(self._client.publish(message.reply_to, payload, qos=1, properties=properties).mid)
+
+    def take_receipts(self, journal: Journal) -> bool:
+        """Write down what the broker said of our messages; return True where it refused one for now."""
+        again = False
+        while not self._receipts.empty():
+            mid, code, name = self._receipts.get()
+            self._others.discard(mid)
+            seq = self._in_flight.pop(mid, None)
+            if seq is None:  # a level: the next one comes in ten seconds anyway
+                continue
+            self._waiting_since_s, self.was_answered = time.monotonic(), True
+            if code < FAILURE:
+                if code == NO_SUBSCRIBER:
+                    log.debug("event %d: delivered, nobody subscribes", seq)
+                journal.mark_acked(seq)
+            elif code in REFUSED_FOR_NOW:
+                again = True
+                log.warning("event %d: the broker refuses it for now (%s)", seq, name)
+            else:
+                journal.park(seq, name)
+                log.error("event %d: the broker refuses it (%s); set aside, `wildlane alerts` shows it", seq, name)
+        return again
+
+    def close(self, *, goodbye: bool) -> None:
+        """End the connection: with our own offline message, or, when it broke, with none: the will speaks then."""
+        self.alive = False
+        if goodbye:
+            last = self._client.publish(f"{self._root}/status", self._offline, qos=1, retain=True)
+            with_receipt = time.monotonic() + 1.0
+            while not last.is_published() and time.monotonic() < with_receipt:
+                time.sleep(TICK_S / 5)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(
+        self, client: object, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        self._accepted = not reason.is_failure
+        if reason.is_failure:
+            self.problem = f"refuses us ({reason.getName()})"
+            self.speaks_only_311 = self._is_5 and reason.value == UNSUPPORTED_VERSION
+        self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        self._answered.set()
+
+    def _on_disconnect(
+        self, client: object, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        self.problem = self.problem or f"connection lost ({reason.getName()})"
+        self.alive = False
+        self._answered.set()
+
+    def _on_message(self, client: object, userdata: object, message: paho.MQTTMessage) -> None:
+        if self._heard.qsize() >= MOST_HEARD:  # a flood of commands must not fill the memory
+            return
+        properties = message.properties
+        self._heard.put(
+            Heard(
+                topic=message.topic.removeprefix(f"{self._root}/"),
+                payload=bytes(message.payload[:MOST_COMMAND_BYTES]),
+                reply_to=str(getattr(properties, "ResponseTopic", "")),
+                correlation=bytes(getattr(properties, "CorrelationData", b"")),
+            )
+        )
+
+    def _on_publish(
+        self, client: object, userdata: object, mid: int, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        self._receipts.put((mid, reason.value, reason.getName()))
+
+
+def secure(client: paho.Client, address: Address) -> None:
+    """Give a client our credentials, and TLS where the address asks for it."""
+    if address.username:
+        client.username_pw_set(address.username, address.password)
+    if address.tls:
+        client.tls_set_context(address.tls.context())
+
+
+def read_password(path: str | None) -> str | None:
+    """Return the password that a file holds.
+
+    Raises:
+        ConfigError: the file can't be read.
+    """
+    check_readable("password_file", path)
+    return None if path is None else Path(path).read_text(encoding="utf-8").strip()
+
+
+def check_readable(key: str, path: str | None) -> None:
+    """Raise ConfigError where a file that the configuration names can't be read."""
+    try:
+        if path is not None:
+            Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"[broker] {key} = '{path}': can't be read ({error.strerror})") from None
+
+
+def check_reachable(address: Address) -> str | None:
+    """Return why the broker can't be reached, None where it answers and its certificate, if any, is good."""
+    import socket
+
+    try:
+        with socket.create_connection((address.host, address.port), timeout=CONNECT_TIMEOUT_S) as plain:
+            if address.tls is not None:
+                with address.tls.context().wrap_socket(plain, server_hostname=address.host):
+                    pass
+            return None
+    except OSError as error:
+        return f"broker {address.host}:{address.port} can't be reached ({reason_of(error)})"
+
+
+def reason_of(error: Exception) -> str:
+    """Return what went wrong in words; of a refused certificate, why it was refused."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    return str(error)
