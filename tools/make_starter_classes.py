@@ -70,7 +70,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with images/")
     data = parser.parse_args().data
-    classifier, rng = Classifier(device="cpu"), np.random.default_rng(SEED)
+    classifier, rng = Classifier(device="cpu", precision="fp32"), np.random.default_rng(SEED)
     parts, owner = [], []
     for row, folder in enumerate(CLASSES):
         pictures = [cv2.imread(str(path)) for path in sorted((data / folder).iterdir())[:CANDIDATES]]
