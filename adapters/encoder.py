@@ -78,7 +78,7 @@ VARIANTS = {"fp32": ENCODE, "fp16": ENCODE_FP16, "int8": ENCODE_INT8}
 def _precision(wanted: Precision, device: Device) -> Precision:
     if wanted != "auto":
         return wanted
-    return "int8" if proved_device(device) == "cpu" else "fp16"
+    return "fp32" if proved_device(device) == "cpu" else "fp16"
 
 
 class Encoder:
@@ -105,7 +105,7 @@ class Encoder:
             folder: holds the graph and the manifest.
             name: the graph; only encode.onnx comes in several precisions.
             device: see `Graph`.
-            precision: `auto` takes fp16 on a GPU and int8 on a CPU.
+            precision: `auto` takes fp16 on a GPU and fp32 on a CPU: int8 still loses too much.
             threads: CPU threads within an operator.
 
         Raises:

@@ -12,7 +12,7 @@ from adapters.classes import ClassSet
 from adapters.classifier import CANNOT_TELL, NONE, Classifier, ClassMemory
 from adapters.encoder import SHOT_VIEWS, Encoder, Features
 from adapters.errors import ModelError
-from adapters.runtime import ENCODE, MANIFEST, MODELS, Graph, write_manifest
+from adapters.runtime import ADAPT, ENCODE, MANIFEST, MODELS, Graph, write_manifest
 
 
 def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -50,14 +50,14 @@ def test_a_labelled_crop_is_learned_in_three_views(
     assert classifier.encode.shots([]) == []
 
 
-def test_fewer_bits_give_nearly_the_same_features(demo_animals: dict[str, NDArray[np.uint8]]) -> None:
+def test_fewer_bits_give_similar_features_under_the_same_name(demo_animals: dict[str, NDArray[np.uint8]]) -> None:
     crops = list(demo_animals.values())
     whole = Encoder(MODELS, device="cpu", precision="fp32")
     fewer = Encoder(MODELS, device="cpu", precision="int8")
 
     cosine = (unit(whole(crops).glob) * unit(fewer(crops).glob)).sum(axis=1)
 
-    assert (cosine > 0.97).all()
+    assert (cosine > 0.9).all()  # too little for a default; see docs/recognition.md
     assert whole.hash == fewer.hash  # what one has learned the other understands
     assert fewer.precision == "int8"
 
@@ -72,12 +72,17 @@ def test_the_order_of_the_classes_changes_no_answer(classifier: Classifier) -> N
     assert np.allclose(forward[:, :4], backward[:, 3::-1], atol=1e-6)
 
 
-def test_padding_for_a_class_with_more_shots_changes_no_answer(classifier: Classifier) -> None:
-    alone = classifier.adapt({"a": random_features(1, 1)})
-    padded = classifier.adapt({"a": random_features(1, 1), "b": random_features(9, 2)})
+def test_padding_of_a_class_with_fewer_shots_changes_no_answer(classifier: Classifier) -> None:
+    adapt, known, shots = Graph(MODELS, ADAPT, "cpu", threads=1), classifier.knowledge, random_features(2, 1)
 
-    for name in ("Z", "proto", "W", "b"):
-        assert np.allclose(alone.arrays[name][0], padded.arrays[name][0], atol=1e-5)
+    def adapted(places: int) -> list[NDArray[np.float32]]:
+        tok, glob = np.ones((1, places, 49, 320), np.float32), np.ones((1, places, 1280), np.float32)
+        mask = np.zeros((1, places), np.float32)
+        tok[0, :2], glob[0, :2], mask[0, :2] = shots.tok, shots.glob, 1
+        return list(adapt.run(tok=tok, glob=glob, mask=mask, neg=known.negatives, mkey=known.keys, mu=known.mu))
+
+    for alone, padded in zip(adapted(2), adapted(9), strict=True):
+        assert np.allclose(alone, padded, atol=1e-5)
 
 
 def test_constant_and_empty_features_give_no_nan(classifier: Classifier) -> None:
