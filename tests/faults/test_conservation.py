@@ -141,7 +141,7 @@ def test_nothing_is_lost_on_a_bad_network_and_the_next_event_comes_soon_after_it
     mosquitto: Mosquitto, site: Site, consumer: Consumer, mode: str
 ) -> None:
     proxy = Proxy(mosquitto.port)
-    site.start(proxy.port, lives=400, pause_s=0.02)
+    site.start(proxy.port, lives=250, pause_s=0.02)
     wait_until(lambda: len(consumer.events()) > 5, seconds=20, what="events flow")
     proxy.mode = mode
     time.sleep(4)
