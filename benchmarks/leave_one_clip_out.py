@@ -11,45 +11,47 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+from adapters.class_set import ClassSetStore
+from adapters.classifier import Classifier
+from adapters.encoder import Encoder
+from adapters.runtime import HEAD, MATCH, MODELS, PRETRAINED, SHIPPED, write_manifest
+from adapters.starter import STARTER
+from adapters.training.animal_probe import Probe, add_clips
+from adapters.training.export import export_match, load_head
+from adapters.training.pictures import ROAD_CLIPS
+from adapters.training.statistics import SEED, fit_base
+from monitor.assembly import settings_of, zones_of
+from monitor.config import Config
+from monitor.pipeline import Budget, Pipeline
+from monitor.policy import Policy
+from monitor.replay import Replayed, replay
+from monitor.training_crops import cutout_crops, road_crops
 
-from fit_head_statistics import ROAD_CLIPS, Probe, collect  # noqa: E402
 
-from adapters.class_set import ClassSetStore  # noqa: E402
-from adapters.classifier import Classifier  # noqa: E402
-from adapters.runtime import ADAPT, ENCODE, KNOWLEDGE, MATCH, MODELS, write_manifest  # noqa: E402
-from adapters.starter import STARTER  # noqa: E402
-from adapters.training.attention import Match  # noqa: E402
-from adapters.training.backbone import LITE0, load_backbone  # noqa: E402
-from adapters.training.export import export_match, load_statistics  # noqa: E402
-from monitor.assembly import settings_of, zones_of  # noqa: E402
-from monitor.config import Config  # noqa: E402
-from monitor.pipeline import Budget, Pipeline  # noqa: E402
-from monitor.policy import Policy  # noqa: E402
-from monitor.replay import Replayed, replay  # noqa: E402
+def collect(data: Path) -> Probe:
+    """Return p(animal)'s material, as the training collects it."""
+    rng, encode = np.random.default_rng(SEED), Encoder(MODELS)
+    _, _, probe = fit_base(encode, Encoder(MODELS, PRETRAINED), data, rng)
+    add_clips(probe, encode, data, road_crops, cutout_crops, rng, print)
+    return probe
 
 
 def models_without(probe: Probe, clip: str, folder: Path) -> Path:
     """Export the graphs with p(animal) fitted on everything but one clip."""
-    fitted = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in probe.fit(without=clip).items()}
-    statistics = replace(
-        load_statistics(),
-        animal_mean=fitted["animal_mean"],
-        animal_weight=fitted["animal_weight"],
-        animal_bias=float(fitted["animal_bias"]),
-    )
     models = Path(shutil.copytree(MODELS, folder / "models"))
-    export_match(Match(statistics), load_backbone(LITE0), models / MATCH)
-    write_manifest(models, [ENCODE, ADAPT, MATCH, KNOWLEDGE])
+    head = load_head(models / HEAD)
+    for name, value in probe.fit(without=clip).items():
+        getattr(head.match, name).copy_(
+            torch.from_numpy(np.array(value, np.float32)).reshape_as(getattr(head.match, name))
+        )
+    export_match(head.match, models / MATCH)
+    write_manifest(models, SHIPPED)
     return models
 
 
@@ -70,7 +72,7 @@ def replay_with(models: Path, clip: Path, state: Path) -> Replayed:
 
 def main() -> None:
     data = Path(os.environ["WILDLANE_DATA"])
-    _, _, probe = collect(data)
+    probe = collect(data)
     hours = false = 0.0
     for name in ROAD_CLIPS:
         with tempfile.TemporaryDirectory() as folder:
