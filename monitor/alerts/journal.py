@@ -34,8 +34,9 @@ RETURN_EVERY_S = 30.0  # how often a disk that could not be written is tried aga
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A row of the outbox."""
+    """A row of the outbox of the journal that is named."""
 
+    journal: str
     seq: int
     zone: str
     event: str
@@ -200,15 +201,19 @@ class Journal:
         self._store(alert, etsi, is_open=False)
         return alert
 
-    def unsent(self, after_seq: int, limit: int) -> list[Outgoing]:
-        """Return the oldest rows that no broker has taken, beyond a sequence number."""
+    def unsent(self, after: Outgoing | None, limit: int) -> list[Outgoing]:
+        """Return the oldest rows that no broker has taken, beyond one that was sent.
+
+        A row of another journal is no bound: numbers begin anew in each.
+        """
         with self._lock:
+            after_seq = after.seq if after is not None and after.journal == self.id else 0
             rows = self._db.execute(
                 "SELECT seq, zone, event FROM outbox WHERE acked_at IS NULL AND parked IS NULL AND seq > ? "
                 "ORDER BY seq LIMIT ?",
                 (after_seq, limit),
             )
-            return [Outgoing(*row) for row in rows]
+            return [Outgoing(self.id, *row) for row in rows]
 
     def mark_acked(self, seq: int) -> None:
         """Note that the broker took a row. It is kept: a broker's receipt is not durability."""

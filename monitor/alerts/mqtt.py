@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import paho.mqtt.client as paho
 
 from monitor.alerts.consumers import ConsumerDesk
-from monitor.alerts.journal import Journal
+from monitor.alerts.journal import Journal, Outgoing
 from monitor.alerts.session import Address, Retained, Session
 
 log = logging.getLogger(__name__)
@@ -114,11 +114,12 @@ class Publisher:
     def _serve(self, session: Session) -> None:
         """Publish, and hear consumers, until the connection breaks or the program stops."""
         log.info("broker %s:%d: connected", self._address.host, self._address.port)
-        sent_seq, hold_until_s, levels = 0, 0.0, dict(self._take_levels(everything=True))
+        sent: Outgoing | None = None
+        hold_until_s, levels = 0.0, dict(self._take_levels(everything=True))
         while not self._stopping.is_set() and session.alive:
             if session.take_receipts(self._journal):
                 # refused for now: again from the oldest, after a second
-                sent_seq, hold_until_s = 0, time.monotonic() + 1.0
+                sent, hold_until_s = None, time.monotonic() + 1.0
             if session.waiting_s > self._patience_s:
                 session.problem = f"no receipt for {self._patience_s:.0f} s"
                 self._patience_s = min(MOST_PATIENCE_S, 2 * self._patience_s)
@@ -128,13 +129,13 @@ class Publisher:
             for message in session.heard():
                 if (answer := self._desk.hear(message)) is not None:
                     session.publish_reply(message, answer)
-                    sent_seq = 0  # a replay begins with the oldest row
+                    sent = None  # a replay begins with the oldest row
             for topic in list(levels)[: session.room]:  # first: a sign waits for them
                 session.publish_level(topic, levels.pop(topic))
             if time.monotonic() >= hold_until_s:
-                for row in self._journal.unsent(sent_seq, session.room):
+                for row in self._journal.unsent(sent, session.room):
                     session.publish_event(row)
-                    sent_seq = row.seq
+                    sent = row
             self._wake.wait(TICK_S)
             self._wake.clear()
             levels |= self._take_levels(everything=False)

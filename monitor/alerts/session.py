@@ -107,7 +107,7 @@ class Session:
         self._is_5 = protocol == paho.MQTTv5
         self._receipts: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
-        self._in_flight: dict[int, int] = {}  # message id -> sequence number
+        self._in_flight: dict[int, Outgoing] = {}  # by message id
         self._others: set[int] = set()  # message ids of levels and replies without a receipt
         self.speaks_only_311 = False
         self._waiting_since_s = 0.0  # for the oldest receipt
@@ -188,7 +188,7 @@ class Session:
             return
         if not self._in_flight:
             self._waiting_since_s = time.monotonic()
-        self._in_flight[sent.mid] = row.seq
+        self._in_flight[sent.mid] = row
 
     def publish_level(self, topic: str, level: Retained) -> None:
         """Send a message of which only the newest counts."""
@@ -221,10 +221,12 @@ class Session:
         while not self._receipts.empty():
             mid, code, name = self._receipts.get()
             self._others.discard(mid)
-            seq = self._in_flight.pop(mid, None)
-            if seq is None:  # a level: the next one comes in ten seconds anyway
+            row = self._in_flight.pop(mid, None)
+            if row is None:  # a level: the next one comes in ten seconds anyway
                 continue
-            self._waiting_since_s, self.was_answered = time.monotonic(), True
+            self._waiting_since_s, self.was_answered, seq = time.monotonic(), True, row.seq
+            if row.journal != journal.id:  # left meanwhile; its row is sent again when the journal is back
+                continue
             if code < FAILURE:
                 if code == NO_SUBSCRIBER:
                     log.debug("event %d: delivered, nobody subscribes", seq)

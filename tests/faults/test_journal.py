@@ -157,6 +157,51 @@ def test_a_full_disk_stops_no_alert_and_the_journal_comes_back_when_there_is_roo
     assert len(list(history(tmp_path))) == 4
 
 
+DELIVERED = """
+import json, resource, signal, sys, time
+from pathlib import Path
+from monitor.alerts.journal import Journal
+from tests.faults.fake_broker import FakeBroker
+from tests.monitor.test_alerts import draft, one_life, publisher
+clock, broker = [0.0], FakeBroker()
+journal = Journal(Path(sys.argv[1]), now=lambda: clock[0])
+name, sender, told = journal.id, publisher(broker.port, journal), []
+
+def tell(lives):
+    for _ in range(lives):
+        told.extend(alert.json_text() for alert in journal.append([draft(s) for s in one_life()]))
+    sender.event_committed()
+    deadline = time.monotonic() + 5
+    while [payload.decode() for payload in broker.events()] != told or journal.counts() != (0, 0):
+        assert time.monotonic() < deadline, (len(told), len(broker.events()), journal.counts())
+        time.sleep(0.05)
+
+sender.start()
+tell(10)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+tell(2)  # from memory, numbered from 1 again
+assert journal.id != name
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+clock[0] = 1000.0
+tell(1)
+assert journal.id == name
+sender.stop(1)
+broker.close()
+journal.close()
+print("all delivered")
+"""
+
+
+def test_alerts_that_can_not_be_recorded_are_delivered_all_the_same(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", DELIVERED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert run.stdout == "all delivered\n", run.stderr
+
+
 def test_numbers_are_never_given_twice_whatever_was_cut(alive: tuple[Path, str, list[str]], tmp_path: Path) -> None:
     state = tmp_path / "s"
     shutil.copytree(alive[0], state)
