@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,13 @@ def write_manifest(folder: Path, names: Iterable[str]) -> None:
         for name in names
     }
     (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}, indent=1) + "\n")
+
+
+def copy_models(source: Path, target: Path) -> None:
+    """Copy all files that a manifest names to another folder; the caller alters them and writes its manifest."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in SHIPPED:
+        shutil.copy2(source / name, target / name)
 
 
 def read_verified(folder: Path, name: str) -> bytes:

@@ -21,9 +21,7 @@ from adapters.knowledge import KnowledgeBase, Row
 
 FILE = "knowledge.sqlite3"
 SAMPLE = 512  # crops that are remembered between two clusterings
-LEAST_SAMPLE = 128  # fewer would cluster noise
 CLUSTERS = 16
-P_BACKGROUND = 0.05  # p(animal) below which a crop is background beyond doubt
 KEPT_VERSIONS = 10
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS version (id INTEGER PRIMARY KEY, encoder TEXT NOT NULL, created TEXT NOT NULL,

@@ -17,6 +17,8 @@ from monitor.output import print_line, say
 
 if TYPE_CHECKING:
     from adapters.evaluation.evaluate import Row
+    from adapters.training.evolve import Evolved
+    from adapters.training.finetune import Finetuned
 
 model_app = typer.Typer(help="The training side; needs the extra `train`.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -144,10 +146,10 @@ def model_finetune(
     models = Context(config, state).models_dir
     result = finetune(images, out, Tuning(blocks=blocks, steps=steps), models=models, say=say)
     if as_json:
-        print_line(json.dumps({**asdict(result), "out": str(out) if result.kept else None}))
+        _print_result(result, out)
         return
     print_line(f"held-out pictures named right: {result.before:.1f} % before, {result.after:.1f} % after")
-    print_line(_deploy_line(out) if result.kept else "nothing was gained, nothing was written")
+    print_line(_deploy_line(out, kept=result.kept))
 
 
 @model_app.command("evolve", epilog="Example: wildlane model evolve --images pictures --out models/site")
@@ -168,15 +170,21 @@ def model_evolve(
     breeding = Breeding(generations=generations, population=population, episodes=episodes)
     result = evolve(images, out, breeding, models=Context(config, state).models_dir, say=say)
     if as_json:
-        print_line(json.dumps({**asdict(result), "out": str(out) if result.kept else None}))
+        _print_result(result, out)
         return
     for when, figures in (("before", result.before), ("after", result.after)):
         told = f"accuracy {figures['accuracy']:.1f}  AUROC {figures['auroc']:.1f}  ECE {figures['ece']:.3f}"
         print_line(f"{when:6}  {told}  on pictures that the search did not see")
-    print_line(_deploy_line(out) if result.kept else "nothing was gained, nothing was written")
+    print_line(_deploy_line(out, kept=result.kept))
 
 
-def _deploy_line(out: Path) -> str:
+def _print_result(result: Finetuned | Evolved, out: Path) -> None:
+    print_line(json.dumps({**asdict(result), "out": str(out) if result.kept else None}))
+
+
+def _deploy_line(out: Path, *, kept: bool) -> str:
+    if not kept:
+        return "nothing was gained, nothing was written"
     return f"to deploy it, set in config.toml: models_dir = {json.dumps(str(out))}"
 
 

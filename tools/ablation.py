@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from adapters.evaluation.conditions import VIEWS
 from adapters.evaluation.episodes import Item
 from adapters.evaluation.evaluate import Task, evaluate
 from adapters.evaluation.methods import Answers, Encoded, Wildlane
-from adapters.runtime import SHIPPED, write_manifest
+from adapters.runtime import SHIPPED, copy_models, write_manifest
 from adapters.training.attention import Head
 from adapters.training.bank import build
 from adapters.training.calibration import calibrate
@@ -64,9 +63,7 @@ def variants(run: Path, out: Path, steps: int) -> Iterator[Wildlane]:
     for name, head in heads.items():
         calibrate(head, banks[1], mu, class_tokens(banks[0]), whole.seed)
         folder = out / "models" / name.replace(" ", "-")
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in SHIPPED:
-            shutil.copy2(models / file, folder / file)
+        copy_models(models, folder)
         export_head(head, folder)
         write_manifest(folder, SHIPPED)
         method = Wildlane(Classifier(folder, device="cpu"))

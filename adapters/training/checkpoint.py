@@ -16,6 +16,11 @@ from adapters.errors import InputError
 CHECKPOINT = "checkpoint.safetensors"
 
 
+def save_weights(path: Path, weights: Mapping[str, Tensor], facts: dict[str, str] | None = None) -> None:
+    """Write weights; parts that several names share are stored under each of them."""
+    save_file({name: value.contiguous().clone() for name, value in weights.items()}, path, facts)
+
+
 def save(
     folder: Path, parts: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, step: int, recipe: dict[str, object]
 ) -> None:
@@ -24,8 +29,7 @@ def save(
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
     draft = folder / f"{CHECKPOINT}.part"
-    content = {name: value.contiguous().clone() for name, value in tensors.items()}  # shared parts are stored twice
-    save_file(content, draft, {"step": str(step), "recipe": json.dumps(recipe)})
+    save_weights(draft, tensors, {"step": str(step), "recipe": json.dumps(recipe)})
     draft.replace(folder / CHECKPOINT)
 
 

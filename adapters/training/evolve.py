@@ -27,18 +27,17 @@ from pymoo.optimize import minimize
 from torch import Tensor
 
 from adapters.encoder import Encoder
-from adapters.errors import InputError
-from adapters.evaluation.episodes import read_pool
-from adapters.evaluation.figures import auroc, expected_calibration_error
+from adapters.evaluation.figures import auroc
 from adapters.knowledge import KnowledgeBase
-from adapters.runtime import HEAD, MODELS, SHIPPED, write_manifest
+from adapters.runtime import HEAD, MODELS, SHIPPED, copy_models, write_manifest
 from adapters.starter import STARTER
-from adapters.stills import read_picture
 from adapters.training.attention import N_STEPS, Head
 from adapters.training.bank import Bank, fill
+from adapters.training.calibration import calibration_error
 from adapters.training.episodes import Episode
 from adapters.training.export import export_head, load_head
 from adapters.training.meta_train import validation_episodes
+from adapters.training.site_pictures import site_pictures
 
 FACTORS = ("decay", "norm bound", "temperature", "gate of regions", "gate of descent")  # powers of two around what is
 N_GENES = N_STEPS + len(FACTORS) + 1  # the last one shifts *none*
@@ -100,9 +99,8 @@ def evolve(
     before, after = (figures(judge, judged, mkey, mu) for judge in (head, better))
     kept = fitness(after) > fitness(before)
     if kept:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in (*SHIPPED, STARTER):
-            shutil.copy2(models / name, out / name)
+        copy_models(models, out)
+        shutil.copy2(models / STARTER, out / STARTER)
         export_head(better, out, progress=say)
         write_manifest(out, SHIPPED)
     return Evolved(before=before, after=after, kept=kept)
@@ -124,7 +122,7 @@ def express(head: Head, genome: Genome) -> Head:
 @torch.no_grad()
 def figures(head: Head, episodes: list[Episode], mkey: Tensor, mu: Tensor) -> dict[str, float]:
     """Return accuracy and AUROC in per cent and the calibration error of a head on episodes."""
-    right, known, confidence, correct = [], [], [], []
+    right, known, weighed, targets = [], [], [], []
     for episode in episodes:
         memory = head.adapt(episode.tok, episode.glob, episode.mask, episode.neg, mkey, mu)
         logit, none, _, _ = head.match.logits(episode.query_tok, episode.query_glob, memory, mkey, mu)
@@ -132,10 +130,9 @@ def figures(head: Head, episodes: list[Episode], mkey: Tensor, mu: Tensor) -> di
         right += (logit.argmax(dim=1) == episode.target)[taught].tolist()
         margin = (logit - none).amax(dim=1)
         known.append(auroc(margin[taught].numpy(), margin[~taught].numpy()))
-        sure, best = torch.softmax(torch.cat([logit, none], dim=1), dim=1).max(dim=1)
-        confidence.append(sure.numpy())
-        correct.append((best == episode.target).numpy())
-    error = expected_calibration_error(np.concatenate(confidence), np.concatenate(correct))
+        weighed.append(torch.cat([logit, none], dim=1))
+        targets.append(episode.target)
+    error = calibration_error(torch.cat(weighed), torch.cat(targets))
     return {"accuracy": 100 * float(np.mean(right)), "auroc": 100 * float(np.mean(known)), "ece": error}
 
 
@@ -160,20 +157,16 @@ def _deployed(models: Path) -> tuple[Head, Tensor, Tensor]:
 
 def _halves(images: Path, folder: Path, encode: Encoder, seed: int, say: Callable[[str], None]) -> tuple[Bank, Bank]:
     rng = np.random.default_rng((seed, 21))
-    pool = read_pool(images, rng)
-    if len(pool.classes) < 2:
-        raise InputError(f"{images}: 1 class folder; evolving needs 2 or more, some to teach and some as strangers")
-    halves: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
-    for label, members in enumerate(pool.of_class):
-        if len(members) < LEAST_PICTURES:
-            where = images / pool.classes[label]
-            raise InputError(f"{where}: {len(members)} pictures; evolving needs {LEAST_PICTURES} of each class")
-        order = rng.permutation(members).tolist()
-        halves[0].extend((row, label) for row in order[::2])
-        halves[1].extend((row, label) for row in order[1::2])
+    site = site_pictures(
+        images,
+        rng,
+        least=LEAST_PICTURES,
+        purpose="evolving",
+        why_two="evolving needs 2 or more, some to teach and some as strangers",
+    )
     banks = []
-    for name, half in zip(("searched", "judged"), halves, strict=True):
-        pictures = [read_picture(pool.pictures[row]) for row, _ in half]
-        labels = np.array([label for _, label in half])
-        banks.append(fill((pictures, labels, list(pool.classes)), folder / name, encode, rng, {}, say))
+    for name, first in (("searched", 0), ("judged", 1)):
+        half = [(row, label) for label, rows in enumerate(site.shuffled) for row in rows[first::2]]
+        material = (*site.read(half), list(site.pool.classes))
+        banks.append(fill(material, folder / name, encode, rng, {}, say))
     return banks[0], banks[1]

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -30,7 +30,8 @@ from adapters.runtime import (
     write_manifest,
 )
 from adapters.training.attention import Adapt, Head, HeadStatistics, Match
-from adapters.training.backbone import LITE0, Backbone, fold_normalisation, load_backbone
+from adapters.training.backbone import LITE0, Backbone, folded_lite0, load_backbone
+from adapters.training.checkpoint import save_weights
 from adapters.training.variants import write_variants
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,8 @@ def export_run(run: Path, out: Path, *, progress: Callable[[str], None] = lambda
         if not (run / name).exists():
             raise ModelError(f"{run}: holds no {name}; let `wildlane model train` finish first")
     out.mkdir(parents=True, exist_ok=True)
-    backbone = load_backbone(LITE0)
-    progress(f"{PRETRAINED}: {export_encode(backbone, out / PRETRAINED, any_size=True):.1e} from torch")
-    backbone = fold_normalisation(backbone)
-    backbone.load_state_dict(load_file(run / BACKBONE))
+    progress(f"{PRETRAINED}: {export_encode(load_backbone(LITE0), out / PRETRAINED, any_size=True):.1e} from torch")
+    backbone = folded_lite0(run / BACKBONE)
     progress(f"{ENCODE}: {export_encode(backbone, out / ENCODE):.1e} from torch")
     head = load_head(run / HEAD)
     export_head(head, out, progress=progress)
@@ -103,7 +102,7 @@ def export_head(head: Head, out: Path, *, progress: Callable[[str], None] = lamb
     """Write adapt.onnx and match.onnx of a head, and its weights beside them; the manifest is the caller's to write."""
     progress(f"{ADAPT}: {export_adapt(head.adapt, out / ADAPT):.1e} from torch")
     progress(f"{MATCH}: {export_match(head.match, out / MATCH):.1e} from torch")
-    save_file({name: value.contiguous().clone() for name, value in head.state_dict().items()}, out / HEAD)
+    save_weights(out / HEAD, head.state_dict())
 
 
 def load_head(path: Path) -> Head:

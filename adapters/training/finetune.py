@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,17 +25,15 @@ from torch import Tensor, nn
 
 from adapters.classifier import Classifier
 from adapters.encoder import joined
-from adapters.errors import InputError
-from adapters.evaluation.episodes import read_pool
 from adapters.knowledge import KnowledgeBase
-from adapters.runtime import ENCODE, MODELS, SHIPPED, file_hash, write_manifest
+from adapters.runtime import ENCODE, MODELS, SHIPPED, copy_models, file_hash, write_manifest
 from adapters.starter import STARTER, hand_on
-from adapters.stills import read_picture
 from adapters.training.attention import unit
 from adapters.training.backbone import EfficientNetLite0, deployed_backbone
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
 from adapters.training.export import export_encode
 from adapters.training.optimisation import as_numbers, one_cycle, take_step
+from adapters.training.site_pictures import Labelled, site_pictures
 from adapters.training.variants import write_variants
 
 LEAST_PICTURES = 5  # of a class
@@ -101,8 +100,7 @@ def finetune(
     backbone = _train(deployed_backbone(models), models, lessons, tuning, say)
     with TemporaryDirectory() as folder:
         draft = Path(folder)
-        for name in SHIPPED:
-            shutil.copy2(models / name, draft / name)
+        copy_models(models, draft)
         say(f"{ENCODE}: {export_encode(backbone, draft / ENCODE):.1e} from torch")
         write_manifest(draft, [ENCODE])
         write_variants(draft, lessons.pictures, tuning.seed)
@@ -118,24 +116,20 @@ def finetune(
 def read_lessons(images: Path, seed: int) -> Lessons:
     """Read a folder of class folders and hold a part of each class out."""
     rng = np.random.default_rng((seed, 31))
-    pool = read_pool(images, rng)
-    if len(pool.classes) < 2:
-        raise InputError(f"{images}: 1 class folder; a new last layer needs 2 or more to tell apart")
-    learned: list[tuple[int, int]] = []
-    held: list[tuple[int, int]] = []
-    for label, members in enumerate(pool.of_class):
-        if len(members) < LEAST_PICTURES:
-            where = images / pool.classes[label]
-            raise InputError(f"{where}: {len(members)} pictures; fine-tuning needs {LEAST_PICTURES} of each class")
-        order = rng.permutation(members).tolist()
-        count = max(1, round(HELD_OUT * len(order)))
-        held += [(row, label) for row in order[:count]]
-        learned += [(row, label) for row in order[count:]]
-
-    def read(rows: list[tuple[int, int]]) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
-        return [read_picture(pool.pictures[row]) for row, _ in rows], np.array([label for _, label in rows])
-
-    return Lessons(pool.classes, *read(learned), *read(held))
+    site = site_pictures(
+        images,
+        rng,
+        least=LEAST_PICTURES,
+        purpose="fine-tuning",
+        why_two="a new last layer needs 2 or more to tell apart",
+    )
+    learned: list[Labelled] = []
+    held: list[Labelled] = []
+    for label, rows in enumerate(site.shuffled):
+        count = max(1, round(HELD_OUT * len(rows)))
+        held += [(row, label) for row in rows[:count]]
+        learned += [(row, label) for row in rows[count:]]
+    return Lessons(site.pool.classes, *site.read(learned), *site.read(held))
 
 
 def held_out_accuracy(models: Path, lessons: Lessons) -> float:
@@ -160,7 +154,7 @@ def _train(
     backbone: EfficientNetLite0, models: Path, lessons: Lessons, tuning: Tuning, say: Callable[[str], None]
 ) -> EfficientNetLite0:
     mu = torch.from_numpy(KnowledgeBase.load(models).mu)
-    before = deployed_backbone(models).requires_grad_(requires_grad=False)
+    before = copy.deepcopy(backbone).requires_grad_(requires_grad=False)
     last_layer = nn.Linear(backbone.d_pooled, len(lessons.classes), bias=False)
     moving = [*backbone.blocks[-tuning.blocks :].parameters(), *backbone.head.parameters()]
     backbone.requires_grad_(requires_grad=False)

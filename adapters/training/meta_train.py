@@ -17,13 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
 from numpy.random import Generator
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from adapters.evaluation.figures import auroc
 from adapters.training.attention import Head, HeadStatistics, unit
 from adapters.training.bank import CLEAN_VIEWS, N_VIEWS, Bank
-from adapters.training.checkpoint import resume, save
+from adapters.training.checkpoint import resume, save, save_weights
 from adapters.training.episodes import Episode, Sampler, WeakPoints
 from adapters.training.gradient_reversal import DomainCritic, strength_at
 from adapters.training.losses import (
@@ -260,9 +259,8 @@ def _validate_and_save(
     say(f"step {training.step}/{training.recipe.steps}  " + "  ".join(f"{k} {v:.2f}" for k, v in figures.items()))
     if figures["score"] > best:
         best = figures["score"]
-        tensors = {name: value.contiguous().clone() for name, value in training.average.state_dict().items()}
         facts = {"recipe": json.dumps(asdict(training.recipe)), "step": str(training.step), **_text(figures)}
-        save_file(tensors, out / WEIGHTS, facts)
+        save_weights(out / WEIGHTS, training.average.state_dict(), facts)
     tables = {"confusion": weak_points.confusion.tolist(), "by_domain": weak_points.by_domain.tolist(), "best": best}
     (out / WEAK_POINTS).write_text(json.dumps(tables))
     save(out, training.parts, training.optimiser, training.step, asdict(training.recipe))

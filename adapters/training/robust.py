@@ -23,13 +23,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from adapters.errors import InputError
 from adapters.runtime import MODELS, PRETRAINED, Graph
 from adapters.training.attention import unit
-from adapters.training.backbone import LITE0, Backbone, fold_normalisation, load_backbone
+from adapters.training.backbone import LITE0, Backbone, folded_lite0
 from adapters.training.checkpoint import resume, save
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, SIDE_PX, random_square, shoot
 from adapters.training.gradient_reversal import DomainCritic, strength_at
@@ -120,11 +120,8 @@ class Training:
         torch.use_deterministic_algorithms(mode=True)
         self.recipe, self.mu, self.step = recipe, mu, 0
         self.teacher = Graph(MODELS, PRETRAINED, "cpu", threads=recipe.threads)  # three times as fast as torch here
-        self.student = fold_normalisation(load_backbone(LITE0)).to(memory_format=torch.channels_last)
-        self.average = fold_normalisation(load_backbone(LITE0)).requires_grad_(requires_grad=False)
-        if start is not None:
-            self.student.load_state_dict(load_file(start))
-            self.average.load_state_dict(load_file(start))
+        self.student = folded_lite0(start).to(memory_format=torch.channels_last)
+        self.average = folded_lite0(start).requires_grad_(requires_grad=False)
         self.critic = DomainCritic(self.student.d_pooled)
         self.parts = {"student": self.student, "average": self.average, "critic": self.critic}
         trained = [*self.student.stem.parameters(), *self.student.blocks.parameters(), *self.student.head.parameters()]

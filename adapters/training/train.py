@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from adapters.encoder import Encoder
@@ -20,9 +20,10 @@ from adapters.runtime import ENCODE, HEAD, MODELS, write_manifest
 from adapters.training import robust
 from adapters.training.animal_probe import CutoutCrops, RoadCrops, add_clips
 from adapters.training.averaging import best_average
-from adapters.training.backbone import EfficientNetLite0, fold_normalisation, load_backbone
+from adapters.training.backbone import EfficientNetLite0, folded_lite0
 from adapters.training.bank import Bank, build
 from adapters.training.calibration import calibrate
+from adapters.training.checkpoint import save_weights
 from adapters.training.export import (
     BACKBONE,
     CALIBRATION,
@@ -82,11 +83,8 @@ def _backbone(plan: Plan, say: Say) -> EfficientNetLite0:
     if not path.exists():
         trained = robust.train(plan.data, plan.out / "backbone", plan.backbone, start=plan.start, say=say)
         share, weights = best_average(plan.data, load_file(trained), plan.backbone.seed, say)
-        tensors = {name: value.contiguous() for name, value in weights.items()}
-        save_file(tensors, path, {"share_of_trained": str(share)})
-    backbone = fold_normalisation(load_backbone(robust.LITE0))
-    backbone.load_state_dict(load_file(path))
-    return backbone
+        save_weights(path, weights, {"share_of_trained": str(share)})
+    return folded_lite0(path)
 
 
 def _statistics(plan: Plan, encode: Encoder, say: Say) -> Tensor:
@@ -118,4 +116,4 @@ def _head(plan: Plan, train_bank: Bank, tune_bank: Bank, mu: Tensor, say: Say) -
         labels=np.array([train_bank.classes[number] for number in train_bank.taught]),
         counts=np.array(counts, np.int32),
     )
-    save_file({name: value.contiguous().clone() for name, value in head.state_dict().items()}, path)
+    save_weights(path, head.state_dict())

@@ -58,7 +58,7 @@ class Draft:
     def numbered(self, seq: int, journal: str, etsi_sequence: int) -> schema.Alert:
         """Return the alert under a sequence number."""
         situation = self.situation
-        phase = situation.phase.value
+        phase, animal = situation.phase.value, self._animal()
         return schema.Alert(
             specversion="1.0",
             id=f"{situation.id}.{situation.version}",
@@ -76,10 +76,10 @@ class Draft:
                 mode=self.facts.mode,
                 situation=self._situation(),
                 where=self._where(),
-                animal=self._animal(),
+                animal=animal,
                 certainty=self._certainty(),
                 severity=self._severity(),
-                codes=self._codes(etsi_sequence),
+                codes=self._codes(animal, etsi_sequence),
                 evidence=None,
                 provenance=self._provenance(),
                 recognition=self._recognition(),
@@ -155,8 +155,7 @@ class Draft:
     def _severity(self) -> schema.Severity:
         return SEVERITY[self.attributes.size if self.attributes else "unknown"]
 
-    def _codes(self, etsi_sequence: int) -> schema.CodesPart:
-        animal = self._animal()
+    def _codes(self, animal: schema.AnimalPart, etsi_sequence: int) -> schema.CodesPart:
         herd_r1 = 2 if animal.herd else ETSI_R1.get(animal.size, 1 if animal.origin == "wild" else 0)
         datex2: schema.AnimalPresence = (
             "herdOfAnimalsOnTheRoad" if animal.herd else DATEX2.get(animal.size, "animalsOnTheRoad")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET  # only written here, never read
-from datetime import datetime
 from typing import Any
 
 from adapters.errors import InputError
@@ -24,7 +23,7 @@ SPACES = {
 STATUS = {"real": "real", "test": "test", "exercise": "technicalExercise"}
 MOVES_MPS = 0.3  # slower than this an animal stands
 
-Tree = dict[str, Any]  # prefixed name -> text, subtree, or a list of them; "@name" is an attribute
+Tree = dict[str, Any]  # prefixed name -> text or subtree; "@name" is an attribute
 
 
 def to_xml(alert: Alert, *, country: str) -> str:
@@ -52,7 +51,7 @@ def _publication(alert: Alert, country: str) -> Tree:
     situation = {
         "@id": data.situation.id,
         "sit:overallSeverity": data.severity,
-        "sit:situationVersionTime": _time(alert.time),
+        "sit:situationVersionTime": utc_text(alert.time),
         "sit:headerInformation": {"com:informationStatus": STATUS[data.mode]},
         "sit:situationRecord": _record(alert),
     }
@@ -60,7 +59,7 @@ def _publication(alert: Alert, country: str) -> Tree:
         "@lang": "en",
         "@modelBaseVersion": "3",
         "@xsi:type": "sit:SituationPublication",
-        "com:publicationTime": _time(alert.time),
+        "com:publicationTime": utc_text(alert.time),
         "com:publicationCreator": {"com:country": country, "com:nationalIdentifier": data.where.site},
         "sit:situation": situation,
     }
@@ -68,15 +67,15 @@ def _publication(alert: Alert, country: str) -> Tree:
 
 def _record(alert: Alert) -> Tree:
     data, situation = alert.data, alert.data.situation
-    ended = {} if situation.ended is None else {"com:overallEndTime": _time(situation.ended)}
-    period = {"com:overallStartTime": _time(situation.first_observed), **ended}
+    ended = {} if situation.ended is None else {"com:overallEndTime": utc_text(situation.ended)}
+    period = {"com:overallStartTime": utc_text(situation.first_observed), **ended}
     return {
         "@id": f"{situation.id}-1",
         "@version": str(situation.version),
         "@xsi:type": "sit:AnimalPresenceObstruction",
-        "sit:situationRecordCreationTime": _time(situation.first_observed),
-        "sit:situationRecordObservationTime": _time(situation.observed),
-        "sit:situationRecordVersionTime": _time(alert.time),
+        "sit:situationRecordCreationTime": utc_text(situation.first_observed),
+        "sit:situationRecordObservationTime": utc_text(situation.observed),
+        "sit:situationRecordVersionTime": utc_text(alert.time),
         "sit:probabilityOfOccurrence": data.codes.datex2.probability_of_occurrence,
         "sit:severity": data.severity,
         "sit:safetyRelatedMessage": "true",  # EU 886/2013, category b
@@ -149,7 +148,3 @@ def _bare(content: Tree | str) -> Tree | str:
     return {
         key.removeprefix("@").partition(":")[2] or key.removeprefix("@"): _bare(value) for key, value in content.items()
     }
-
-
-def _time(moment: datetime) -> str:
-    return utc_text(moment)

@@ -22,7 +22,6 @@ from tests.conftest import ROOT, Mosquitto, wait_until
 from tests.faults.proxy import Proxy
 
 KILLS = {"sample": {"broker": 3, "program": 4}, "full": {"broker": 50, "program": 200}}
-LIVENESS_S = 5.0
 
 
 def count_of(what: str, request: pytest.FixtureRequest) -> int:
