@@ -6,7 +6,9 @@ the head what is *not* an animal here. The only other module beside the class se
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,13 +17,19 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
+from adapters.classifier import NONE, Classification, Classifier
 from adapters.encoder import Features, unit
 from adapters.errors import StoreError
 from adapters.knowledge import KnowledgeBase, Row
 
+log = logging.getLogger(__name__)
+
 FILE = "knowledge.sqlite3"
-SAMPLE = 512  # crops that are remembered between two clusterings
+SAMPLE = 512  # crops that are remembered
+HORIZON = 100_000  # crops after which most of the sample is new: about a day of a busy junction
 CLUSTERS = 16
+SURELY_NONE = 0.9  # weight of none from which a crop may count as background,
+MOST_P_ANIMAL = 0.1  # and probability of an animal up to which it may
 KEPT_VERSIONS = 10
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS version (id INTEGER PRIMARY KEY, encoder TEXT NOT NULL, created TEXT NOT NULL,
@@ -32,7 +40,11 @@ CREATE TABLE IF NOT EXISTS row (version INTEGER NOT NULL REFERENCES version ON D
 
 
 class Sample:
-    """A uniform random sample of an endless stream of crops' features (Vitter 1985, algorithm R)."""
+    """A random sample of an endless stream of crops' features: uniform at first, then slowly forgetting.
+
+    References:
+        Vitter 1985, algorithm R; Aggarwal 2006 (biased reservoir sampling)
+    """
 
     def __init__(self, rng: Generator) -> None:
         self._rng = rng
@@ -50,7 +62,7 @@ class Sample:
             if len(self) < SAMPLE:
                 self._tokens.append(tok.mean(axis=0))
                 self._pooled.append(glob.copy())
-            elif (place := int(self._rng.integers(self.offered))) < SAMPLE:
+            elif (place := int(self._rng.integers(min(self.offered, HORIZON)))) < SAMPLE:
                 self._tokens[place], self._pooled[place] = tok.mean(axis=0), glob.copy()
 
     def vectors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -108,18 +120,12 @@ class SiteKnowledge:
         try:
             found = self._db.execute("SELECT max(id) FROM version WHERE encoder = ?", (encoder_hash,)).fetchone()
             rows = self._db.execute("SELECT kind, label, count, key, mean FROM row WHERE version = ?", found).fetchall()
-        except sqlite3.Error as error:
+            return [
+                Row(kind=kind, label=label, count=count, key=_numbers(key), mean=_numbers(mean))
+                for kind, label, count, key, mean in rows
+            ]
+        except (sqlite3.Error, ValueError, TypeError) as error:
             raise StoreError(f"{FILE}: damaged ({error}); remove it, it fills again by itself") from None
-        return [
-            Row(
-                kind=kind,
-                label=label,
-                count=count,
-                key=np.frombuffer(key, np.float32),
-                mean=np.frombuffer(mean, np.float32),
-            )
-            for kind, label, count, key, mean in rows
-        ]
 
     def save(self, rows: list[Row], encoder_hash: str, crops: int) -> int:
         """Keep rows as a new version and return its number; versions long past are dropped."""
@@ -144,6 +150,72 @@ class SiteKnowledge:
                 self._db.execute("ROLLBACK")
             raise StoreError(f"{FILE}: {error}; nothing was changed") from None
         return int(version or 0)
+
+
+class Background:
+    """What the running program learns of its site by watching: crops that surely show no animal, clustered."""
+
+    def __init__(self, classifier: Classifier, state_dir: Path) -> None:
+        """Take up what was learned before; a damaged file is begun anew, since all in it is learned again.
+
+        Raises:
+            StoreError: the folder can't be used.
+        """
+        self._classifier, self._base = classifier, classifier.knowledge
+        self._sample = Sample(np.random.default_rng())  # which crops of a site are drawn need not be the same twice
+        self._learned_of = 0  # crops that had been offered at the last clustering
+        try:
+            self._store = SiteKnowledge(state_dir)
+            self._use(self._store.load(classifier.encoder_hash))
+        except StoreError as error:
+            log.warning("%s; it is begun anew", error)
+            for suffix in ("", "-wal", "-shm"):
+                (state_dir / (FILE + suffix)).unlink(missing_ok=True)
+            self._store = SiteKnowledge(state_dir)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+    def offer(self, features: Features, answers: Sequence[Classification]) -> None:
+        """Take in encoded crops and what they were found to be."""
+        sure = np.array([_is_background(answer) for answer in answers], bool)
+        if sure.any():
+            self._sample.offer(Features(features.tok[sure], features.glob[sure]))
+
+    def learn(self) -> int:
+        """Cluster the sample, keep the result and use it; return how many rows it gave.
+
+        Class memories made before know nothing of it: load them anew. With too little that is new, nothing happens
+        and 0 is returned.
+
+        Raises:
+            StoreError: the result can't be kept; nothing was changed.
+        """
+        if self._sample.offered - self._learned_of < SAMPLE:
+            return 0
+        rows = cluster(self._sample, self._base)
+        self._store.save(rows, self._classifier.encoder_hash, self._sample.offered)
+        self._learned_of = self._sample.offered
+        self._use(rows)
+        return len(rows)
+
+    def _use(self, rows: list[Row]) -> None:
+        widths = (self._base.keys.shape[1], len(self._base.mu))
+        if any((len(row.key), 0 if row.mean is None else len(row.mean)) != widths for row in rows):
+            raise StoreError(f"{FILE}: damaged (a row of another width)")
+        self._classifier.knowledge = self._base.with_rows(rows)
+
+
+def _is_background(answer: Classification) -> bool:
+    return answer.legible and answer.p_animal <= MOST_P_ANIMAL and answer.weights[NONE] >= SURELY_NONE
+
+
+def _numbers(stored: bytes) -> NDArray[np.float32]:
+    numbers = np.frombuffer(stored, np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError("a row is no number")
+    return numbers
 
 
 def _bytes(array: NDArray[np.float32]) -> bytes:

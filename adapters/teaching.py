@@ -22,6 +22,8 @@ FAR_PX = 48  # crops of this side or less show how the animal looks from afar
 GREY = 4.0  # mean spread of the colour channels in grey levels; less is an infra-red picture
 ENOUGH = 5
 NEAR_CLASSES = 3
+NEAR_DUPLICATE = 0.5  # cosine of two classes' prototypes; of 100 pairs of tuning classes one lies above, and the halves
+# of one class lie at 0.5 to 0.9
 
 Crop = NDArray[np.uint8] | str  # a crop, or why there is none
 Usable = tuple[str, NDArray[np.uint8]]  # what the picture is called, and its crop
@@ -99,7 +101,7 @@ def teach(
         seconds=time.monotonic() - started,
         leave_one_out=rate,
         confused_with=confused,
-        missing=_missing([crop for _, crop in usable]),
+        missing=_missing([crop for _, crop in usable], nearest),
         nearest=nearest,
     )
 
@@ -179,7 +181,7 @@ def _found_as(classifier: Classifier, supports: dict[str, Features], query: Feat
     return (*memory.names, "none")[int(weights.argmax())]
 
 
-def _missing(crops: Sequence[NDArray[np.uint8]]) -> list[str]:
+def _missing(crops: Sequence[NDArray[np.uint8]], nearest: dict[str, float]) -> list[str]:
     """Return in plain words which frames would help."""
     wishes = []
     if len(crops) < ENOUGH:
@@ -188,6 +190,11 @@ def _missing(crops: Sequence[NDArray[np.uint8]]) -> list[str]:
         wishes.append("frames at night or in infra-red")
     if min(min(crop.shape[:2]) for crop in crops) > FAR_PX:
         wishes.append(f"frames from far away, {FAR_PX} pixels or less")
+    wishes += [
+        f"frames that tell it from '{other}': the two are {cosine:.2f} alike"
+        for other, cosine in nearest.items()
+        if cosine >= NEAR_DUPLICATE
+    ]
     return wishes
 
 

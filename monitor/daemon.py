@@ -17,6 +17,7 @@ from typing import Literal
 
 from adapters.classes import ClassSet
 from adapters.errors import ConfigError, WildlaneError
+from adapters.site_knowledge import Background
 from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1
 HEALTH_EVERY_S = 30.0
 CLASS_SET_EVERY_S = 0.5  # how often a version taught meanwhile is looked for; it must be live within a second
+BACKGROUND_EVERY_S = 1800.0
 RETENTION_DAYS = 7.0
 RETENTION_EVERY_S = 3600.0
 FLUSH_S = 2.0  # at the stop, for what the broker has not taken yet; the rest stays in the journal
@@ -125,6 +127,8 @@ class Daemon:
         self._parts.callback(self._close_decoders)
         self._classifier = classifier_of(config)
         log.info("classifier: %s runs on %s", self._classifier.encoder_hash[:19], self._classifier.provider)
+        self._background = Background(self._classifier, state_dir)
+        self._parts.callback(self._background.close)
         self._store = open_classes(self._classifier, state_dir)
         self._parts.callback(self._store.close)
         self._version = self._store.active_version()
@@ -136,7 +140,7 @@ class Daemon:
         class_set = self._store.load(self._classifier)
         log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
         self._policy = Policy(settings_of(config), zones)
-        self._pipeline = Pipeline(self._classifier, class_set, self._policy, budgets)
+        self._pipeline = Pipeline(self._classifier, class_set, self._policy, budgets, learn=self._background.offer)
         facts = self._facts(config)
         self._publisher = _publisher(config.site, address, self._journal)
         self._site = config.site
@@ -189,6 +193,7 @@ class Daemon:
 
     def _main_loop(self) -> None:
         health_due_s = retention_due_s = class_set_due_s = 0.0
+        background_due_s = self._now() + BACKGROUND_EVERY_S
         health_told: object = None
         problem_told = self._journal.problem
         while not self._stop.is_set() and not all(camera.finished for camera in self._cameras.values()):
@@ -204,6 +209,9 @@ class Daemon:
             if now_s >= class_set_due_s:
                 class_set_due_s = now_s + CLASS_SET_EVERY_S
                 self._take_up_class_set()
+            if now_s >= background_due_s:
+                background_due_s = now_s + BACKGROUND_EVERY_S
+                self._learn_background()
             if now_s >= retention_due_s:
                 retention_due_s = now_s + RETENTION_EVERY_S
                 self._journal.forget_before(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
@@ -287,6 +295,15 @@ class Daemon:
             return
         self._reports.tell_info(self._info(class_set))
         log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
+
+    def _learn_background(self) -> None:
+        try:
+            rows = self._background.learn()
+            if rows:
+                self._pipeline.class_set = self._store.load(self._classifier)
+                log.info("the site's background is known by %d kinds of crops", rows)
+        except WildlaneError as error:
+            log.error("the site's background can't be learned: %s", error)  # noqa: TRY400  # one line
 
     def _shutdown(self) -> None:
         """Stop in the order that loses nothing: cameras, then the open situations, then the outbox, then the rest."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adapters.classes import ClassSet
-from adapters.classifier import Classifier
+from adapters.classifier import Classification, Classifier
+from adapters.encoder import Features
 from monitor.policy import EndReason, Policy, Situation
 from monitor.values import Frame, Sighting
 from monitor.watch import CameraWatch
@@ -32,9 +36,16 @@ class Pipeline:
     """All cameras' crops go through the classifier in one run, then each camera's tracks through one policy."""
 
     def __init__(
-        self, classifier: Classifier, class_set: ClassSet, policy: Policy, budgets: Mapping[str, Budget]
+        self,
+        classifier: Classifier,
+        class_set: ClassSet,
+        policy: Policy,
+        budgets: Mapping[str, Budget],
+        *,
+        learn: Callable[[Features, Sequence[Classification]], None] = lambda features, answers: None,
     ) -> None:
-        self._classifier, self._policy, self._budgets = classifier, policy, budgets
+        """Start with no tracks; `learn` is given all that was classified."""
+        self._classifier, self._policy, self._budgets, self._learn = classifier, policy, budgets, learn
         self.class_set = class_set  # swapped whole by one assignment, between two frames
         self._watches: dict[str, CameraWatch] = {}
 
@@ -44,12 +55,20 @@ class Pipeline:
         `blind` cameras see nothing now.
         """
         plans = [(watch := self._watch(frame), watch.plan(frame, now_s)) for frame in frames]
-        answers = self._classifier.classify([look.crop for _, looks in plans for look in looks], self.class_set.memory)
+        answers = self._classify([look.crop for _, looks in plans for look in looks])
         sightings: list[Sighting] = []
         for watch, looks in plans:
             sightings += watch.conclude(looks, answers[: len(looks)], now_s)
             answers = answers[len(looks) :]
         return Outcome(sightings, self._policy.decide(sightings, now_s, blind=blind))
+
+    def _classify(self, crops: list[NDArray[np.uint8]]) -> list[Classification]:
+        if not crops:
+            return []
+        features = self._classifier.encode(crops)
+        answers = self._classifier.answer(crops, features, self.class_set.memory)
+        self._learn(features, answers)
+        return answers
 
     def idle(self, now_s: float, *, blind: frozenset[str] = frozenset()) -> list[Situation]:
         """Let time pass without a frame: situations that nobody sees any more end."""

@@ -46,6 +46,7 @@ def test_an_outside_subscriber_sees_start_and_end_of_each_animal_of_the_clip(
     assert {(health.state, health.reason) for health in healths} >= {("blind", "lost"), ("ok", None)}
     statuses = [json.loads(text)["status"] for text in listener.got("/status")]
     assert statuses == ["online", "offline"]
+    assert (tmp_path / "state/knowledge.sqlite3").exists()
     infos = [SiteInfo.model_validate_json(text) for text in listener.got("/info")]
     assert {json.loads(text)["data"]["where"]["infoVersion"] for text in events} == {infos[0].info_version}
     assert set(infos[0].zones) == {"road"}

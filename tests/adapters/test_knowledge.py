@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adapters.classifier import Classifier
+from adapters.classifier import Classification, Classifier
 from adapters.encoder import Features
 from adapters.errors import StoreError
 from adapters.knowledge import Row
-from adapters.site_knowledge import FILE, KEPT_VERSIONS, SAMPLE, Sample, SiteKnowledge, cluster
+from adapters.site_knowledge import FILE, KEPT_VERSIONS, SAMPLE, Background, Sample, SiteKnowledge, cluster
 
 
 def crops_around(centres: NDArray[np.float32], count: int, seed: int) -> Features:
@@ -109,3 +109,84 @@ def test_taught_classes_count_as_known(classifier: Classifier) -> None:
 
     assert (similarity > 0.7).all()
     assert (similarity > strange).all()
+
+
+@pytest.fixture
+def own_classifier() -> Classifier:
+    """A classifier whose knowledge a test may change."""
+    return Classifier(threads=1)
+
+
+def found(*, p_animal: float, none: float = 0.95, legible: bool = True) -> Classification:
+    weights = {"moose": 1 - none, "none": none}
+    return Classification(
+        weights=weights, p_class={"moose": 1 - none}, p_animal=p_animal, similarity_m=0.3, legible=legible
+    )
+
+
+def road_features(count: int) -> Features:
+    centres = np.abs(np.random.default_rng(1).normal(size=(3, 1280))).astype(np.float32)
+    return crops_around(centres, count, 6)
+
+
+def test_what_surely_shows_no_animal_becomes_the_sites_background_and_stays(
+    own_classifier: Classifier, tmp_path: Path
+) -> None:
+    background = Background(own_classifier, tmp_path)
+    features = road_features(SAMPLE)
+    background.offer(features, [found(p_animal=0.02)] * (SAMPLE - 1) + [found(p_animal=0.5)])
+    assert background.learn() == 0  # one too few that is sure
+
+    background.offer(features[:3], [found(p_animal=0.02, none=0.5), found(p_animal=0.02, legible=False)] * 2)
+    assert background.learn() == 0
+    background.offer(features[:1], [found(p_animal=0.02)])
+    rows = background.learn()
+    background.close()
+
+    assert rows > 0
+    assert own_classifier.knowledge.negatives.shape == (rows, 1280)
+    again = Classifier(threads=1)
+    Background(again, tmp_path).close()
+    assert np.array_equal(again.knowledge.negatives, own_classifier.knowledge.negatives)
+
+
+def test_with_its_background_known_a_site_takes_less_of_it_for_an_animal(
+    own_classifier: Classifier, tmp_path: Path
+) -> None:
+    road, moose = road_features(SAMPLE + 40), road_features(SAMPLE + 50)[-3:]
+    moose.glob[:] = 0.6 * moose.glob + 0.8 * np.abs(np.random.default_rng(9).normal(size=1280)).astype(np.float32)
+    before = own_classifier.match(road[-40:], own_classifier.adapt({"moose": moose}))
+    background = Background(own_classifier, tmp_path)
+    background.offer(road[:SAMPLE], [found(p_animal=0.02)] * SAMPLE)
+    background.learn()
+    background.close()
+
+    after = own_classifier.match(road[-40:], own_classifier.adapt({"moose": moose}))
+
+    assert after[1].mean() < before[1].mean()  # p(moose) of the road
+    assert (after[3] > before[3]).all()  # and all of it is better known
+
+
+@pytest.mark.parametrize("damage", [b"not a database" * 100, b""])
+def test_a_damaged_background_is_begun_anew(own_classifier: Classifier, tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / FILE).write_bytes(damage)
+
+    background = Background(own_classifier, tmp_path)
+    background.offer(road_features(SAMPLE), [found(p_animal=0.02)] * SAMPLE)
+
+    assert background.learn() > 0
+    background.close()
+
+
+@pytest.mark.parametrize("key", [np.full(192, np.nan, np.float32), np.ones(7, np.float32)])
+def test_rows_that_are_no_rows_are_begun_anew(
+    own_classifier: Classifier, tmp_path: Path, key: NDArray[np.float32]
+) -> None:
+    store = SiteKnowledge(tmp_path)
+    row = Row(kind="background", label="x", key=key, count=1, mean=np.ones(1280, np.float32))
+    store.save([row], own_classifier.encoder_hash, 1)
+    store.close()
+
+    Background(own_classifier, tmp_path).close()
+
+    assert not own_classifier.knowledge.negatives.any()
