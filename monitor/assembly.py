@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
@@ -19,9 +20,10 @@ from adapters.starter import STARTER
 from monitor.alerts.compose import Road, SiteFacts
 from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
 from monitor.alerts.session import Address, Tls, check_readable, read_password
-from monitor.config import CameraConfig, Config
+from monitor.config import CameraConfig, Config, LineConfig, PolicyConfig, RuleConfig
 from monitor.places import ConfiguredPlace, GroundPlane, Place
-from monitor.policy import Rule, Settings
+from monitor.policy import Settings
+from monitor.policy_table import Hours, Line, Rule, Table
 from monitor.zones import Zone, whole_view
 
 log = logging.getLogger(__name__)
@@ -31,17 +33,45 @@ def settings_of(config: Config) -> Settings:
     """Return the policy table of a configuration."""
     policy = config.policy
     return Settings(
-        confirm_frames=policy.confirm_frames,
-        confirm_s=policy.confirm_s,
+        table=Table(
+            taught=_rule_of(policy, policy.taught),
+            unknown_animal=_rule_of(policy, policy.unknown_animal),
+            lines=tuple(_line_of(line) for line in policy.lines),
+        ),
         standing_s=policy.standing_s,
         standing_probability=policy.standing_probability,
         min_side_px=policy.min_side_px,
-        hold_s=policy.hold_s,
         update_s=policy.update_s,
-        taught=Rule(**policy.taught.model_dump()),
-        unknown_animal=Rule(**policy.unknown_animal.model_dump()),
-        classes={name: Rule(**rule.model_dump()) for name, rule in policy.classes.items()},
     )
+
+
+def _rule_of(policy: PolicyConfig, rule: RuleConfig) -> Rule:
+    return Rule(
+        action=rule.action,
+        min_probability=rule.min_probability,
+        confirm_frames=policy.confirm_frames,
+        confirm_s=policy.confirm_s,
+        hold_s=policy.hold_s,
+    )
+
+
+def _line_of(line: LineConfig) -> Line:
+    return Line(
+        name=line.name,
+        classes=frozenset(line.classes),
+        sizes=frozenset(line.sizes),
+        zones=frozenset(line.zones),
+        light=frozenset(line.light),
+        hours=tuple(Hours(begin=begin, end=end) for begin, end in line.hours),
+        towards_road=line.towards_road,
+        then=line.then(),
+    )
+
+
+def clock_of(timezone: str) -> Callable[[], time]:
+    """Return what tells the time of day on the site's own clock."""
+    zone = ZoneInfo(timezone)
+    return lambda: datetime.now(zone).time()
 
 
 def models_of(config: Config) -> Path:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import itertools
+import re
 import sysconfig
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.errors import ConfigError
 
@@ -71,9 +74,12 @@ class BrokerConfig(Strict):
         return self
 
 
+ZoneKind = Literal["carriageway", "verge", "crossing", "pavement", "other"]
+
+
 class ZoneConfig(Strict):
     id: Identifier
-    kind: Literal["carriageway", "verge", "crossing", "pavement", "other"] = "carriageway"
+    kind: ZoneKind = "carriageway"
     polygon_px: list[Point] = Field(min_length=3)
 
     @model_validator(mode="after")
@@ -130,10 +136,58 @@ class CameraConfig(Strict):
 
 
 class RuleConfig(Strict):
-    """A line of the policy table."""
+    """What is done about the animals that no line of the policy table names."""
 
     action: Literal["ignore", "watch", "warn"] = "warn"
     min_probability: Number = Field(default=0.5, ge=0, le=1)
+
+
+def _time_span(value: object) -> object:
+    parts = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", value) if type(value) is str else None
+    if parts is None:
+        raise ValueError("expected a part of the day such as '22:00-05:00'")
+    begin_h, begin_min, end_h, end_min = map(int, parts.groups())
+    return datetime.time(begin_h, begin_min), datetime.time(end_h, end_min)
+
+
+class LineConfig(Strict):
+    """A line of the policy table: where it holds, and what differs there."""
+
+    name: str = Field(min_length=1, max_length=80)
+    classes: list[str] = Field(default_factory=list)
+    sizes: list[Literal["small", "large", "unknown"]] = Field(default_factory=list)
+    zones: list[Identifier] = Field(default_factory=list)
+    light: list[Literal["day", "dark", "infra-red"]] = Field(default_factory=list)
+    hours: list[Annotated[tuple[datetime.time, datetime.time], BeforeValidator(_time_span)]] = Field(
+        default_factory=list
+    )
+    towards_road: bool = False
+    action: Literal["ignore", "watch", "warn"] | None = None
+    min_probability: Number | None = Field(default=None, ge=0, le=1)
+    confirm_frames: int | None = Field(default=None, ge=1, le=100)
+    confirm_s: Number | None = Field(default=None, ge=0, le=60)
+    hold_s: Number | None = Field(default=None, gt=0, le=600)
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> LineConfig:
+        if not self.then():
+            raise ValueError(f"line '{self.name}' changes nothing: expected one or more of {', '.join(LINE_CHANGES)}")
+        return self
+
+    def then(self) -> dict[str, object]:
+        """Return what the line changes."""
+        return {key: value for key in LINE_CHANGES if (value := getattr(self, key)) is not None}
+
+
+LINE_CHANGES = ("action", "min_probability", "confirm_frames", "confirm_s", "hold_s")
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("expected a name of the IANA time zone database, such as 'Europe/Oslo'") from None
+    return value
 
 
 class PolicyConfig(Strict):
@@ -148,7 +202,8 @@ class PolicyConfig(Strict):
     valid_s: Number = Field(default=60.0, gt=0, le=3_600)
     taught: RuleConfig = RuleConfig()
     unknown_animal: RuleConfig = RuleConfig(min_probability=0.88)
-    classes: dict[str, RuleConfig] = Field(default_factory=dict)
+    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+    lines: list[LineConfig] = Field(default_factory=list)
 
 
 class Config(Strict):
@@ -166,11 +221,17 @@ class Config(Strict):
     zones: dict[Identifier, RoadConfig] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _every_zone_is_seen(self) -> Config:
+    def _every_zone_is_there(self) -> Config:
         seen = {zone.id for camera in self.cameras.values() for zone in camera.zones}
         seen |= {name for name, camera in self.cameras.items() if not camera.zones}
         if lost := sorted(set(self.zones) - seen):
             raise ValueError(f"[zones.{lost[0]}] is seen by no camera; there are: {', '.join(sorted(seen)) or 'none'}")
+        for line in self.policy.lines:
+            if lost := sorted(set(line.zones) - seen - set(get_args(ZoneKind))):
+                raise ValueError(
+                    f"line '{line.name}' of [[policy.lines]]: no zone and no kind of zone is called '{lost[0]}'; "
+                    f"there are: {', '.join(sorted(seen) + list(get_args(ZoneKind)))}"
+                )
         return self
 
 

@@ -67,13 +67,16 @@ class Context:
 
     def pipelines(self, only: str | None) -> Callable[[str], Pipeline]:
         """Return a maker of fresh pipelines, one a recording."""
-        from monitor.assembly import settings_of, zones_of
+        from monitor.assembly import places_of, settings_of, zones_of
         from monitor.pipeline import Budget, Pipeline
         from monitor.policy import Policy
 
         classifier = self.classifier()
         class_set = self.class_set(classifier, only)
-        settings = settings_of(self.config)
+        settings, places = settings_of(self.config), places_of(self.config)
         return lambda camera: Pipeline(
-            classifier, class_set, Policy(settings, zones_of(self.config, [camera])), {camera: Budget()}
+            classifier,
+            class_set,
+            Policy(settings, zones_of(self.config, [camera]), places=places),
+            {camera: Budget()},
         )

@@ -29,6 +29,7 @@ from monitor.alerts.session import Address, check_reachable
 from monitor.assembly import (
     address_of,
     classifier_of,
+    clock_of,
     info_of,
     info_version_of,
     open_classes,
@@ -139,7 +140,9 @@ class Daemon:
         }
         class_set = self._store.load(self._classifier)
         log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
-        self._policy = Policy(settings_of(config), zones)
+        self._policy = Policy(
+            settings_of(config), zones, places=places_of(config), time_of_day=clock_of(config.policy.timezone)
+        )
         self._pipeline = Pipeline(self._classifier, class_set, self._policy, budgets, learn=self._background.offer)
         facts = self._facts(config)
         self._publisher = _publisher(config.site, address, self._journal)
@@ -289,7 +292,7 @@ class Daemon:
             if version == self._version:
                 return
             self._version = version  # also where it can't be loaded: that is said once, and the next version is tried
-            self._pipeline.class_set = class_set = self._store.load(self._classifier)
+            self._pipeline.take_up(class_set := self._store.load(self._classifier))
         except WildlaneError as error:
             log.error("a new class set can't be taken up, %s stays live: %s", live, error)  # noqa: TRY400  # one line
             return
@@ -300,7 +303,7 @@ class Daemon:
         try:
             rows = self._background.learn()
             if rows:
-                self._pipeline.class_set = self._store.load(self._classifier)
+                self._pipeline.take_up(self._store.load(self._classifier))
                 log.info("the site's background is known by %d kinds of crops", rows)
         except WildlaneError as error:
             log.error("the site's background can't be learned: %s", error)  # noqa: TRY400  # one line

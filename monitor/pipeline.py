@@ -46,8 +46,13 @@ class Pipeline:
     ) -> None:
         """Start with no tracks; `learn` is given all that was classified."""
         self._classifier, self._policy, self._budgets, self._learn = classifier, policy, budgets, learn
-        self.class_set = class_set  # swapped whole by one assignment, between two frames
+        self.take_up(class_set)
         self._watches: dict[str, CameraWatch] = {}
+
+    def take_up(self, class_set: ClassSet) -> None:
+        """Use another class set from the next frame on."""
+        self.class_set = class_set
+        self._policy.sizes = {name: attributes.size for name, attributes in class_set.attributes.items()}
 
     def process(self, frames: Sequence[Frame], now_s: float, *, blind: frozenset[str] = frozenset()) -> Outcome:
         """Look at one frame each of some cameras; nothing of a frame is kept after the return.

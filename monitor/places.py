@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.errors import ConfigError
+from monitor.values import Box
 
 METRES_A_DEGREE = (
     111_195.0  # of latitude, on a sphere of 6,371 km; a junction is too small for the difference to matter
@@ -23,6 +24,7 @@ METRES_A_DEGREE = (
 FOOT_PX = 3.0  # how far a box's foot point may lie from where the animal stands
 LARGEST_ERROR_M = 25.0  # of the surveyed points among themselves; more is a typing error
 LARGEST_ACCURACY_M = 100.0  # beyond, near the horizon, a pixel is a field
+LARGE_M = 1.0  # height or length from which an animal is a danger to a car's occupants: a roe deer, not a fox
 MOST_SPEED_MPS = 35.0  # no animal is faster; a track that jumps is
 
 PixelPoint = tuple[float, float]
@@ -42,6 +44,12 @@ class Position:
     accuracy_m: float
     method: Literal["homography", "configured"]
 
+    def distance_m(self, other: Position) -> float:
+        """Return the distance to another place of the same site."""
+        north = (self.lat - other.lat) * METRES_A_DEGREE
+        east = (self.lon - other.lon) * METRES_A_DEGREE * math.cos(math.radians(self.lat))
+        return math.hypot(north, east)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
@@ -60,6 +68,9 @@ class Place(Protocol):
     def motion(self, point: PixelPoint, velocity_px_s: PixelPoint) -> Motion | None:
         """Return how something moves that moves so in the picture; None where that can't be told."""
 
+    def scale_m(self, point: PixelPoint) -> float | None:
+        """Return how wide a pixel is where something stands at this point; None where that can't be told."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConfiguredPlace:
@@ -75,6 +86,9 @@ class ConfiguredPlace:
 
     def motion(self, point: PixelPoint, velocity_px_s: PixelPoint) -> None:
         """Tell nothing: without a ground plane a speed in pixels has no scale."""
+
+    def scale_m(self, point: PixelPoint) -> None:
+        """Tell nothing: without a ground plane a pixel has no width."""
 
 
 class GroundPlane:
@@ -129,6 +143,13 @@ class GroundPlane:
             return None
         return Motion(heading_deg=math.degrees(math.atan2(e1 - e0, n1 - n0)) % 360, speed_mps=speed)
 
+    def scale_m(self, point: PixelPoint) -> float | None:
+        """See `Place`; across the view, since along it a pixel covers much ground and little animal."""
+        if self.locate(point) is None:
+            return None
+        scale = self._distance(point, (1.0, 0.0))
+        return scale if math.isfinite(scale) else None
+
     def _distance(self, point: PixelPoint, step: PixelPoint) -> float:
         beside = (point[0] + step[0], point[1] + step[1])
         if self._denominator(beside) * self._side <= 0:
@@ -151,6 +172,14 @@ class GroundPlane:
     def _to_degrees(self, east: float, north: float) -> tuple[float, float]:
         lat = self._lat0 + north / METRES_A_DEGREE
         return float(lat), float(self._lon0 + east / (METRES_A_DEGREE * math.cos(math.radians(self._lat0))))
+
+
+def size_of(place: Place | None, box: Box) -> Literal["small", "large", "unknown"]:
+    """Return the size of what stands in a box, by the scale of the ground under it."""
+    scale = None if place is None else place.scale_m(box.foot)
+    if scale is None:
+        return "unknown"
+    return "large" if scale * max(box.width, box.height) >= LARGE_M else "small"
 
 
 def _fit(pixels: NDArray[np.float64], metres: NDArray[np.float64], camera: str) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ while after the animal was last seen, and ends exactly once. Time is an argument
 
 from __future__ import annotations
 
+import datetime
 import math
 import os
 import time
@@ -16,57 +17,40 @@ from enum import Enum
 from typing import Literal
 
 from adapters.classifier import UNKNOWN
+from monitor.places import Place, Position, size_of
+from monitor.policy_table import Circumstances, Rule, Size, Table
 from monitor.values import Sighting
 from monitor.zones import Zone, zone_of
 
-Action = Literal["ignore", "watch", "warn"]
 EndReason = Literal["left", "timeout", "merged", "false-alarm", "camera-lost", "shutdown", "restart"]
 PROBABILITY_STEP = 0.2  # a change of probability worth an update
 TRAVELLED = 0.6  # sizes from its origin that a track must come to count as moving
 MAX_ASPECT = 4.0  # longer to shorter side; no animal is so thin, but a lane marking and a pole are
 REACH = 2.5  # sizes around an open situation in which another track is the same animal or its herd
 REACH_GROWTH_PER_S = 1.0  # sizes a second that an animal may move while unseen
+HERD_M = 10.0  # on the ground, between animals that two cameras see, to be one herd
+RUN_MPS = 5.0  # how fast an animal may go on between one camera's sighting and the other's
 REACH_OF_THE_GONE = 1.0  # sizes around an animal that was last seen leaving the picture: the next one is another
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
-    """A line of the policy table: what is done about a class, from which probability on."""
-
-    action: Action
-    min_probability: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The policy table and its times.
+    """The policy table, and what holds for all its lines.
 
     Attributes:
-        confirm_frames: looks at a track before it may alert.
-        confirm_s: seconds a track must last before it may alert.
-        standing_s: the same for what has not moved from its place: scenery can look like an animal, but for ever.
+        table: what is to be done about which animal.
+        standing_s: seconds before an alert of what has not moved from its place: scenery can look like an animal, but
+            for ever.
         standing_probability: the least probability of such a track, and of one that the border cuts.
         min_side_px: the longer side of a box must have so many pixels; smaller ones hold no shape.
-        hold_s: seconds a situation stays open after it was last seen.
         update_s: seconds between updates of a situation that does not change.
-        taught, unknown_animal: rules for classes without a line of their own.
-        classes: rules by class name.
     """
 
-    confirm_frames: int
-    confirm_s: float
+    table: Table
     standing_s: float
     standing_probability: float
     min_side_px: float
-    hold_s: float
     update_s: float
-    taught: Rule
-    unknown_animal: Rule
-    classes: Mapping[str, Rule]
-
-    def rule(self, label: str) -> Rule:
-        """Return the line that holds for a class."""
-        return self.classes.get(label, self.unknown_animal if label == UNKNOWN else self.taught)
 
 
 class Phase(Enum):
@@ -93,6 +77,7 @@ class Situation:
         first_seen_s, seen_s, decided_s: first and last sighting, and this decision, on the clock of the run.
         count: most animals seen at once so far.
         told_probability: the probability in the newest message; it may have risen since.
+        hold_s: seconds it stays open after the animal was last seen.
         end_reason: why it ended, None while it lasts.
         because: the decision in plain words.
     """
@@ -110,6 +95,7 @@ class Situation:
     decided_s: float
     count: int
     told_probability: float
+    hold_s: float
     end_reason: EndReason | None
     because: tuple[str, ...]
 
@@ -118,17 +104,26 @@ class Policy:
     """The open situations of a site."""
 
     def __init__(
-        self, settings: Settings, zones: Mapping[str, Sequence[Zone]], *, new_id: Callable[[], str] | None = None
+        self,
+        settings: Settings,
+        zones: Mapping[str, Sequence[Zone]],
+        *,
+        places: Mapping[str, Place] | None = None,
+        time_of_day: Callable[[], datetime.time | None] = lambda: None,
+        new_id: Callable[[], str] | None = None,
     ) -> None:
         """Begin without a situation.
 
         Args:
             settings: the policy table.
             zones: the zones of each camera, by camera name.
+            places: what each camera's pictures say of the ground, by camera name.
+            time_of_day: on the site's own clock; None where lines with hours are not to hold.
             new_id: makes the id of a situation.
         """
-        self._settings, self._zones = settings, zones
-        self._new_id = new_id or uuid7
+        self._settings, self._zones, self._places = settings, zones, places or {}
+        self._time_of_day, self._new_id = time_of_day, new_id or uuid7
+        self.sizes: Mapping[str, Size] = {}  # of the taught classes; whoever changes the class set sets it
         self._open: dict[str, Situation] = {}
         self._members: dict[tuple[str, int], str] = {}  # (camera, track) -> situation
         self._member_seen_s: dict[tuple[str, int], float] = {}
@@ -152,9 +147,19 @@ class Policy:
         """End every open situation."""
         return [self._end(situation, reason, now_s) for situation in self.open]
 
-    def danger(self, sighting: Sighting) -> bool:
-        """Tell whether a sighting is confirmed and its class is to be warned of."""
-        settings, rule = self._settings, self._settings.rule(sighting.label)
+    def _rule(self, sighting: Sighting, zone: Zone) -> Rule:
+        place = self._places.get(sighting.camera)
+        around = Circumstances(
+            zone=zone,
+            camera_zones=self._zones[sighting.camera],
+            size=self.sizes.get(sighting.label) or size_of(place, sighting.box),
+            time_of_day=self._time_of_day(),
+        )
+        return self._settings.table.rule(sighting, around)
+
+    def _danger(self, sighting: Sighting, rule: Rule) -> bool:
+        """Tell whether a sighting is confirmed and to be warned of."""
+        settings = self._settings
         # what never moved may be scenery, and what the border cuts shows only a part: both must be surer
         doubtful = sighting.travelled < TRAVELLED or sighting.at_edge
         longer, shorter = max(sighting.box.width, sighting.box.height), min(sighting.box.width, sighting.box.height)
@@ -162,9 +167,9 @@ class Policy:
             rule.action == "warn"
             and sighting.probability >= rule.min_probability
             and sighting.p_animal >= (settings.standing_probability if doubtful else 0.5)
-            and sighting.looks >= settings.confirm_frames
+            and sighting.looks >= rule.confirm_frames
             and sighting.seen_s - sighting.first_seen_s
-            >= (settings.standing_s if sighting.travelled < TRAVELLED else settings.confirm_s)
+            >= (settings.standing_s if sighting.travelled < TRAVELLED else rule.confirm_s)
             and settings.min_side_px <= longer <= MAX_ASPECT * shorter
         )
 
@@ -173,14 +178,14 @@ class Policy:
         member_of = self._open.get(self._members.get((sighting.camera, sighting.track), ""))
         if member_of is not None and sighting.p_animal >= 0.5 and (zone is None or zone.id == member_of.zone.id):
             return self._continue(member_of, sighting, now_s)
-        if zone is None or not self.danger(sighting):
+        if zone is None or not self._danger(sighting, rule := self._rule(sighting, zone)):
             return None
-        near = next((s for s in self.open if s.zone.id == zone.id and _same_place(s, sighting)), None)
+        near = next((s for s in self.open if s.zone.id == zone.id and self._same_place(s, sighting)), None)
         if near is None:
-            return self._start(sighting, zone, now_s)
+            return self._start(sighting, zone, rule, now_s)
         return self._continue(near, sighting, now_s)
 
-    def _start(self, sighting: Sighting, zone: Zone, now_s: float) -> Situation:
+    def _start(self, sighting: Sighting, zone: Zone, rule: Rule, now_s: float) -> Situation:
         situation = Situation(
             id=self._new_id(),
             version=1,
@@ -195,8 +200,9 @@ class Policy:
             decided_s=now_s,
             count=1,
             told_probability=sighting.probability,
+            hold_s=rule.hold_s,
             end_reason=None,
-            because=self._reasons(sighting, zone),
+            because=_reasons(sighting, zone, rule),
         )
         self._join(sighting, situation.id)
         self._open[situation.id] = situation
@@ -209,16 +215,19 @@ class Policy:
     def _continue(self, situation: Situation, sighting: Sighting, now_s: float) -> Situation | None:
         """Take a sighting into its situation; return a new version only where it says something new."""
         self._join(sighting, situation.id)
+        rule = self._rule(sighting, situation.zone)
+        danger = self._danger(sighting, rule)
         better = sighting.probability >= situation.best.probability
-        named = situation.label == UNKNOWN != sighting.label and self.danger(sighting)
+        named = danger and situation.label == UNKNOWN != sighting.label
         seen = replace(
             situation,
             cameras=tuple(sorted({*situation.cameras, sighting.camera})),
-            label=sighting.label if named or (better and self.danger(sighting)) else situation.label,
+            label=sighting.label if named or (better and danger) else situation.label,
             best=sighting if better or named else situation.best,
             newest=sighting,
             seen_s=sighting.seen_s,
             count=max(situation.count, self._at_once(situation.id, sighting)),
+            hold_s=max(situation.hold_s, rule.hold_s),
         )
         news = _news(situation, seen)
         if not news and now_s - situation.decided_s < self._settings.update_s:
@@ -226,7 +235,7 @@ class Policy:
             return None
         still = f"still there after {now_s - situation.first_seen_s:.0f} s"
         return self._tell(
-            seen, Phase.UPDATE, now_s, because=(*self._reasons(sighting, situation.zone), *(news or [still]))
+            seen, Phase.UPDATE, now_s, because=(*_reasons(sighting, situation.zone, rule), *(news or [still]))
         )
 
     def _at_once(self, situation_id: str, sighting: Sighting) -> int:
@@ -263,7 +272,7 @@ class Policy:
         return told
 
     def _end_unseen(self, now_s: float, blind: frozenset[str]) -> list[Situation]:
-        gone = [s for s in self.open if now_s - s.seen_s > self._settings.hold_s]
+        gone = [s for s in self.open if now_s - s.seen_s > s.hold_s]
         return [self._end(s, "camera-lost" if blind.issuperset(s.cameras) else "left", now_s) for s in gone]
 
     def _end(self, situation: Situation, reason: EndReason, now_s: float) -> Situation:
@@ -272,21 +281,35 @@ class Policy:
         words = (f"{situation.label} was there for {situation.seen_s - situation.first_seen_s:.1f} s", last)
         return self._tell(situation, Phase.END, now_s, because=words, reason=reason)
 
-    def _reasons(self, sighting: Sighting, zone: Zone) -> tuple[str, ...]:
-        rule = self._settings.rule(sighting.label)
-        seen_for_s = sighting.seen_s - sighting.first_seen_s
-        return (
-            f"{sighting.label} {sighting.probability:.2f} over {sighting.looks} looks in {seen_for_s:.1f} s",
-            f"an animal at all: {sighting.p_animal:.2f}",
-            f"zone {zone.id}: {sighting.label} is to {rule.action} from {rule.min_probability:.2f}",
-        )
+    def _same_place(self, situation: Situation, sighting: Sighting) -> bool:
+        """Tell whether a sighting is near enough to an open situation to be the same animal, or one of its herd."""
+        last = situation.newest
+        if sighting.camera == last.camera:
+            return _near_in_picture(last, sighting)
+        here, there = self._ground(sighting), self._ground(last)
+        if here is None or there is None:
+            return True  # two cameras see one zone; without homographies their pixels can't be compared
+        unseen_s = max(0.0, sighting.seen_s - last.seen_s)
+        reach_m = HERD_M + here.accuracy_m + there.accuracy_m + RUN_MPS * unseen_s
+        return here.distance_m(there) <= reach_m
+
+    def _ground(self, sighting: Sighting) -> Position | None:
+        place = self._places.get(sighting.camera)
+        at = None if place is None else place.locate(sighting.box.foot)
+        return at if at is not None and at.method == "homography" else None
 
 
-def _same_place(situation: Situation, sighting: Sighting) -> bool:
-    """Tell whether a sighting is near enough to an open situation to be the same animal, or one of its herd."""
-    if sighting.camera != situation.newest.camera:
-        return True  # two cameras see one zone; without a homography their pixels can't be compared
-    last = situation.newest
+def _reasons(sighting: Sighting, zone: Zone, rule: Rule) -> tuple[str, ...]:
+    seen_for_s = sighting.seen_s - sighting.first_seen_s
+    by = f", by '{rule.line}'" if rule.line else ""
+    return (
+        f"{sighting.label} {sighting.probability:.2f} over {sighting.looks} looks in {seen_for_s:.1f} s",
+        f"an animal at all: {sighting.p_animal:.2f}",
+        f"zone {zone.id}: {sighting.label} is to {rule.action} from {rule.min_probability:.2f}{by}",
+    )
+
+
+def _near_in_picture(last: Sighting, sighting: Sighting) -> bool:
     # the size of the smaller, so that a speck has a short reach
     size = math.sqrt(max(1.0, min(last.box.area, sighting.box.area)))
     unseen_s = max(0.0, sighting.seen_s - last.seen_s)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+Light = Literal["day", "dark", "infra-red"]  # of a picture: as a camera delivers it, not as the sun stands
 
 
 class Box(NamedTuple):
@@ -98,6 +100,7 @@ class Sighting:
         velocity_px_s: smoothed, in pixels a second.
         travelled: farthest from where the track began, in multiples of its size; what never moved may be scenery.
         at_edge: the box touches the border of the picture: it is coming, or leaving.
+        light: of the picture it was seen in.
     """
 
     camera: str
@@ -114,3 +117,4 @@ class Sighting:
     velocity_px_s: tuple[float, float]
     travelled: float
     at_edge: bool
+    light: Light

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from adapters.classifier import NONE, UNKNOWN, Classification
 from monitor.regions import CROP_MARGIN, TileSweep, crop_box
 from monitor.tracking import Track, Tracker
-from monitor.values import Box, Frame, Sighting
+from monitor.values import Box, Frame, Light, Sighting
 
 P_TILE = 0.9  # a tile holds much that is no animal, and is looked at for ever: it must say so clearly
 P_STANDS = 0.5  # a track that no longer moves is kept while its place still looks like an animal
@@ -21,6 +21,8 @@ P_UNSEEN = 0.5  # what a track that was never looked at is taken for when the cr
 PRIOR_LOOKS = 2  # and how many looks that guess is worth
 LONGEST_WAIT_S = 1.0
 MIN_NAME_WEIGHT = 0.6  # share of N(x) over the track that a taught class needs to be named; below, an animal is unknown
+GREY = 3.0  # mean spread of the colour channels in grey levels; less is an infra-red camera's picture
+DARK = 45.0  # mean of all pixels in grey levels; less is a picture by street light
 EDGE_PX = 3.0  # a box nearer than this to the border is cut by it
 JITTER = ((0.0, 0.0, 1.0), (0.08, 0.0, 0.9), (-0.08, 0.0, 1.1), (0.0, 0.08, 1.1), (0.0, -0.08, 0.9))  # x, y, scale
 
@@ -42,10 +44,12 @@ class CameraWatch:
         self._crops_per_frame, self._tiles_per_frame = crops_per_frame, sweep_tiles_per_frame
         self._tracker = Tracker()
         self._sweep = TileSweep(size)
+        self._light: Light = "day"
 
     def plan(self, frame: Frame, now_s: float) -> list[Look]:
         """Follow what moves into this frame and return the crops to look at."""
         self._tracker.advance(frame.moving, now_s)
+        self._light = light_of(frame.image)
         wanting = [track for track in self._tracker.tracks if _wants_look(track, now_s)]
         chosen = sorted(wanting, key=lambda track: _urgency(track, now_s), reverse=True)
         looks = [Look(track, track.box, _cut(frame, self._view(track))) for track in chosen[: self._crops_per_frame]]
@@ -101,11 +105,20 @@ class CameraWatch:
             velocity_px_s=track.velocity,
             travelled=track.travelled,
             at_edge=self._touches_edge(track.box),
+            light=self._light,
         )
 
     def _touches_edge(self, box: Box) -> bool:
         width, height = self._size
         return box.x1 < EDGE_PX or box.y1 < EDGE_PX or box.x2 > width - EDGE_PX or box.y2 > height - EDGE_PX
+
+
+def light_of(image: NDArray[np.uint8]) -> Light:
+    """Return the light of a picture, uint8 (height, width, 3), BGR; every eighth pixel tells."""
+    some = image[::8, ::8]
+    if float(np.ptp(some, axis=2).mean()) < GREY:
+        return "infra-red"
+    return "dark" if float(some.mean()) < DARK else "day"
 
 
 def _wants_look(track: Track, now_s: float) -> bool:

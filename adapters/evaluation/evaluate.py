@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -158,19 +160,30 @@ def _rows(
     episodes: Sequence[Episode],
     progress: Progress,
 ) -> Iterator[Row]:
-    tallies = {method.name: _Tally() for method in methods}
-    for number, episode in enumerate(episodes):
-        queries = [item for items in episode.queries for item in items]
-        labels = np.repeat(np.arange(task.ways), [len(items) for items in episode.queries])
-        labels = np.concatenate([labels, np.full(len(episode.unknown), -1)])
-        support = [[(row, _clean_view(task)) for row in rows[:shots]] for rows in episode.support]
-        for method in methods:
-            if method.name not in SLOW or number < task.slow_episodes:
-                tallies[method.name].add(method.answer(encoded, support, [*queries, *episode.unknown]), labels)
-        if (number + 1) % 100 == 0:
-            progress(f"{task.condition}, {shots} shots: {number + 1} of {len(episodes)} episodes")
+    tallies = {}
+    for method in methods:
+        slow = method.name in SLOW
+        asked = episodes[: task.slow_episodes] if slow else episodes
+        tallies[method.name] = tally = _Tally()
+        with ThreadPoolExecutor(1 if slow else os.cpu_count()) as threads:
+            answers = threads.map(partial(_answer, method, encoded, _clean_view(task), shots), asked)
+            for number, (given, episode) in enumerate(zip(answers, asked, strict=True), start=1):
+                tally.add(given, _labels(episode))
+                if number % 200 == 0:
+                    progress(f"{task.condition}, {shots} shots, {method.name}: {number} of {len(asked)} episodes")
     for name, tally in tallies.items():
         yield _row(task, shots, name, tally, tallies)
+
+
+def _answer(method: Method, encoded: Encoded, clean: int, shots: int, episode: Episode) -> Answers:
+    support = [[(row, clean) for row in rows[:shots]] for rows in episode.support]
+    return method.answer(encoded, support, [*(item for items in episode.queries for item in items), *episode.unknown])
+
+
+def _labels(episode: Episode) -> NDArray[np.intp]:
+    """Return the class of each query, -1 where it was not taught."""
+    known = np.repeat(np.arange(len(episode.queries)), [len(items) for items in episode.queries])
+    return np.concatenate([known, np.full(len(episode.unknown), -1)])
 
 
 def _row(task: Task, shots: int, name: str, tally: _Tally, tallies: dict[str, _Tally]) -> Row:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from adapters.classes import ClassAttributes
 from adapters.classifier import UNKNOWN
 from monitor.alerts import schema
-from monitor.places import Place
+from monitor.places import Place, size_of
 from monitor.policy import Phase, Situation
 
 CERTAIN, PROBABLE = 0.98, 0.8  # lower bounds of DATEX II's `certain` and `probable`
@@ -129,7 +129,7 @@ class Draft:
         return schema.AnimalPart(
             class_=self.situation.label,
             taxon=taxon,
-            size=known.size if known else "unknown",
+            size=self._size(),
             origin=known.origin if known else "unknown",
             count=self.situation.count,
             herd=self.situation.count > 2,  # a pair is no herd
@@ -153,7 +153,14 @@ class Draft:
         return "certain" if probability >= CERTAIN else "probable" if probability >= PROBABLE else "riskOf"
 
     def _severity(self) -> schema.Severity:
-        return SEVERITY[self.attributes.size if self.attributes else "unknown"]
+        return SEVERITY[self._size()]
+
+    def _size(self) -> schema.Size:
+        """Return the size of the taught class; of an unknown animal that which the ground's scale gives it."""
+        if self.attributes:
+            return self.attributes.size
+        newest = self.situation.newest
+        return size_of(self.facts.places.get(newest.camera), newest.box)
 
     def _codes(self, animal: schema.AnimalPart, etsi_sequence: int) -> schema.CodesPart:
         herd_r1 = 2 if animal.herd else ETSI_R1.get(animal.size, 1 if animal.origin == "wild" else 0)

@@ -51,6 +51,20 @@ def test_the_shipped_configuration_is_valid_and_names_every_key() -> None:
         ('site = "No Spaces"', r"'site' in the top level: string should match pattern"),
         ('[cameras.north]\nsource = "0"\nlatitude_deg = 1.0', "latitude_deg and longitude_deg belong together"),
         ("site = ", "is not TOML"),
+        ('[policy]\ntimezone = "Oslo"', r"'timezone' in \[policy\]: expected a name of the IANA time zone database"),
+        ('[[policy.lines]]\nname = "x"', r"line 'x' changes nothing: expected one or more of action"),
+        (
+            '[[policy.lines]]\nname = "x"\naction = "warn"\nhours = ["22-5"]',
+            r"expected a part of the day such as '22:00-05:00', got '22-5'",
+        ),
+        (
+            '[[policy.lines]]\nname = "x"\naction = "watch"\nzones = ["verge-west"]',
+            r"line 'x' of \[\[policy\.lines\]\]: no zone and no kind of zone is called 'verge-west'",
+        ),
+        (
+            '[[policy.lines]]\nname = "x"\nmin_prob = 0.5',
+            r"unknown key 'min_prob' in \[policy\.lines\.0\]; perhaps you meant 'min_probability'",
+        ),
     ],
 )
 def test_a_wrong_configuration_is_one_line_that_says_where(tmp_path: Path, text: str, complaint: str) -> None:

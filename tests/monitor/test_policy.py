@@ -1,28 +1,31 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.policy import Phase, Policy, Rule, Settings, Situation, uuid7
-from monitor.values import Box, Sighting
+from monitor.policy import Phase, Policy, Settings, Situation, uuid7
+from monitor.policy_table import Line, Rule, Table
+from monitor.values import Box, Light, Sighting
 from monitor.zones import Zone, whole_view
 
-WARN = Rule(action="warn", min_probability=0.6)
-SETTINGS = Settings(
-    confirm_frames=4,
-    confirm_s=0.6,
-    standing_s=3.0,
-    standing_probability=0.95,
-    min_side_px=18.0,
-    hold_s=4,
-    update_s=30,
-    taught=WARN,
-    unknown_animal=Rule(action="warn", min_probability=0.85),
-    classes={},
-)
+WARN = Rule(action="warn", min_probability=0.6, confirm_frames=4, confirm_s=0.6, hold_s=4)
+
+
+def settings(*lines: Line) -> Settings:
+    return Settings(
+        table=Table(taught=WARN, unknown_animal=replace(WARN, min_probability=0.85), lines=lines),
+        standing_s=3.0,
+        standing_probability=0.95,
+        min_side_px=18.0,
+        update_s=30,
+    )
+
+
+SETTINGS = settings()
 
 
 def sighting(
@@ -39,6 +42,8 @@ def sighting(
     travelled: float = 2.0,
     size: tuple[float, float] = (40, 30),
     first_seen_s: float = 0,
+    velocity_px_s: tuple[float, float] = (0, 0),
+    light: Light = "day",
 ) -> Sighting:
     return Sighting(
         camera=camera,
@@ -52,9 +57,10 @@ def sighting(
         p_animal=p_animal,
         weights={label: probability, "none": 1 - probability},
         similarity_m=0.5,
-        velocity_px_s=(0, 0),
+        velocity_px_s=velocity_px_s,
         travelled=travelled,
         at_edge=at_edge,
+        light=light,
     )
 
 
@@ -118,9 +124,9 @@ def test_an_animal_that_stands_alerts_once_it_stood_long_enough_and_is_sure() ->
 
 @pytest.mark.parametrize("action", ["ignore", "watch"])
 def test_a_class_that_is_not_to_be_warned_of_does_not_alert(action: str) -> None:
-    settings = Settings(**{**vars(SETTINGS), "classes": {"dog": Rule(action=action, min_probability=0.1)}})
+    line = Line(name="dogs", classes=frozenset({"dog"}), then={"action": action, "min_probability": 0.1})
 
-    assert policy(settings).decide([sighting(2.0)], 2.0) == []
+    assert policy(settings(line)).decide([sighting(2.0)], 2.0) == []
 
 
 def test_an_animal_outside_every_zone_does_not_alert() -> None:
