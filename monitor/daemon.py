@@ -40,6 +40,7 @@ from monitor.assembly import (
 )
 from monitor.cameras.health import HealthMonitor
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Reconnection, Source
+from monitor.clock import Clock
 from monitor.config import Config, source_of
 from monitor.pipeline import Budget, Outcome, Pipeline
 from monitor.policy import Policy, Situation
@@ -148,7 +149,8 @@ class Daemon:
         self._publisher = _publisher(config.site, address, self._journal)
         self._site = config.site
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
-        self._reports = Reports(facts, self._journal, self._publisher, zones, self._now)
+        self._clock = Clock()
+        self._reports = Reports(facts, self._journal, self._publisher, zones, self._now, self._clock)
 
     def _broker_address(self, config: Config) -> Address:
         port = config.broker.port
@@ -217,7 +219,8 @@ class Daemon:
                 self._learn_background()
             if now_s >= retention_due_s:
                 retention_due_s = now_s + RETENTION_EVERY_S
-                self._journal.forget_before(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
+                if self._clock.state().trusted:  # a clock set ahead by mistake must not empty the journal
+                    self._journal.forget_before(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
 
     def _step(self) -> None:
         """Wait for something to happen, and deal with one frame of each camera that has one."""

@@ -54,6 +54,7 @@ class Draft:
     class_set: str
     attributes: ClassAttributes | None  # None for an animal of no taught class
     at: Callable[[float], datetime]  # the run's clock -> wall time
+    clock: schema.ClockPart
 
     def numbered(self, seq: int, journal: str, etsi_sequence: int) -> schema.Alert:
         """Return the alert under a sequence number."""
@@ -191,7 +192,7 @@ class Draft:
             class_set=self.class_set,
             captured=self.at(self.situation.seen_s),
             decided=self.at(self.situation.decided_s),
-            clock=schema.ClockPart(synced=False, source="system", error_ms=None),
+            clock=self.clock,
         )
 
     def _recognition(self) -> schema.RecognitionPart:

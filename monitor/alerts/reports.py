@@ -11,6 +11,7 @@ from monitor.alerts.compose import Draft, SiteFacts
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import LEVEL_EXPIRES_S, Publisher
 from monitor.cameras.health import HealthMonitor
+from monitor.clock import Clock
 from monitor.policy import Situation
 from monitor.zones import Zone
 
@@ -27,8 +28,9 @@ class Reports:
         publisher: Publisher,
         zones: Mapping[str, Sequence[Zone]],
         now: Callable[[], float],
+        clock: Clock,
     ) -> None:
-        self._facts, self._journal, self._publisher, self._now = facts, journal, publisher, now
+        self._facts, self._journal, self._publisher, self._now, self._clock = facts, journal, publisher, now, clock
         self._cameras_of: dict[str, list[str]] = {}
         for camera, drawn in zones.items():
             for zone in drawn:
@@ -46,6 +48,7 @@ class Reports:
                 class_set=class_set.version,
                 attributes=class_set.attributes.get(situation.label),
                 at=at,
+                clock=self._clock_part(),
             )
             for situation in situations
         ]
@@ -60,10 +63,11 @@ class Reports:
         again = now_s >= self._levels_due_s
         if again:
             self._levels_due_s = now_s + LEVEL_EVERY_S
+        trusted = self._clock.state().trusted  # else nobody can tell how long a level holds
         for zone, watching in self._cameras_of.items():
             inside = tuple(situation.id for situation in open_situations if situation.zone.id == zone)
             blind = all(healths[name].check().state == "blind" for name in watching)
-            level: schema.Level = "active" if inside else "unknown" if blind else "clear"
+            level: schema.Level = "active" if inside else "unknown" if blind or not trusted else "clear"
             told, since_s = self._told_levels.get(zone, ("", now_s))
             if told != level:
                 self._told_levels[zone] = (level, now_s)
@@ -100,12 +104,17 @@ class Reports:
             parked=parked,
             class_set=class_set.version,
             provider=provider,
+            clock=self._clock_part(),
         )
         self._publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
 
     def tell_info(self, info: schema.SiteInfo) -> None:
         """Leave what consumers must know of the site for the publisher."""
         self._publisher.set_level("info", info.model_dump_json(by_alias=True), expires_s=None)
+
+    def _clock_part(self) -> schema.ClockPart:
+        state = self._clock.state()
+        return schema.ClockPart(synced=state.synced, source=state.source, error_ms=state.error_ms)
 
     def _camera_health(self, monitor: HealthMonitor) -> schema.CameraHealth:
         health = monitor.check()

@@ -288,6 +288,7 @@ class SiteHealth(Model):
     parked: Annotated[int, Field(ge=0)]
     class_set: str
     provider: str
+    clock: ClockPart
 
 
 class InfoApproach(ApproachPart):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
-from monitor.alerts.schema import SiteHealth
+from monitor.alerts.schema import ClockPart, SiteHealth
 from tests.monitor.test_alerts import draft, one_life, publisher
 
 HEALTH_EVERY_S = 0.5
@@ -34,6 +34,7 @@ def tell_health(journal: Journal, sender: Publisher) -> None:
         parked=parked,
         class_set="cs-1",
         provider="none",
+        clock=ClockPart(synced=False, source="system", error_ms=None),
     )
     sender.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
 

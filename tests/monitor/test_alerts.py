@@ -16,7 +16,7 @@ from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.compose import Draft, Road, SiteFacts
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
-from monitor.alerts.schema import Alert, SiteStatus
+from monitor.alerts.schema import Alert, ClockPart, SiteStatus
 from monitor.alerts.session import Address, check_reachable
 from monitor.alerts.storage import FILE, MARK, HighWaterMark
 from monitor.places import ConfiguredPlace
@@ -47,6 +47,7 @@ def draft(situation: Situation, attributes: ClassAttributes | None = DOG) -> Dra
         class_set="cs-2",
         attributes=attributes,
         at=lambda at_s: start + timedelta(seconds=at_s),
+        clock=ClockPart(synced=True, source="ntp", error_ms=4.0),
     )
 
 
