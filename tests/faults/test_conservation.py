@@ -6,7 +6,9 @@ persistence, which forgets everything when it is killed.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +23,8 @@ from monitor.alerts.verify import verify
 from tests.conftest import ROOT, Mosquitto, wait_until
 from tests.faults.proxy import Proxy
 
-KILLS = {"sample": {"broker": 3, "program": 4}, "full": {"broker": 50, "program": 200}}
+CRASH_POINTS = ("BEGIN", "INSERT", "UPDATE", "COMMIT", "MARK", "PUBLISH", "RECEIPTS")
+KILLS = {"sample": {"broker": 3, "program": 8}, "full": {"broker": 50, "program": 200}}
 
 
 def count_of(what: str, request: pytest.FixtureRequest) -> int:
@@ -54,9 +57,10 @@ class Site:
         self.state = state
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, port: int, *, lives: int, pause_s: float = 0.01) -> None:
+    def start(self, port: int, *, lives: int, pause_s: float = 0.01, crash_at: str = "") -> None:
         command = [sys.executable, "-m", "tests.faults.teller", str(self.state), str(port), str(lives), str(pause_s)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        armed = {"CRASH_AT": crash_at} if crash_at else {}
+        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=os.environ | armed)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -121,13 +125,16 @@ def test_nothing_is_lost_while_the_program_is_killed_again_and_again(
     mosquitto: Mosquitto, site: Site, consumer: Consumer, request: pytest.FixtureRequest
 ) -> None:
     kills, chance = count_of("program", request), random.Random(2)
-    for _ in range(kills):
-        site.start(mosquitto.port, lives=10_000, pause_s=0.005)
-        begun = time.monotonic()
-        wait_until(lambda: (site.state / "journal.sqlite3").exists(), seconds=20, what="the journal is there")
-        time.sleep(chance.uniform(0.3, 2.0))
-        assert time.monotonic() - begun < 30
-        site.kill()
+    for number in range(kills):
+        if number % 4 == 3:  # at any instant
+            site.start(mosquitto.port, lives=10_000, pause_s=0.005)
+            time.sleep(chance.uniform(0.5, 3.0))
+            site.kill()
+        else:  # at the worst ones
+            point = f"{chance.choice(('before', 'after'))} {chance.choice(CRASH_POINTS)} {chance.randint(1, 60)}"
+            site.start(mosquitto.port, lives=10_000, pause_s=0.005, crash_at=point)
+            assert site.process is not None
+            assert site.process.wait(timeout=60) == -signal.SIGKILL, point
     site.start(mosquitto.port, lives=5)
     site.finish()
 
