@@ -18,7 +18,7 @@ test: $(VENV)/.installed-dev | packages test-packages
 	$(BIN)/python -m pytest
 
 drills: $(VENV)/.installed-dev | packages test-packages
-	$(BIN)/python -m pytest -m drill --drills-in-full
+	$(BIN)/python tools/drills.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
