@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
 from adapters.errors import ConfigError, ModelError
 from adapters.runtime import MANIFEST
 
@@ -24,15 +28,9 @@ def check_signature(folder: Path, key_file: Path) -> None:
         key_file: Ed25519 public key, PEM.
 
     Raises:
-        ConfigError: the key can't be read, is of another kind, or `cryptography` is missing.
+        ConfigError: the key can't be read, or is of another kind.
         ModelError: the signature is missing, or not the key's over this manifest.
     """
-    try:
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    except ImportError:
-        raise ConfigError("models_key_file needs cryptography; run: pip install 'wildlane[signed]'") from None
     try:
         key = load_pem_public_key(key_file.read_bytes())
     except (OSError, ValueError) as error:

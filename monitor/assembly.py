@@ -200,22 +200,33 @@ def _info_camera(camera: CameraConfig, place: Place | None) -> InfoCamera:
     )
 
 
+def tls_of(config: Config) -> Tls | None:
+    """Return the files of the encrypted connection, None where it is plain.
+
+    Raises:
+        ConfigError: one of them can't be read.
+    """
+    broker = config.broker
+    for key in ("tls_ca_file", "tls_cert_file", "tls_key_file", "tls_crl_file"):
+        check_readable(key, getattr(broker, key))
+    if broker.tls_ca_file is None:
+        return None
+    return Tls(
+        ca_file=broker.tls_ca_file,
+        cert_file=broker.tls_cert_file,
+        key_file=broker.tls_key_file,
+        crl_file=broker.tls_crl_file,
+    )
+
+
 def address_of(config: Config, port: int) -> Address:
     """Return the broker's address and our credentials.
 
     Raises:
         ConfigError: the file of the password, or one of the certificates', can't be used.
     """
-    broker, tls = config.broker, None
-    for key in ("tls_ca_file", "tls_cert_file", "tls_key_file", "tls_crl_file"):
-        check_readable(key, getattr(broker, key))
-    if broker.tls_ca_file is not None:
-        tls = Tls(
-            ca_file=broker.tls_ca_file,
-            cert_file=broker.tls_cert_file,
-            key_file=broker.tls_key_file,
-            crl_file=broker.tls_crl_file,
-        )
+    broker, tls = config.broker, tls_of(config)
+    if tls is not None:
         tls.context()  # so that a wrong file is told now, not by the publisher's log
     return Address(
         host=broker.host,

@@ -21,6 +21,7 @@ from adapters.site_knowledge import Background
 from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
+from monitor.alerts.certificates import Validity, validities
 from monitor.alerts.compose import SiteFacts
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
@@ -53,7 +54,7 @@ HEALTH_EVERY_S = 30.0
 CLASS_SET_EVERY_S = 0.5  # how often a version taught meanwhile is looked for; it must be live within a second
 BACKGROUND_EVERY_S = 1800.0
 RETENTION_DAYS = 7.0
-RETENTION_EVERY_S = 3600.0
+UPKEEP_EVERY_S = 3600.0  # how often old rows are dropped, and certificates looked at
 FLUSH_S = 2.0  # at the stop, for what the broker has not taken yet; the rest stays in the journal
 
 
@@ -72,6 +73,20 @@ class Camera:
     def name(self) -> str:
         """The camera's name in the configuration."""
         return self.source.name
+
+
+class Every:
+    """Something that is due again and again."""
+
+    def __init__(self, period_s: float, *, first_s: float = 0.0) -> None:
+        self._period_s, self._due_s = period_s, first_s
+
+    def is_due(self, now_s: float) -> bool:
+        """Tell whether it is due; if so, it is next due a period from now."""
+        if now_s < self._due_s:
+            return False
+        self._due_s = now_s + self._period_s
+        return True
 
 
 class Daemon:
@@ -121,6 +136,7 @@ class Daemon:
 
     def _build(self, config: Config, state_dir: Path) -> None:
         address = self._broker_address(config)
+        self._tls = address.tls
         self._journal = Journal(state_dir)
         self._parts.callback(self._journal.close)
         # Decoders need about a second to open a source; the model loads meanwhile.
@@ -197,30 +213,31 @@ class Daemon:
         log.info("watching %s", ", ".join(self._cameras))
 
     def _main_loop(self) -> None:
-        health_due_s = retention_due_s = class_set_due_s = 0.0
-        background_due_s = self._now() + BACKGROUND_EVERY_S
+        health, upkeep, class_set = Every(HEALTH_EVERY_S), Every(UPKEEP_EVERY_S), Every(CLASS_SET_EVERY_S)
+        background = Every(BACKGROUND_EVERY_S, first_s=self._now() + BACKGROUND_EVERY_S)
+        certificates: list[Validity] = []
         health_told: object = None
         problem_told = self._journal.problem
         while not self._stop.is_set() and not all(camera.finished for camera in self._cameras.values()):
             self._step()
             now_s = self._now()
+            if upkeep.is_due(now_s):
+                certificates = self._check_certificates(certificates)
+                if self._clock.state().trusted:  # a clock set ahead by mistake must not empty the journal
+                    self._journal.forget_before(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
             states = [camera.health.check() for camera in self._cameras.values()]
-            if now_s >= health_due_s or states != health_told:
-                health_due_s, health_told = now_s + HEALTH_EVERY_S, states
-                self._reports.tell_health(self._healths, self._pipeline.class_set, self._classifier.provider)
+            if health.is_due(now_s) or states != health_told:
+                health_told = states
+                self._reports.tell_health(
+                    self._healths, self._pipeline.class_set, self._classifier.provider, certificates
+                )
             if self._journal.problem != problem_told:
                 problem_told = self._journal.problem
                 self._publisher.announce(_status(self._site, "online", self._journal))
-            if now_s >= class_set_due_s:
-                class_set_due_s = now_s + CLASS_SET_EVERY_S
+            if class_set.is_due(now_s):
                 self._take_up_class_set()
-            if now_s >= background_due_s:
-                background_due_s = now_s + BACKGROUND_EVERY_S
+            if background.is_due(now_s):
                 self._learn_background()
-            if now_s >= retention_due_s:
-                retention_due_s = now_s + RETENTION_EVERY_S
-                if self._clock.state().trusted:  # a clock set ahead by mistake must not empty the journal
-                    self._journal.forget_before(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
 
     def _step(self) -> None:
         """Wait for something to happen, and deal with one frame of each camera that has one."""
@@ -301,6 +318,18 @@ class Daemon:
             return
         self._reports.tell_info(self._info(class_set))
         log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
+
+    def _check_certificates(self, known: list[Validity]) -> list[Validity]:
+        """Return how long they hold, with a line in the log where that is not long; what was known where unreadable."""
+        try:
+            found = validities(self._tls)
+        except WildlaneError as error:
+            log.error("%s", error)  # noqa: TRY400  # one line: the cause is in it
+            return known
+        now = datetime.now(UTC)
+        for warning in filter(None, (validity.warning(now) for validity in found)):
+            log.warning("%s", warning)
+        return found
 
     def _learn_background(self) -> None:
         try:

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +40,7 @@ def examine(subject: Subject) -> list[Finding]:
         "sources": _sources,
         "video decoding": _decoding,
         "broker": _broker,
+        "certificates": _certificates,
         "state folder": _state,
     }
     return [_finding(name, check, subject) for name, check in checks.items()]
@@ -54,9 +56,9 @@ def _finding(name: str, check: Callable[[Subject], str], subject: Subject) -> Fi
 def _model(subject: Subject) -> str:
     import numpy as np
 
-    from adapters.classifier import Classifier
+    from monitor.assembly import classifier_of
 
-    classifier = Classifier(device=subject.config.device.provider, threads=subject.config.device.threads)
+    classifier = classifier_of(subject.config)
     classifier.encode([np.full((64, 64, 3), 128, np.uint8)])
     return f"{classifier.encoder_hash[:19]} verified, ran on {classifier.provider}"
 
@@ -88,6 +90,17 @@ def _broker(subject: Subject) -> str:
     if problem := check_reachable(Address(host=broker.host, port=broker.port, client_id="wildlane-doctor")):
         raise OSError(problem)
     return f"{broker.host}:{broker.port} answers"
+
+
+def _certificates(subject: Subject) -> str:
+    from monitor.alerts.certificates import validities
+    from monitor.assembly import tls_of
+
+    now = datetime.now(UTC)
+    found = validities(tls_of(subject.config))
+    if warnings := [warning for validity in found if (warning := validity.warning(now))]:
+        raise OSError("; ".join(warnings))
+    return ", ".join(f"{known.role} {known.days_left(now):.0f} days left" for known in found) or "nothing is encrypted"
 
 
 def _state(subject: Subject) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from adapters.classes import ClassSet
 from monitor.alerts import schema
+from monitor.alerts.certificates import Validity
 from monitor.alerts.compose import Draft, SiteFacts
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import LEVEL_EXPIRES_S, Publisher
@@ -91,12 +92,19 @@ class Reports:
             advisory=schema.ADVISORY,
         )
 
-    def tell_health(self, healths: Mapping[str, HealthMonitor], class_set: ClassSet, provider: str) -> None:
+    def tell_health(
+        self,
+        healths: Mapping[str, HealthMonitor],
+        class_set: ClassSet,
+        provider: str,
+        certificates: Sequence[Validity] = (),
+    ) -> None:
         """Leave the health of the site for the publisher."""
         unsent, parked = self._journal.counts()
+        now = datetime.now(UTC)
         health = schema.SiteHealth(
             site=self._facts.site,
-            time=datetime.now(UTC),
+            time=now,
             cameras={name: self._camera_health(monitor) for name, monitor in healths.items()},
             journal=self._journal.id,
             newest=self._journal.newest(),
@@ -105,6 +113,10 @@ class Reports:
             class_set=class_set.version,
             provider=provider,
             clock=self._clock_part(),
+            certificates=tuple(
+                schema.CertificatePart(role=known.role, not_after=known.not_after, days_left=known.days_left(now))
+                for known in certificates
+            ),
         )
         self._publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
 

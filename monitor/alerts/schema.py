@@ -276,6 +276,14 @@ class CameraHealth(Model):
     analysed_per_s: Annotated[float, Field(ge=0)]
 
 
+class CertificatePart(Model):
+    """How long a file of the encrypted connection to the broker still holds."""
+
+    role: Literal["own", "authority", "revocations"]
+    not_after: Moment
+    days_left: float
+
+
 class SiteHealth(Model):
     """Published on change and every 30 s."""
 
@@ -289,6 +297,7 @@ class SiteHealth(Model):
     class_set: str
     provider: str
     clock: ClockPart
+    certificates: tuple[CertificatePart, ...]
 
 
 class InfoApproach(ApproachPart):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from adapters.errors import ConfigError
+from monitor.alerts.certificates import validities
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
+from monitor.alerts.schema import SiteHealth
 from monitor.alerts.session import Address, Tls, check_reachable
-from tests.conftest import Mosquitto, free_port, wait_until
+from monitor.config import load_config
+from tests.conftest import DEMO_CLIP, Mosquitto, Program, free_port, wait_until, wildlane, write_config
 from tests.monitor.test_alerts import draft, one_life, status
 
 AUTHORITY = """
@@ -185,3 +191,80 @@ def test_a_file_that_is_no_certificate_is_named_as_such(authority: Authority, tm
     with pytest.raises(ConfigError, match="tls files can't be used"):
         Tls(**files).context()
     assert free_port()
+
+
+def test_it_is_known_how_long_each_file_holds(authority: Authority) -> None:
+    known = {validity.role: validity for validity in validities(address(1883, authority, own=True).tls)}
+
+    now = datetime.now(UTC)
+    assert set(known) == {"authority", "own", "revocations"}
+    assert known["own"].warning(now) is None or known["own"].days_left(now) <= 30
+    assert re.search(r"site\.crt: expires on .*, in 29 days", known["own"].warning(known["own"].not_after - days(29)))
+    assert re.search(r"site\.crt: expired on ", known["own"].warning(known["own"].not_after + days(1)))
+    assert known["own"].warning(known["own"].not_after - days(31)) is None
+    assert validities(None) == []
+
+
+def days(count: float) -> timedelta:
+    return timedelta(days=count)
+
+
+def test_a_site_warns_of_a_certificate_that_expires_and_health_tells_of_it(
+    serve: object, authority: Authority, run_program: Callable[[Path, Path], Program], tmp_path: Path
+) -> None:
+    authority.certify("brief", "127.0.0.1", "-days", "9")
+    config = write_config(
+        tmp_path / "c.toml",
+        {"road": str(DEMO_CLIP)},
+        serve("good", asks=True),
+        f'tls_ca_file = "{authority.path("ca.crt")}"\ntls_cert_file = "{authority.path("brief.crt")}"\n'
+        f'tls_key_file = "{authority.path("brief.key")}"',
+    )
+    port = load_config(config).broker.port
+    command = [
+        "mosquitto_sub",
+        "-V",
+        "5",
+        "-p",
+        str(port),
+        "-h",
+        "127.0.0.1",
+        "-C",
+        "1",
+        "-t",
+        "wildlane/v1/test/health",
+    ]
+    command += ["--cafile", authority.path("ca.crt"), "--cert", authority.path("site.crt")]
+    command += ["--key", authority.path("site.key")]
+    heard = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    program = run_program(config, tmp_path / "state")
+
+    health = SiteHealth.model_validate_json(heard.communicate(timeout=30)[0])
+    left = {part.role: part.days_left for part in health.certificates}
+    assert left["own"] == pytest.approx(9, abs=0.1)
+    wait_until(lambda: "brief.crt: expires on" in program.log(), seconds=10, what="the log warns")
+
+
+def test_a_secret_is_never_told(mosquitto: Mosquitto, run_program: Callable[..., Program], tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("canary-password")
+    camera = f"rtsp://user:canary-camera@127.0.0.1:{free_port()}/x?token=canary-token"
+    config = write_config(
+        tmp_path / "c.toml",
+        {"gate": camera, "road": str(DEMO_CLIP)},
+        mosquitto.port,
+        f'username = "site"\npassword_file = "{tmp_path / "password"}"',
+    )
+    listener = mosquitto.listen()
+    program = run_program(config, tmp_path / "state")
+    wait_until(lambda: "next attempt in" in program.log(), seconds=30, what="the failed attempt is logged")
+    wait_until(lambda: listener.got("/event/"), seconds=30, what="an alert")
+    others = [wildlane(verb, "--config", config) for verb in ("check-config", "doctor")]
+    program.process.send_signal(signal.SIGTERM)
+    printed = program.alerts()
+
+    told = [printed, program.log(), *listener.got("wildlane/v1/test/"), *(o.stdout + o.stderr for o in others)]
+    told += [path.read_bytes().decode(errors="replace") for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    assert len(told) > 10
+    assert not [text for text in told if "canary" in text]
+    listener.stop()

@@ -1,0 +1,72 @@
+"""How long the files of an encrypted connection still hold: an expired one silences a site at midnight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from cryptography.x509 import load_pem_x509_certificates, load_pem_x509_crl
+
+from adapters.errors import ConfigError
+from monitor.alerts.session import Tls
+
+Role = Literal["own", "authority", "revocations"]
+WARN_DAYS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validity:
+    """How long a file holds; of several certificates in it, the one that ends first."""
+
+    role: Role
+    file: str
+    not_after: datetime
+
+    def days_left(self, now: datetime) -> float:
+        """Return how many days are left; negative where it has expired."""
+        return (self.not_after - now).total_seconds() / 86_400
+
+    def warning(self, now: datetime) -> str | None:
+        """Return what to tell the operator, None while there is time enough."""
+        days = self.days_left(now)
+        if days > WARN_DAYS:
+            return None
+        when = f"on {self.not_after:%Y-%m-%d %H:%M} UTC"
+        return f"{self.file}: expired {when}" if days < 0 else f"{self.file}: expires {when}, in {days:.0f} days"
+
+
+def validities(tls: Tls | None) -> list[Validity]:
+    """Return how long each file of a connection holds; none where nothing is encrypted.
+
+    Raises:
+        ConfigError: a file can't be read as what it should be.
+    """
+    return [] if tls is None else list(_validities(tls))
+
+
+def _validities(tls: Tls) -> Iterator[Validity]:
+    yield Validity(role="authority", file=tls.ca_file, not_after=_read(tls.ca_file, _first_end))
+    if tls.cert_file is not None:
+        yield Validity(role="own", file=tls.cert_file, not_after=_read(tls.cert_file, _first_end))
+    if tls.crl_file is not None:
+        yield Validity(role="revocations", file=tls.crl_file, not_after=_read(tls.crl_file, _next_update))
+
+
+def _read(file: str, end: Callable[[bytes], datetime]) -> datetime:
+    try:
+        return end(Path(file).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: can't be read as a certificate or revocation list ({error})") from None
+
+
+def _first_end(pem: bytes) -> datetime:
+    first: datetime = min(certificate.not_valid_after_utc for certificate in load_pem_x509_certificates(pem))
+    return first
+
+
+def _next_update(pem: bytes) -> datetime:
+    next_update: datetime | None = load_pem_x509_crl(pem).next_update_utc
+    return next_update or datetime.max.replace(tzinfo=UTC)
