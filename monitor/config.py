@@ -205,6 +205,15 @@ class PolicyConfig(Strict):
     timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
     lines: list[LineConfig] = Field(default_factory=list)
 
+    @model_validator(mode="after")
+    def _alerts_are_renewed_in_time(self) -> PolicyConfig:
+        if self.update_s > 0.75 * self.valid_s:
+            raise ValueError(
+                f"an alert that holds for valid_s = {self.valid_s:g} s, renewed every update_s = {self.update_s:g} s, "
+                "runs out in between: expected update_s of at most three quarters of valid_s"
+            )
+        return self
+
 
 class Config(Strict):
     """The whole of config.toml."""

@@ -141,7 +141,7 @@ class Policy:
         `blind` cameras see nothing now.
         """
         told = [told for sighting in sightings if (told := self._consider(sighting, now_s))]
-        return told + self._end_unseen(now_s, blind)
+        return told + self._end_unseen(now_s, blind) + self._renew_held(now_s)
 
     def end_all(self, reason: EndReason, now_s: float) -> list[Situation]:
         """End every open situation."""
@@ -274,6 +274,19 @@ class Policy:
     def _end_unseen(self, now_s: float, blind: frozenset[str]) -> list[Situation]:
         gone = [s for s in self.open if now_s - s.seen_s > s.hold_s]
         return [self._end(s, "camera-lost" if blind.issuperset(s.cameras) else "left", now_s) for s in gone]
+
+    def _renew_held(self, now_s: float) -> list[Situation]:
+        """Tell of situations that are held for long: a consumer must not take one for over that is still open."""
+        due = [s for s in self.open if now_s - s.decided_s >= self._settings.update_s]
+        return [
+            self._tell(
+                s,
+                Phase.UPDATE,
+                now_s,
+                because=(f"{s.label} was not seen for {now_s - s.seen_s:.0f} s, held for {s.hold_s:.0f} s",),
+            )
+            for s in due
+        ]
 
     def _end(self, situation: Situation, reason: EndReason, now_s: float) -> Situation:
         unseen_s = now_s - situation.seen_s

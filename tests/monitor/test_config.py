@@ -51,6 +51,7 @@ def test_the_shipped_configuration_is_valid_and_names_every_key() -> None:
         ('site = "No Spaces"', r"'site' in the top level: string should match pattern"),
         ('[cameras.north]\nsource = "0"\nlatitude_deg = 1.0', "latitude_deg and longitude_deg belong together"),
         ("site = ", "is not TOML"),
+        ("[policy]\nvalid_s = 30", "runs out in between: expected update_s of at most three quarters of valid_s"),
         ('[policy]\ntimezone = "Oslo"', r"'timezone' in \[policy\]: expected a name of the IANA time zone database"),
         ('[[policy.lines]]\nname = "x"', r"line 'x' changes nothing: expected one or more of action"),
         (

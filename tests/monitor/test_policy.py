@@ -203,6 +203,15 @@ def test_a_situation_that_does_not_change_is_told_again_every_thirty_seconds() -
     assert phases(told) == ["start", "update", "update"]
 
 
+def test_a_situation_that_is_held_for_long_is_renewed_so_that_it_does_not_run_out() -> None:
+    site = policy(settings(Line(name="slow", then={"hold_s": 100.0})))
+    told = site.decide([sighting(1.0)], 1.0)
+    told += [version for second in range(2, 120) for version in site.decide([], float(second))]
+
+    assert phases(told) == ["start", "update", "update", "update", "end"]
+    assert told[1].because == ("dog was not seen for 30 s, held for 100 s",)
+
+
 def test_when_every_camera_of_it_is_blind_a_situation_ends_as_lost_not_as_left() -> None:
     site = policy()
     site.decide([sighting(1.0)], 1.0)
@@ -246,11 +255,26 @@ SEEN = st.builds(
 )
 
 
-@given(
-    st.lists(
-        st.tuples(st.floats(0.01, 6), st.lists(SEEN, max_size=3, unique_by=lambda seen: seen["track"])), max_size=60
-    )
+ROUNDS = st.lists(
+    st.tuples(st.floats(0.01, 6), st.lists(SEEN, max_size=3, unique_by=lambda seen: seen["track"])), max_size=60
 )
+
+
+@given(ROUNDS, st.floats(0.5, 300), st.floats(1, 45))
+def test_whatever_is_seen_what_is_open_never_runs_out(
+    rounds: list[tuple[float, list[dict[str, object]]]], hold_s: float, update_s: float
+) -> None:
+    """An active level past `validUntil` would be one that a consumer has already dropped."""
+    made = settings(Line(name="hold", then={"hold_s": hold_s}))
+    site, now_s = policy(replace(made, update_s=update_s)), 1.0
+    for pause_s, seen in rounds:
+        now_s += pause_s
+        site.decide([sighting(now_s, **facts) for facts in seen], now_s)
+        assert all(now_s - situation.decided_s < update_s for situation in site.open)
+        assert all(now_s - situation.seen_s <= situation.hold_s for situation in site.open)
+
+
+@given(ROUNDS)
 def test_whatever_is_seen_each_start_has_one_end_and_versions_count_up(
     rounds: list[tuple[float, list[dict[str, object]]]],
 ) -> None:
