@@ -23,6 +23,7 @@ from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.certificates import Validity, validities
 from monitor.alerts.compose import SiteFacts
+from monitor.alerts.consumers import Order
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
 from monitor.alerts.reports import Reports
@@ -162,7 +163,8 @@ class Daemon:
         )
         self._pipeline = Pipeline(self._classifier, class_set, self._policy, budgets, learn=self._background.offer)
         facts = self._facts(config)
-        self._publisher = _publisher(config.site, address, self._journal)
+        zone_ids = frozenset(zone.id for drawn in zones.values() for zone in drawn)
+        self._publisher = _publisher(config.site, address, self._journal, zone_ids)
         self._site = config.site
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
         self._clock = Clock()
@@ -258,7 +260,18 @@ class Daemon:
             self._publish(outcome.told)
         else:
             self._publish(self._pipeline.idle(now_s, blind=self._blind_cameras()))
+        for order in self._publisher.orders():
+            log.info("%s %s, asked for by %s", order.verb, order.about, order.by)
+            self._publish(self._carry_out(order))
         self._reports.tell_levels(self._policy.open, self._healths)
+
+    def _carry_out(self, order: Order) -> list[Situation]:
+        act = {
+            "confirm": self._policy.confirm,
+            "dismiss": self._policy.dismiss,
+            "test-alert": self._policy.rehearse,
+        }[order.verb]
+        return act(order.about, order.by, self._now())
 
     def _blind_cameras(self) -> frozenset[str]:
         return frozenset(name for name, camera in self._cameras.items() if camera.health.check().state == "blind")
@@ -372,9 +385,9 @@ def _source(name: str, config: Config, config_path: Path) -> Source:
     )
 
 
-def _publisher(site: str, address: Address, journal: Journal) -> Publisher:
+def _publisher(site: str, address: Address, journal: Journal, zones: frozenset[str]) -> Publisher:
     online, offline = _status(site, "online", journal), _status(site, "offline", journal)
-    return Publisher(address, journal, root=f"wildlane/v1/{site}", online=online, offline=offline)
+    return Publisher(address, journal, root=f"wildlane/v1/{site}", online=online, offline=offline, zones=zones)
 
 
 def _status(site: str, word: Literal["online", "offline"], journal: Journal) -> str:

@@ -82,6 +82,7 @@ class Pipeline:
     def forget_camera(self, camera: str) -> None:
         """Drop the tracks of a camera whose stream broke; they mean nothing in the next one."""
         self._watches.pop(camera, None)
+        self._policy.forget_camera(camera)
 
     def end_all(self, reason: EndReason, now_s: float) -> list[Situation]:
         """End the open situations; see `Policy.end_all`."""

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
 
-from adapters.classifier import UNKNOWN
+from adapters.classifier import NONE, UNKNOWN
 from monitor.places import Place, Position, size_of
 from monitor.policy_table import Circumstances, Rule, Size, Table
-from monitor.values import Sighting
+from monitor.values import Box, Sighting
 from monitor.zones import Zone, zone_of
 
 EndReason = Literal["left", "timeout", "merged", "false-alarm", "camera-lost", "shutdown", "restart"]
@@ -28,6 +28,7 @@ TRAVELLED = 0.6  # sizes from its origin that a track must come to count as movi
 MAX_ASPECT = 4.0  # longer to shorter side; no animal is so thin, but a lane marking and a pole are
 REACH = 2.5  # sizes around an open situation in which another track is the same animal or its herd
 REACH_GROWTH_PER_S = 1.0  # sizes a second that an animal may move while unseen
+REHEARSAL_S = 10.0  # how long a test stays open
 HERD_M = 10.0  # on the ground, between animals that two cameras see, to be one herd
 RUN_MPS = 5.0  # how fast an animal may go on between one camera's sighting and the other's
 REACH_OF_THE_GONE = 1.0  # sizes around an animal that was last seen leaving the picture: the next one is another
@@ -79,6 +80,8 @@ class Situation:
         told_probability: the probability in the newest message; it may have risen since.
         hold_s: seconds it stays open after the animal was last seen.
         end_reason: why it ended, None while it lasts.
+        confirmed_by: the person who has seen that it is one.
+        rehearsal: no animal is there; somebody asked for a test.
         because: the decision in plain words.
     """
 
@@ -98,6 +101,8 @@ class Situation:
     hold_s: float
     end_reason: EndReason | None
     because: tuple[str, ...]
+    confirmed_by: str | None = None
+    rehearsal: bool = False
 
 
 class Policy:
@@ -127,6 +132,7 @@ class Policy:
         self._open: dict[str, Situation] = {}
         self._members: dict[tuple[str, int], str] = {}  # (camera, track) -> situation
         self._member_seen_s: dict[tuple[str, int], float] = {}
+        self._dismissed: set[tuple[str, int]] = set()  # tracks that a person has seen to be none
 
     @property
     def open(self) -> tuple[Situation, ...]:
@@ -146,6 +152,38 @@ class Policy:
     def end_all(self, reason: EndReason, now_s: float) -> list[Situation]:
         """End every open situation."""
         return [self._end(situation, reason, now_s) for situation in self.open]
+
+    def forget_camera(self, camera: str) -> None:
+        """Drop what is known of a camera's tracks: its next stream numbers them anew."""
+        for track in [track for track in self._members if track[0] == camera]:
+            del self._members[track], self._member_seen_s[track]
+        self._dismissed = {track for track in self._dismissed if track[0] != camera}
+
+    def confirm(self, situation_id: str, by: str, now_s: float) -> list[Situation]:
+        """Note that a person has seen an open situation to be one."""
+        if (known := self._open.get(situation_id)) is None:
+            return []
+        seen = replace(known, confirmed_by=by)
+        return [self._tell(seen, Phase.UPDATE, now_s, because=(f"confirmed by {by}",))]
+
+    def dismiss(self, situation_id: str, by: str, now_s: float) -> list[Situation]:
+        """End an open situation that a person has seen to be none; its tracks start no other."""
+        if (known := self._open.get(situation_id)) is None:
+            return []
+        self._dismissed |= {track for track, member_of in self._members.items() if member_of == situation_id}
+        return [self._tell(known, Phase.END, now_s, because=(f"dismissed by {by}",), reason="false-alarm")]
+
+    def rehearse(self, zone_id: str, by: str, now_s: float) -> list[Situation]:
+        """Open a situation without an animal in a zone, to see whether its alert reaches its signs."""
+        found = [(camera, zone) for camera, drawn in self._zones.items() for zone in drawn if zone.id == zone_id]
+        if not found:
+            return []
+        camera, zone = found[0]
+        rule = replace(self._settings.table.unknown_animal, hold_s=REHEARSAL_S)
+        situation = self._start(_nobody(camera, zone, now_s), zone, rule, now_s)
+        told = replace(situation, rehearsal=True, because=(f"a test asked for by {by}",))
+        self._open[told.id] = told
+        return [told]
 
     def _rule(self, sighting: Sighting, zone: Zone) -> Rule:
         place = self._places.get(sighting.camera)
@@ -174,13 +212,16 @@ class Policy:
         )
 
     def _consider(self, sighting: Sighting, now_s: float) -> Situation | None:
+        if (sighting.camera, sighting.track) in self._dismissed:
+            return None
         zone = zone_of(sighting.box, self._zones[sighting.camera])
         member_of = self._open.get(self._members.get((sighting.camera, sighting.track), ""))
         if member_of is not None and sighting.p_animal >= 0.5 and (zone is None or zone.id == member_of.zone.id):
             return self._continue(member_of, sighting, now_s)
         if zone is None or not self._danger(sighting, rule := self._rule(sighting, zone)):
             return None
-        near = next((s for s in self.open if s.zone.id == zone.id and self._same_place(s, sighting)), None)
+        real = [s for s in self.open if s.zone.id == zone.id and not s.rehearsal]
+        near = next((s for s in real if self._same_place(s, sighting)), None)
         if near is None:
             return self._start(sighting, zone, rule, now_s)
         return self._continue(near, sighting, now_s)
@@ -310,6 +351,30 @@ class Policy:
         place = self._places.get(sighting.camera)
         at = None if place is None else place.locate(sighting.box.foot)
         return at if at is not None and at.method == "homography" else None
+
+
+def _nobody(camera: str, zone: Zone, now_s: float) -> Sighting:
+    """Return what a test reports in place of an animal: nothing, in the middle of the zone."""
+    corners = zone.polygon_px or ((0.0, 0.0), (1.0, 1.0))
+    x = sum(corner[0] for corner in corners) / len(corners)
+    y = sum(corner[1] for corner in corners) / len(corners)
+    return Sighting(
+        camera=camera,
+        track=0,
+        box=Box(x, y, x + 1, y + 1),
+        first_seen_s=now_s,
+        seen_s=now_s,
+        looks=1,
+        label=UNKNOWN,
+        probability=0.0,
+        p_animal=0.0,
+        weights={NONE: 1.0},
+        similarity_m=0.0,
+        velocity_px_s=(0.0, 0.0),
+        travelled=0.0,
+        at_edge=False,
+        light="day",
+    )
 
 
 def _reasons(sighting: Sighting, zone: Zone, rule: Rule) -> tuple[str, ...]:

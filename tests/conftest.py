@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -211,6 +212,16 @@ class Listener:
         for topic, payload in self._lines if checked else []:
             if topic.startswith("wildlane/v1/"):
                 model_of(topic).model_validate_json(payload)
+
+
+def request(port: int, command: str, payload: str) -> dict[str, object]:
+    """Ask as an outside program would, with MQTT 5's response topic."""
+    asked = subprocess.run(
+        ["mosquitto_rr", "-V", "5", "-p", str(port), "-t", f"wildlane/v1/test/cmd/{command}", "-m", payload,
+         "-e", "wildlane/v1/test/reply/me", "-q", "1", "-W", "10"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(asked.stdout)
 
 
 @pytest.fixture

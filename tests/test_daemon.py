@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from monitor.alerts.schema import Alert, SiteHealth, SiteInfo, ZoneState
-from tests.conftest import DEMO_CLIP, Mosquitto, Program, RtspServer, free_port, wait_until, wildlane, write_config
+from tests.conftest import (
+    DEMO_CLIP,
+    Mosquitto,
+    Program,
+    RtspServer,
+    free_port,
+    request,
+    wait_until,
+    wildlane,
+    write_config,
+)
 
 Start = Callable[[Path, Path], Program]
 
@@ -50,6 +60,45 @@ def test_an_outside_subscriber_sees_start_and_end_of_each_animal_of_the_clip(
     infos = [SiteInfo.model_validate_json(text) for text in listener.got("/info")]
     assert {json.loads(text)["data"]["where"]["infoVersion"] for text in events} == {infos[0].info_version}
     assert set(infos[0].zones) == {"road"}
+    listener.stop()
+
+
+def test_a_person_dismisses_a_situation_confirms_another_and_asks_for_a_test(
+    mosquitto: Mosquitto, run_program: Start, tmp_path: Path
+) -> None:
+    listener = mosquitto.listen()
+    program = run_program(
+        write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state"
+    )
+
+    def events() -> list[Alert]:
+        return [Alert.model_validate_json(text) for text in listener.got("/event/road")]
+
+    def confirmed_by() -> set[str | None]:
+        return {event.data.certainty.confirmed_by for event in events()}
+
+    def end_reasons() -> set[str | None]:
+        return {event.data.situation.end_reason for event in events()}
+
+    def newest(phase: str) -> Alert | None:
+        return next((event for event in reversed(events()) if event.data.situation.phase == phase), None)
+
+    wait_until(lambda: "watching road" in program.log(), seconds=20, what="the program is up")
+    assert request(mosquitto.port, "ping", "{}")["accepted"]
+    rehearsed = request(mosquitto.port, "test-alert", '{"zone": "road", "by": "fitter"}')
+    wait_until(lambda: newest("start"), seconds=20, what="the test alert")
+    assert rehearsed["accepted"]
+    assert newest("start").data.mode == "test"
+    wait_until(lambda: newest("start").data.mode == "real", seconds=20, what="a real alert")
+    first = newest("start").data.situation.id
+    request(mosquitto.port, "confirm", json.dumps({"situation": first, "by": "operator 3"}))
+    wait_until(lambda: confirmed_by() == {None, "operator 3"}, seconds=5, what="it is confirmed")
+    request(mosquitto.port, "dismiss", json.dumps({"situation": first, "by": "operator 4"}))
+    wait_until(lambda: "false-alarm" in end_reasons(), seconds=5, what="it is dismissed")
+    program.process.send_signal(signal.SIGTERM)
+    program.alerts()
+    modes = {ZoneState.model_validate_json(text).mode for text in listener.got("/state/road")}
+    assert modes == {"real", "test"}
     listener.stop()
 
 

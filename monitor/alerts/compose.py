@@ -74,7 +74,7 @@ class Draft:
             data=schema.AlertData(
                 seq=seq,
                 journal=journal,
-                mode=self.facts.mode,
+                mode="test" if self.situation.rehearsal else self.facts.mode,
                 situation=self._situation(),
                 where=self._where(),
                 animal=animal,
@@ -146,7 +146,7 @@ class Draft:
             level=self._level(),
             novelty=1.0 if self.situation.label == UNKNOWN else best.weights.get("none", 0.0),
             frames=best.looks,
-            confirmed_by=None,
+            confirmed_by=self.situation.confirmed_by,
         )
 
     def _level(self) -> schema.Certainty:

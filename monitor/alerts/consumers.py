@@ -1,17 +1,29 @@
-"""What consumers say to the site: receipts, and requests for a range of events again."""
+"""What consumers say to the site: receipts, requests for events again, and a person's word on a situation."""
 
 from __future__ import annotations
 
 import logging
+import queue
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import ValidationError
 
 from adapters.errors import ConfigError
 from monitor.alerts.journal import Journal
-from monitor.alerts.schema import Acknowledgement, ReplayCommand, Reply
+from monitor.alerts.schema import (
+    Acknowledgement,
+    JudgementCommand,
+    PingCommand,
+    ReplayCommand,
+    Reply,
+    TestAlertCommand,
+)
 
 log = logging.getLogger(__name__)
+
+Verb = Literal["confirm", "dismiss", "test-alert"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +36,28 @@ class Heard:
     correlation: bytes
 
 
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What the daemon is asked to do: about a situation, or for `test-alert` a zone; and who asks."""
+
+    verb: Verb
+    about: str
+    by: str
+
+
 class ConsumerDesk:
     """Hears consumers. Whatever they send, it is parsed strictly, and nothing of it stops the publisher."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, zones: frozenset[str]) -> None:
+        self._journal, self._zones = journal, zones
+        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._commands: dict[str, Callable[[bytes], str]] = {
+            "ping": self._ping,
+            "replay": self._replay,
+            "confirm": lambda payload: self._judge("confirm", payload),
+            "dismiss": lambda payload: self._judge("dismiss", payload),
+            "test-alert": self._test_alert,
+        }
 
     def hear(self, message: Heard) -> str | None:
         """Deal with a message and return the answer to a command, None where it was none."""
@@ -36,9 +65,23 @@ class ConsumerDesk:
         if kind == "ack":
             self._take_receipt(name, message.payload)
             return None
-        accepted, detail = self._replay(message.payload) if name == "replay" else (False, f"no command '{name}'")
+        accepted = False
+        try:
+            if name not in self._commands:
+                raise ConfigError(f"no command '{name}'")
+            detail = self._commands[name](message.payload)
+            accepted = True
+        except ValidationError as error:
+            detail = f"not understood: {_first(error)}"
+        except ConfigError as error:
+            detail = str(error)
         log.info("command %s: %s", name, detail)
         return Reply(command=name, accepted=accepted, detail=detail).model_dump_json(by_alias=True)
+
+    def orders(self) -> Iterator[Order]:
+        """Yield what the daemon has been asked to do since the last call; safe from any thread."""
+        while not self._orders.empty():
+            yield self._orders.get()
 
     def _take_receipt(self, consumer: str, payload: bytes) -> None:
         try:
@@ -49,20 +92,33 @@ class ConsumerDesk:
         if receipt.journal == self._journal.id:  # one of an older journal says nothing of this one
             self._journal.consumer_has(consumer, receipt.upto)
 
-    def _replay(self, payload: bytes) -> tuple[bool, str]:
-        try:
-            asked = ReplayCommand.model_validate_json(payload)
-        except ValidationError as error:
-            return False, f"not understood: {_first(error)}"
+    def _ping(self, payload: bytes) -> str:
+        PingCommand.model_validate_json(payload or b"{}")
+        return f"journal {self._journal.id}, newest event {self._journal.newest()}"
+
+    def _replay(self, payload: bytes) -> str:
+        asked = ReplayCommand.model_validate_json(payload)
         if asked.journal != self._journal.id:
-            return False, f"journal {asked.journal} is not here, this is {self._journal.id}"
-        try:
-            count = self._journal.replay(asked.first, asked.last)
-        except ConfigError as error:
-            return False, str(error)
-        return True, f"{count} events of {asked.first} to {asked.last} go out again"
+            raise ConfigError(f"journal {asked.journal} is not here, this is {self._journal.id}")
+        count = self._journal.replay(asked.first, asked.last)
+        return f"{count} events of {asked.first} to {asked.last} go out again"
+
+    def _judge(self, verb: Literal["confirm", "dismiss"], payload: bytes) -> str:
+        word = JudgementCommand.model_validate_json(payload)
+        if not self._journal.is_open(word.situation):
+            raise ConfigError(f"situation {word.situation} is not open")
+        self._orders.put(Order(verb=verb, about=word.situation, by=word.by))
+        return f"handed on: {verb} {word.situation}"
+
+    def _test_alert(self, payload: bytes) -> str:
+        asked = TestAlertCommand.model_validate_json(payload)
+        if asked.zone not in self._zones:
+            raise ConfigError(f"no zone '{asked.zone}'; there are: {', '.join(sorted(self._zones)) or 'none'}")
+        self._orders.put(Order(verb="test-alert", about=asked.zone, by=asked.by))
+        return f"handed on: a test in zone {asked.zone}"
 
 
 def _first(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

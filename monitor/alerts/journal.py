@@ -253,6 +253,12 @@ class Journal:
         with self._lock:
             return dict(self._db.execute("SELECT name, upto FROM consumer ORDER BY name").fetchall())
 
+    def is_open(self, situation: str) -> bool:
+        """Tell whether a situation has started and not ended."""
+        with self._lock:
+            found = self._db.execute("SELECT 1 FROM situation WHERE id = ? AND open", (situation,)).fetchone()
+        return found is not None
+
     def newest(self) -> int:
         """Return the number of the newest event, 0 before the first."""
         with self._lock:

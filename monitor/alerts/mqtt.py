@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import paho.mqtt.client as paho
 
-from monitor.alerts.consumers import ConsumerDesk
+from monitor.alerts.consumers import ConsumerDesk, Order
 from monitor.alerts.journal import Journal, Outgoing
 from monitor.alerts.session import Address, Retained, Session
 
@@ -30,7 +30,16 @@ TICK_S = 0.1
 class Publisher:
     """A thread that publishes; it owns the client, and everything else only leaves things for it."""
 
-    def __init__(self, address: Address, journal: Journal, *, root: str, online: str, offline: str) -> None:
+    def __init__(
+        self,
+        address: Address,
+        journal: Journal,
+        *,
+        root: str,
+        online: str,
+        offline: str,
+        zones: frozenset[str] = frozenset(),
+    ) -> None:
         """Prepare, without connecting.
 
         Args:
@@ -39,10 +48,11 @@ class Publisher:
             root: topic prefix, `wildlane/v1/{site}`.
             online: payload of the status topic at birth.
             offline: the will.
+            zones: in which consumers may ask for a test.
         """
         self._address, self._journal, self._root = address, journal, root
         self._online, self._offline = online, offline
-        self._desk = ConsumerDesk(journal)
+        self._desk = ConsumerDesk(journal, zones)
         self._levels: dict[str, Retained] = {}  # topic -> newest
         self._changed: set[str] = set()
         self._lock = threading.Lock()
@@ -60,6 +70,10 @@ class Publisher:
     def event_committed(self) -> None:
         """Tell the thread that the journal has a new row."""
         self._wake.set()
+
+    def orders(self) -> list[Order]:
+        """Return what consumers have asked the daemon to do since the last call."""
+        return list(self._desk.orders())
 
     def announce(self, online: str) -> None:
         """Say how we are, now and at every birth from now on."""

@@ -66,7 +66,7 @@ class Reports:
             self._levels_due_s = now_s + LEVEL_EVERY_S
         trusted = self._clock.state().trusted  # else nobody can tell how long a level holds
         for zone, watching in self._cameras_of.items():
-            inside = tuple(situation.id for situation in open_situations if situation.zone.id == zone)
+            inside = [situation for situation in open_situations if situation.zone.id == zone]
             blind = all(healths[name].check().state == "blind" for name in watching)
             level: schema.Level = "active" if inside else "unknown" if blind or not trusted else "clear"
             told, since_s = self._told_levels.get(zone, ("", now_s))
@@ -77,18 +77,18 @@ class Reports:
                 state = self._level(zone, level, inside, since_s)
                 self._publisher.set_level(f"state/{zone}", state.model_dump_json(by_alias=True))
 
-    def _level(self, zone: str, level: schema.Level, inside: tuple[str, ...], since_s: float) -> schema.ZoneState:
+    def _level(self, zone: str, level: schema.Level, inside: Sequence[Situation], since_s: float) -> schema.ZoneState:
         now_s = self._now()
         at = wall_clock(now_s)
         return schema.ZoneState(
             site=self._facts.site,
             zone=zone,
             level=level,
-            situations=inside,
+            situations=tuple(situation.id for situation in inside),
             since=at(since_s),
             time=at(now_s),
             valid_until=at(now_s + LEVEL_EXPIRES_S),
-            mode=self._facts.mode,
+            mode="test" if inside and all(situation.rehearsal for situation in inside) else self._facts.mode,
             advisory=schema.ADVISORY,
         )
 

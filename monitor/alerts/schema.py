@@ -357,6 +357,27 @@ class ReplayCommand(Model):
         return self
 
 
+Who = Annotated[str, Field(min_length=1, max_length=80)]
+
+
+class PingCommand(Model):
+    """Ask whether the site hears; it changes nothing."""
+
+
+class JudgementCommand(Model):
+    """A person's word on an open situation: that it is one, or that it is none."""
+
+    situation: str
+    by: Who
+
+
+class TestAlertCommand(Model):
+    """Ask for an alert of mode `test` in a zone, to see whether it reaches its signs."""
+
+    zone: str
+    by: Who
+
+
 class Reply(Model):
     """The answer to a command."""
 

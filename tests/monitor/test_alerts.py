@@ -22,7 +22,7 @@ from monitor.alerts.storage import FILE, MARK, HighWaterMark
 from monitor.places import ConfiguredPlace
 from monitor.policy import Policy, Situation
 from monitor.zones import whole_view
-from tests.conftest import Listener, Mosquitto, free_port, wait_until
+from tests.conftest import Listener, Mosquitto, free_port, request, wait_until
 from tests.monitor.test_policy import SETTINGS, sighting
 
 FACTS = SiteFacts(
@@ -312,16 +312,6 @@ def test_a_state_folder_has_one_writer(tmp_path: Path) -> None:
     Journal(tmp_path).close()
 
 
-def request(port: int, command: str, payload: str) -> dict[str, object]:
-    """Ask as an outside program would, with MQTT 5's response topic."""
-    asked = subprocess.run(
-        ["mosquitto_rr", "-V", "5", "-p", str(port), "-t", f"wildlane/v1/test/cmd/{command}", "-m", payload,
-         "-e", "wildlane/v1/test/reply/me", "-q", "1", "-W", "10"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return json.loads(asked.stdout)
-
-
 def test_a_consumer_asks_for_a_range_again_and_gets_it_in_order(mosquitto: Mosquitto, journal: Journal) -> None:
     listener, sender = mosquitto.listen(), publisher(mosquitto.port, journal)
     journal.append([draft(situation) for _ in range(5) for situation in one_life()])
@@ -346,6 +336,10 @@ def test_a_consumer_asks_for_a_range_again_and_gets_it_in_order(mosquitto: Mosqu
         ("replay", '{"journal": "JOURNAL", "first": 9, "last": 2}', "first <= last does not hold"),
         ("replay", "no json at all", "not understood"),
         ("explode", "{}", "no command 'explode'"),
+        ("dismiss", '{"situation": "x", "by": "me"}', "situation x is not open"),
+        ("confirm", '{"situation": "x"}', "by: Field required"),
+        ("test-alert", '{"zone": "moon", "by": "me"}', "no zone 'moon'; there are: none"),
+        ("ping", '{"loud": true}', "loud: Extra inputs are not permitted"),
     ],
 )
 def test_a_command_that_makes_no_sense_is_answered_with_the_reason(

@@ -229,6 +229,54 @@ def test_at_the_stop_each_open_situation_ends() -> None:
     assert site.open == ()
 
 
+def test_what_a_person_has_confirmed_is_told_with_who_it_was() -> None:
+    site = policy()
+    (start,) = site.decide([sighting(1.0)], 1.0)
+
+    (told,) = site.confirm(start.id, "operator 3", 1.2)
+
+    assert (told.phase, told.version, told.confirmed_by) == (Phase.UPDATE, 2, "operator 3")
+    assert site.confirm("another", "operator 3", 1.2) == []
+
+
+def test_what_a_person_has_dismissed_ends_as_a_false_alarm_and_does_not_start_again() -> None:
+    site = policy()
+    (start,) = site.decide([sighting(1.0)], 1.0)
+
+    (told,) = site.dismiss(start.id, "operator 3", 1.2)
+
+    assert (told.phase, told.end_reason, told.because) == (Phase.END, "false-alarm", ("dismissed by operator 3",))
+    assert site.decide([sighting(2.0)], 2.0) == []
+    assert phases(site.decide([sighting(2.0, track=2)], 2.0)) == ["start"]  # another animal is another matter
+    assert site.dismiss(start.id, "operator 3", 2.2) == []
+
+
+def test_a_new_stream_numbers_its_tracks_anew() -> None:
+    site = policy()
+    (start,) = site.decide([sighting(1.0)], 1.0)
+    site.dismiss(start.id, "operator 3", 1.2)
+    site.forget_camera("north")
+
+    assert phases(site.decide([sighting(2.0)], 2.0)) == ["start"]
+    site.forget_camera("north")
+    assert site.decide([sighting(3.0, x=900, looks=1)], 3.0) == []  # the same number, but no look yet has confirmed it
+
+
+def test_a_rehearsal_opens_and_closes_a_zone_and_hides_no_animal() -> None:
+    site = policy()
+
+    (start,) = site.rehearse("north", "fitter", 1.0)
+    real = site.decide([sighting(2.0, x=0)], 2.0)
+    told = [version for second in range(3, 20) for version in site.decide([], float(second))]
+
+    assert start.rehearsal
+    assert start.because == ("a test asked for by fitter",)
+    assert phases(real) == ["start"]
+    assert not real[0].rehearsal
+    assert phases(told) == ["end", "end"]
+    assert site.rehearse("nowhere", "fitter", 1.0) == []
+
+
 def test_every_decision_says_why() -> None:
     told = policy().decide([sighting(1.0)], 1.0)
 
