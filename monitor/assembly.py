@@ -18,6 +18,7 @@ from adapters.runtime import MODELS
 from adapters.signature import check_signature
 from adapters.starter import STARTER
 from monitor.alerts.compose import Road, SiteFacts
+from monitor.alerts.mirrors import Prefixes
 from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
 from monitor.alerts.session import Address, Tls, check_readable, read_password
 from monitor.config import CameraConfig, Config, LineConfig, PolicyConfig, RuleConfig
@@ -198,6 +199,11 @@ def _info_camera(camera: CameraConfig, place: Place | None) -> InfoCamera:
         latitude_deg=camera.latitude_deg,
         longitude_deg=camera.longitude_deg,
     )
+
+
+def mirrors_of(config: Config) -> Prefixes:
+    """Return where other systems read the levels."""
+    return Prefixes(home_assistant=config.mirrors.home_assistant, onvif=config.mirrors.onvif)
 
 
 def tls_of(config: Config) -> Tls | None:

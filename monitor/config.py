@@ -74,6 +74,14 @@ class BrokerConfig(Strict):
         return self
 
 
+Prefix = Annotated[str, Field(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$")]
+
+
+class MirrorsConfig(Strict):
+    home_assistant: Prefix | None = None
+    onvif: Prefix | None = None
+
+
 ZoneKind = Literal["carriageway", "verge", "crossing", "pavement", "other"]
 
 
@@ -225,6 +233,7 @@ class Config(Strict):
     log_format: Literal["text", "json"] = "text"
     device: DeviceConfig = DeviceConfig()
     broker: BrokerConfig = BrokerConfig()
+    mirrors: MirrorsConfig = MirrorsConfig()
     policy: PolicyConfig = PolicyConfig()
     cameras: dict[Identifier, CameraConfig] = Field(default_factory=dict)
     zones: dict[Identifier, RoadConfig] = Field(default_factory=dict)

@@ -34,6 +34,7 @@ from monitor.assembly import (
     clock_of,
     info_of,
     info_version_of,
+    mirrors_of,
     open_classes,
     places_of,
     roads_of,
@@ -168,7 +169,9 @@ class Daemon:
         self._site = config.site
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
         self._clock = Clock()
-        self._reports = Reports(facts, self._journal, self._publisher, zones, self._now, self._clock)
+        self._reports = Reports(
+            facts, self._journal, self._publisher, zones, self._now, self._clock, mirrors_of(config)
+        )
 
     def _broker_address(self, config: Config) -> Address:
         port = config.broker.port

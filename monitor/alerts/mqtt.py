@@ -82,8 +82,15 @@ class Publisher:
 
     def set_level(self, topic: str, payload: str, *, expires_s: int | None = LEVEL_EXPIRES_S, qos: int = 1) -> None:
         """Leave the newest retained message of a topic below the root; older ones that were not sent are dropped."""
+        self._retain(f"{self._root}/{topic}", Retained(payload, expires_s, qos, time.monotonic()))
+
+    def mirror(self, topic: str, payload: str) -> None:
+        """Leave the newest retained message of a topic outside the root, for systems that read no others."""
+        self._retain(topic, Retained(payload, None, 0, time.monotonic()))
+
+    def _retain(self, topic: str, message: Retained) -> None:
         with self._lock:
-            self._levels[topic] = Retained(payload, expires_s, qos, time.monotonic())
+            self._levels[topic] = message
             self._changed.add(topic)
         self._wake.set()
 

@@ -10,6 +10,7 @@ from monitor.alerts import schema
 from monitor.alerts.certificates import Validity
 from monitor.alerts.compose import Draft, SiteFacts
 from monitor.alerts.journal import Journal
+from monitor.alerts.mirrors import Mirrors, Prefixes
 from monitor.alerts.mqtt import LEVEL_EXPIRES_S, Publisher
 from monitor.cameras.health import HealthMonitor
 from monitor.clock import Clock
@@ -30,12 +31,14 @@ class Reports:
         zones: Mapping[str, Sequence[Zone]],
         now: Callable[[], float],
         clock: Clock,
+        mirrors: Prefixes,
     ) -> None:
         self._facts, self._journal, self._publisher, self._now, self._clock = facts, journal, publisher, now, clock
         self._cameras_of: dict[str, list[str]] = {}
         for camera, drawn in zones.items():
             for zone in drawn:
                 self._cameras_of.setdefault(zone.id, []).append(camera)
+        self._mirrors = Mirrors(mirrors, publisher, facts.site, self._cameras_of)
         self._told_levels: dict[str, tuple[str, float]] = {}
         self._levels_due_s = 0.0
 
@@ -76,6 +79,7 @@ class Reports:
             if again or told != level:
                 state = self._level(zone, level, inside, since_s)
                 self._publisher.set_level(f"state/{zone}", state.model_dump_json(by_alias=True))
+                self._mirrors.show(state)
 
     def _level(self, zone: str, level: schema.Level, inside: Sequence[Situation], since_s: float) -> schema.ZoneState:
         now_s = self._now()

@@ -151,7 +151,7 @@ class Session:
             return False
         self.alive = True
         self._client.subscribe([(f"{self._root}/{topic}", 1) for topic in HEARD])
-        self.publish_level("status", Retained(self._online, None, 1))
+        self.publish_level(f"{self._root}/status", Retained(self._online, None, 1))
         return True
 
     @property
@@ -196,9 +196,7 @@ class Session:
         properties = self._properties(
             PacketTypes.PUBLISH, ContentType="application/json; charset=utf-8", PayloadFormatIndicator=1, **expires
         )
-        sent = self._client.publish(
-            f"{self._root}/{topic}", level.payload, qos=level.qos, retain=True, properties=properties
-        )
+        sent = self._client.publish(topic, level.payload, qos=level.qos, retain=True, properties=properties)
         if level.qos:
             self._others.add(sent.mid)
 
