@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.errors import ConfigError
+from monitor.values import FAULT_TIMES_S, PictureFault
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
 Coordinate = Annotated[float, Field(ge=-100_000, le=100_000)]
@@ -127,6 +128,12 @@ class CameraConfig(Strict):
     read_timeout_s: Number = Field(default=5.0, gt=0, le=60)
     crops_per_frame: int = Field(default=10, ge=1, le=64)
     sweep_tiles_per_frame: int = Field(default=2, ge=0, le=16)
+    frozen_s: Number = Field(default=FAULT_TIMES_S["frozen"], gt=0, le=3_600)
+    dark_s: Number = Field(default=FAULT_TIMES_S["dark"], gt=0, le=3_600)
+    overexposed_s: Number = Field(default=FAULT_TIMES_S["overexposed"], gt=0, le=3_600)
+    covered_s: Number = Field(default=FAULT_TIMES_S["covered"], gt=0, le=3_600)
+    moved_s: Number = Field(default=FAULT_TIMES_S["moved"], gt=0, le=3_600)
+    defocused_s: Number = Field(default=FAULT_TIMES_S["defocused"], gt=0, le=3_600)
     latitude_deg: Number | None = Field(default=None, ge=-90, le=90)
     longitude_deg: Number | None = Field(default=None, ge=-180, le=180)
     view_radius_m: Number = Field(default=50.0, gt=0, le=2_000)
@@ -141,6 +148,10 @@ class CameraConfig(Strict):
         if len(names) != len(set(names)):
             raise ValueError(f"zone ids must differ within a camera, got {', '.join(names)}")
         return self
+
+    def fault_times_s(self) -> dict[PictureFault, float]:
+        """Return how long each fault of the picture must last before it is told."""
+        return {fault: getattr(self, f"{fault}_s") for fault in FAULT_TIMES_S}
 
 
 class RuleConfig(Strict):

@@ -41,7 +41,7 @@ from monitor.assembly import (
     settings_of,
     zones_of,
 )
-from monitor.cameras.health import HealthMonitor
+from monitor.cameras.health import Health, HealthMonitor
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Reconnection, Source
 from monitor.clock import Clock
 from monitor.config import Config, source_of
@@ -128,7 +128,7 @@ class Daemon:
         self._stop = stop or threading.Event()
         self._parts = ExitStack()  # closed in reverse: what was built first is closed last
         sources = [_source(name, config, config_path) for name in config.cameras]
-        self._cameras = {source.name: Camera(source, HealthMonitor(self._now), Reconnection()) for source in sources}
+        self._cameras = {source.name: _camera(source, self._now) for source in sources}
         self._healths = {name: camera.health for name, camera in self._cameras.items()}
         try:
             self._build(config, state_dir)
@@ -295,9 +295,12 @@ class Daemon:
         if isinstance(event, Opened):
             log.info("camera %s: open, %d x %d at %.1f frames a second", camera.name, *event.size, event.fps)
         elif isinstance(event, Frame):
-            if camera.health.health.state != "ok":
-                log.info("camera %s: sees", camera.name)
-            camera.health.frame()
+            before = camera.health.health
+            camera.health.frame(event.fault)
+            after = camera.health.health
+            if after != before:
+                level = logging.INFO if after.state == "ok" else logging.WARNING
+                log.log(level, "camera %s: %s", camera.name, _told(after))
             camera.reconnection.succeeded()
         elif isinstance(event, Ended):
             self._close(camera, event, now_s)
@@ -385,6 +388,7 @@ def _source(name: str, config: Config, config_path: Path) -> Source:
         analysis_rate_hz=camera.analysis_rate_hz,
         open_timeout_s=camera.open_timeout_s,
         read_timeout_s=camera.read_timeout_s,
+        fault_times_s=camera.fault_times_s(),
     )
 
 
@@ -404,6 +408,14 @@ def _status(site: str, word: Literal["online", "offline"], journal: Journal) -> 
         problem=journal.problem or None,
     )
     return status.model_dump_json(by_alias=True)
+
+
+def _camera(source: Source, now: Callable[[], float]) -> Camera:
+    return Camera(source, HealthMonitor(now, source.analysis_rate_hz), Reconnection())
+
+
+def _told(health: Health) -> str:
+    return "sees" if health.state == "ok" else f"{health.state}: {health.reason}"
 
 
 def redacted(url: str) -> str:

@@ -43,6 +43,7 @@ class MotionRegions:
         self._opening = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
         self._closing = cv2.getStructuringElement(cv2.MORPH_RECT, (MERGE_GAP_PX, MERGE_GAP_PX))
         self._frames_seen = 0
+        self.luma: NDArray[np.uint8] | None = None  # the last picture, small
 
     def find(self, frame_bgr: NDArray[np.uint8]) -> list[Box]:
         """Return the moving boxes of a frame, largest first, in the frame's own pixels.
@@ -57,7 +58,8 @@ class MotionRegions:
         scale = min(1.0, MOTION_WIDTH_PX / width)
         small_size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(frame_bgr, small_size, interpolation=cv2.INTER_AREA)
-        luma = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (3, 3), 0)
+        self.luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+        luma = cv2.GaussianBlur(self.luma, (3, 3), 0)
         mask = self._background.apply(luma)
         self._frames_seen += 1
         if self._frames_seen <= 2:  # the first frame is all background, the second often a codec's key-frame jump

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -9,6 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Light = Literal["day", "dark", "infra-red"]  # of a picture: as a camera delivers it, not as the sun stands
+
+PictureFault = Literal["frozen", "dark", "overexposed", "covered", "moved", "defocused"]
+# how long each must last before it is told, in seconds
+FAULT_TIMES_S: Mapping[PictureFault, float] = {
+    "frozen": 7.0,
+    "dark": 5.0,
+    "overexposed": 5.0,
+    "covered": 5.0,
+    "moved": 8.0,
+    "defocused": 20.0,
+}
 
 
 class Box(NamedTuple):
@@ -67,6 +79,7 @@ class Frame:
         image: uint8 (height, width, 3), BGR; shared memory, valid until the frame is released.
         slot: which part of the shared memory.
         moving: boxes around what moves, largest first.
+        fault: why the picture can't be watched, None where it can.
     """
 
     camera: str
@@ -76,6 +89,7 @@ class Frame:
     image: NDArray[np.uint8]
     slot: int
     moving: tuple[Box, ...]
+    fault: PictureFault | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from monitor.alerts.schema import Alert, SiteHealth, SiteInfo, ZoneState
@@ -155,6 +158,37 @@ def test_a_camera_comes_back_by_itself_after_its_server_was_killed_for_five_seco
     program.process.send_signal(signal.SIGTERM)
     assert program.alerts()
     assert phases(listener.got("/event/")).count("start") == phases(listener.got("/event/")).count("end")
+    listener.stop()
+
+
+def test_a_camera_that_is_covered_is_blind_and_its_zone_unknown_until_it_sees_again(
+    mosquitto: Mosquitto, run_program: Start, tmp_path: Path
+) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 180))
+    chance = np.random.default_rng(1)
+    scene = cv2.resize(chance.integers(0, 255, (9, 16, 3), np.uint8), (320, 180), interpolation=cv2.INTER_NEAREST)
+    for tenth in range(220):
+        seen = np.full_like(scene, 90) if 100 <= tenth < 180 else scene
+        writer.write(np.clip(seen + chance.normal(0, 3, scene.shape), 0, 255).astype(np.uint8))
+    writer.release()
+    listener = mosquitto.listen()
+
+    program = run_program(write_config(tmp_path / "c.toml", {"road": "clip.avi"}, mosquitto.port), tmp_path / "state")
+    program.alerts()
+
+    healths = [SiteHealth.model_validate_json(text).cameras["road"] for text in listener.got("/health")]
+    told = [(health.state, health.reason) for health in healths]
+    assert [each for each, _ in itertools.groupby(told)] == [
+        ("blind", "lost"),
+        ("ok", None),
+        ("blind", "covered"),
+        ("ok", None),
+        ("blind", "lost"),  # the clip is over
+    ]
+    saw, covered = healths[told.index(("ok", None))].since, healths[told.index(("blind", "covered"))].since
+    assert 14 < (covered - saw).total_seconds() < 20  # it was covered after 10 s
+    levels = [ZoneState.model_validate_json(text).level for text in listener.got("/state/road")]
+    assert [level for level, _ in itertools.groupby(levels)] == ["unknown", "clear", "unknown", "clear", "unknown"]
     listener.stop()
 
 

@@ -21,11 +21,14 @@ from typing import Any
 import cv2
 
 from monitor.cameras.container import cut_short
+from monitor.cameras.picture import PictureWatch
 from monitor.cameras.ring import SLOTS, FrameRing
 from monitor.regions import MotionRegions
+from monitor.values import PictureFault
 
 MIN_DECODED_SHARE = 0.9  # of the frames a container declares; healthy files were seen to fall 3 % short
 FALLBACK_FPS = 25.0  # where the container names no usable rate
+FAULT_EVERY_S = 0.9  # pictures are judged about once a second: a fault lasts for several
 PR_SET_PDEATHSIG = 1
 
 
@@ -43,6 +46,7 @@ class Request:
     analysis_rate_hz: float
     open_timeout_s: float
     read_timeout_s: float
+    fault_times_s: dict[PictureFault, float]  # how long each must last before it is told
     connection: int  # inherited descriptors
     memory: int
 
@@ -53,6 +57,8 @@ class Decoder:
     def __init__(self, request: Request, parent: Connection) -> None:
         self._request, self._parent = request, parent
         self._motion = MotionRegions()
+        self._watch, self._fault_due_s = PictureWatch(request.fault_times_s), 0.0
+        self._fault: PictureFault | None = None
         self._free: set[int] = set(range(SLOTS))
         self._grabbed_frames = 0
         self._first_stamp_s = self._last_time_s = 0.0
@@ -127,6 +133,8 @@ class Decoder:
                 f"the picture changed from {self.size[0]}x{self.size[1]} to {image.shape[1]}x{image.shape[0]}"
             )
         moving = self._motion.find(image)  # type: ignore[arg-type]  # cv2 types a frame as any integer or float array
+        if self._motion.luma is not None and time_s >= self._fault_due_s:
+            self._fault, self._fault_due_s = self._watch.look(self._motion.luma, time_s), time_s + FAULT_EVERY_S
         slot = self._take_slot()
         if slot is None:
             return
@@ -138,6 +146,7 @@ class Decoder:
             time_s=time_s,
             captured_s=captured_s,
             moving=[list(box) for box in moving],
+            fault=self._fault,
         )
 
     def _take_slot(self) -> int | None:

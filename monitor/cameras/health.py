@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from monitor.values import PictureFault
 
 State = Literal["ok", "degraded", "blind"]
 Reason = Literal[
@@ -13,6 +15,9 @@ Reason = Literal[
 
 STALLED_AFTER_S = 5.0  # an open stream that gives no frame for so long is blind
 RATE_WINDOW_S = 10.0
+LEAST_RATE = 0.5  # of the wanted analysis rate; less is a wrong rate
+SEES_NOTHING: frozenset[PictureFault] = frozenset({"frozen", "dark", "overexposed", "covered"})
+assert set(get_args(PictureFault)) <= set(get_args(Reason))  # each fault is a reason of the contract
 
 
 @dataclass(frozen=True)
@@ -27,17 +32,35 @@ class Health:
 class HealthMonitor:
     """The health of one camera. A camera is blind until its first frame came."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(self, now: Callable[[], float], wanted_per_s: float) -> None:
+        """Begin blind.
+
+        Args:
+            now: the clock of the run, in seconds.
+            wanted_per_s: analysed frames a second.
+        """
+        self._now, self._wanted_per_s = now, wanted_per_s
+        self._opened_s = now()
         self._last_frame_s: float | None = None
         self._frames: list[float] = []
         self.health = Health("blind", "lost", now())
 
-    def frame(self) -> None:
-        """Note that a frame came."""
+    def frame(self, fault: PictureFault | None = None) -> None:
+        """Note that a frame came, and what is wrong with its picture."""
+        if self._last_frame_s is None:
+            self._opened_s = self._now()
         self._last_frame_s = self._now()
         self._frames = [s for s in self._frames if s > self._last_frame_s - RATE_WINDOW_S] + [self._last_frame_s]
-        self._become("ok", None)
+        if fault is not None:
+            self._become("blind" if fault in SEES_NOTHING else "degraded", fault)
+        elif self._comes_too_rarely():
+            self._become("degraded", "wrong-rate")
+        else:
+            self._become("ok", None)
+
+    def _comes_too_rarely(self) -> bool:
+        watched_s = self._now() - self._opened_s
+        return watched_s >= RATE_WINDOW_S and self.analysed_per_s < LEAST_RATE * self._wanted_per_s
 
     def lost(self) -> None:
         """Note that the stream broke."""

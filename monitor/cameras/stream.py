@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ from typing import Literal
 from adapters.errors import InputError
 from monitor.cameras.decoder import Request
 from monitor.cameras.ring import FrameRing, make_memory
-from monitor.values import Box, Frame
+from monitor.values import FAULT_TIMES_S, Box, Frame, PictureFault
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ class Source:
     analysis_rate_hz: float
     open_timeout_s: float = 5.0
     read_timeout_s: float = 5.0
+    fault_times_s: Mapping[PictureFault, float] = field(default_factory=lambda: FAULT_TIMES_S)
 
     @property
     def is_recording(self) -> bool:
@@ -92,6 +93,7 @@ class DecoderProcess:
             analysis_rate_hz=source.analysis_rate_hz,
             open_timeout_s=source.open_timeout_s,
             read_timeout_s=source.read_timeout_s,
+            fault_times_s=dict(source.fault_times_s),
             connection=theirs.fileno(),
             memory=self._memory,
         )
@@ -139,6 +141,7 @@ class DecoderProcess:
             image=self._ring.slot(message["slot"]),  # type: ignore[arg-type]
             slot=message["slot"],  # type: ignore[arg-type]
             moving=tuple(Box(*box) for box in message["moving"]),  # type: ignore[attr-defined]
+            fault=message["fault"],  # type: ignore[arg-type]
         )
 
     def release(self, frame: Frame) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from monitor.cameras.container import cut_short
 from monitor.cameras.health import STALLED_AFTER_S, HealthMonitor
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Pace, Reconnection, Source
-from monitor.values import Frame
+from monitor.values import Frame, PictureFault
 from tests.conftest import DEMO_CLIP, missing
 
 
@@ -173,7 +173,7 @@ def test_pauses_are_drawn_at_random_so_that_cameras_do_not_come_back_together() 
 
 def test_a_camera_is_blind_until_its_first_frame_when_stalled_and_when_lost() -> None:
     clock = [0.0]
-    monitor = HealthMonitor(lambda: clock[0])
+    monitor = HealthMonitor(lambda: clock[0], 5.0)
     assert (monitor.check().state, monitor.check().reason) == ("blind", "lost")
     monitor.frame()
     assert monitor.check().state == "ok"
@@ -182,6 +182,24 @@ def test_a_camera_is_blind_until_its_first_frame_when_stalled_and_when_lost() ->
     monitor.frame()
     monitor.lost()
     assert (monitor.check().state, monitor.check().reason, monitor.check().since_s) == ("blind", "lost", clock[0])
+
+
+def test_a_camera_that_comes_too_rarely_has_a_wrong_rate_and_one_whose_picture_is_no_good_says_why() -> None:
+    clock = [0.0]
+    monitor = HealthMonitor(lambda: clock[0], 5.0)
+
+    def watch(seconds: float, rate_hz: float, fault: PictureFault | None = None) -> tuple[str, str | None]:
+        for _ in range(round(seconds * rate_hz)):
+            clock[0] += 1 / rate_hz
+            monitor.frame(fault)
+        return monitor.check().state, monitor.check().reason
+
+    assert watch(30, 5) == ("ok", None)
+    assert watch(30, 1) == ("degraded", "wrong-rate")
+    assert watch(30, 4) == ("ok", None)
+    assert watch(1, 5, "covered") == ("blind", "covered")
+    assert watch(1, 5, "defocused") == ("degraded", "defocused")
+    assert watch(1, 5) == ("ok", None)
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"RIFF", b"\0\0\0\x20ftypisom", b"\xff\xd8"]))

@@ -1,0 +1,103 @@
+"""Whether a camera's picture can be watched: frozen, dark, over-exposed, covered, out of focus, turned away.
+
+It works on the small luma picture that motion is found in. A condition must hold without a break for its own time
+before it is told, so that a headlight, a lightning or a lorry before the lens is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.values import PictureFault
+
+DARK = 18.0  # mean of luma, in grey levels, below which and
+FLAT = 5.0  # standard deviation of luma below which nothing can be made out
+WHITE, WHITE_SHARE = 250, 0.7  # share of pixels at the upper end
+SOFT = 0.3  # of the usual sharpness; a lens out of focus, or wet
+ELSEWHERE = 0.25  # correlation with the usual edges; what a camera sees after it was turned
+EDGES_PX = (120, 68)  # width, height
+LEARN_S = 60.0  # time constant of what is usual
+SETTLE_S = 8.0  # until something counts as usual
+ADOPT_S = 900.0  # after so long another view is the usual one
+ORDER: tuple[PictureFault, ...] = ("dark", "overexposed", "covered", "frozen", "moved", "defocused")
+
+
+class PictureWatch:
+    """The pictures of one camera, in order."""
+
+    def __init__(self, times_s: Mapping[PictureFault, float]) -> None:
+        """Begin; `times_s` gives how long each fault must last before it is told."""
+        self._times_s = times_s
+        self._since_s: dict[PictureFault, float] = {}
+        self._before: NDArray[Any] | None = None
+        self._sharpness, self._edges = 0.0, np.zeros(EDGES_PX[::-1], np.float32)
+        self._learned_s = self._last_s = 0.0
+
+    def look(self, luma: NDArray[np.uint8], time_s: float) -> PictureFault | None:
+        """Take in a picture and return the gravest fault that has lasted long enough.
+
+        Args:
+            luma: uint8 (height, width), a few hundred pixels wide.
+            time_s: when, in seconds; never runs backwards.
+        """
+        now = self._conditions(luma, time_s)
+        for fault in ORDER:
+            if not now[fault]:
+                self._since_s.pop(fault, None)
+            else:
+                self._since_s.setdefault(fault, time_s)
+        lasting = (fault for fault in ORDER if fault in self._since_s)
+        found = next((fault for fault in lasting if time_s - self._since_s[fault] >= self._times_s[fault]), None)
+        self._last_s = time_s
+        return found
+
+    def _conditions(self, luma: NDArray[np.uint8], time_s: float) -> dict[PictureFault, bool]:
+        mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(luma))
+        frozen = self._before is not None and np.array_equal(luma, self._before)
+        self._before = luma
+        dark = mean < DARK and deviation < FLAT
+        white = float((luma >= WHITE).mean()) > WHITE_SHARE
+        flat = deviation < FLAT
+        sharpness = float(cv2.Laplacian(luma, cv2.CV_32F).var()) / (deviation**2 + 1)
+        edges = _edges(luma)
+        settled = self._learned_s >= SETTLE_S
+        blurred = settled and not flat and sharpness < SOFT * self._sharpness
+        elsewhere = settled and not flat and not white and _correlation(edges, self._edges) < ELSEWHERE
+        moved_for_s = time_s - self._since_s.get("moved", time_s)
+        if moved_for_s > ADOPT_S:
+            self._learned_s = 0.0
+        if not (frozen or flat or white or blurred or elsewhere) or self._learned_s == 0.0:
+            self._learn(sharpness, edges, time_s)
+        return {
+            "frozen": frozen,
+            "dark": dark,
+            "overexposed": white,
+            "covered": flat and not dark and not white,
+            "moved": elsewhere,
+            "defocused": blurred and not elsewhere,
+        }
+
+    def _learn(self, sharpness: float, edges: NDArray[np.float32], time_s: float) -> None:
+        passed_s = time_s - self._last_s if self._learned_s else 0.0
+        self._learned_s += max(passed_s, 1e-3)
+        share = 1.0 if passed_s == 0.0 else max(passed_s / self._learned_s, passed_s / LEARN_S)
+        self._sharpness += share * (sharpness - self._sharpness)
+        self._edges += np.float32(share) * (edges - self._edges)
+
+
+def _edges(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return how much the picture changes around each point, in units of its own mean; light leaves it alone."""
+    small = cv2.resize(luma, EDGES_PX, interpolation=cv2.INTER_AREA).astype(np.float32)
+    gradient = cv2.magnitude(cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1))
+    gradient = cv2.GaussianBlur(gradient, (0, 0), 1.5)  # a pole that sways by a pixel is no other view
+    return np.asarray(np.sqrt(gradient / (gradient.mean() + 1e-3)), np.float32)
+
+
+def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum() / (np.sqrt((a**2).sum() * (b**2).sum()) + 1e-6))
