@@ -16,8 +16,10 @@ from monitor.values import Box
 
 MOTION_WIDTH_PX = 480  # a 20 px animal of a 1920 px frame is 5 px here, the smallest that survives opening
 MIN_BLOB_AREA_PX = 14  # at MOTION_WIDTH_PX; smaller blobs are noise and compression blocks
+MIN_BLOB_SIDE_PX = 4  # thinner is a streak of rain, not an animal of 5
 MERGE_GAP_PX = 7  # blobs nearer than this are one thing (a leg and its body)
 MAX_MOVING_SHARE = 0.35  # more of the picture in motion at once is a moving camera or a light change, not animals
+STORMS = 3  # frames of that in a row, and the picture is another one (infra-red, a new view): learn it anew
 HISTORY_FRAMES = 150  # 30 s at 5 analysed frames a second
 VARIANCE_THRESHOLD = 20.0  # squared Mahalanobis distance; OpenCV's default is 16
 UNCHANGED = 0.75  # likeness to the background from which a place is lit otherwise, not taken by something
@@ -37,13 +39,17 @@ class MotionRegions:
     """
 
     def __init__(self) -> None:
+        self._begin()
+        self._opening = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+        self._closing = cv2.getStructuringElement(cv2.MORPH_RECT, (MERGE_GAP_PX, MERGE_GAP_PX))
+        self.luma: NDArray[np.uint8] | None = None  # the last picture, small
+
+    def _begin(self) -> None:
+        """Learn the background from nothing."""
         self._background = cv2.createBackgroundSubtractorMOG2(
             history=HISTORY_FRAMES, varThreshold=VARIANCE_THRESHOLD, detectShadows=False
         )
-        self._opening = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
-        self._closing = cv2.getStructuringElement(cv2.MORPH_RECT, (MERGE_GAP_PX, MERGE_GAP_PX))
-        self._frames_seen = 0
-        self.luma: NDArray[np.uint8] | None = None  # the last picture, small
+        self._frames_seen = self._storms = 0
 
     def find(self, frame_bgr: NDArray[np.uint8]) -> list[Box]:
         """Return the moving boxes of a frame, largest first, in the frame's own pixels.
@@ -66,7 +72,11 @@ class MotionRegions:
             return []
         moving = cv2.morphologyEx((mask == 255).astype(np.uint8), cv2.MORPH_OPEN, self._opening)
         if moving.mean() > MAX_MOVING_SHARE:
+            self._storms += 1
+            if self._storms >= STORMS:
+                self._begin()
             return []
+        self._storms = 0
         blobs = _blobs(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, self._closing).astype(np.uint8))
         background = self._background.getBackgroundImage() if blobs else luma
         changed = [blob for blob in blobs if _likeness(luma, background, blob) < UNCHANGED]
@@ -76,7 +86,11 @@ class MotionRegions:
 
 def _blobs(moving: NDArray[np.uint8]) -> list[Box]:
     _, _, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
-    return [Box(x, y, x + w, y + h) for x, y, w, h, area in stats[1:].tolist() if area >= MIN_BLOB_AREA_PX]
+    return [
+        Box(x, y, x + w, y + h)
+        for x, y, w, h, area in stats[1:].tolist()
+        if area >= MIN_BLOB_AREA_PX and min(w, h) >= MIN_BLOB_SIDE_PX
+    ]
 
 
 def _likeness(luma: NDArray[Any], background: NDArray[Any], blob: Box) -> float:

@@ -120,3 +120,71 @@ def test_crops_are_squares_inside_the_frame(x: float, y: float, w: float, h: flo
     assert square.y2 <= SIZE[1] + 1e-6
     if max(box.width, box.height) * 1.3 <= min(SIZE):
         assert square.overlap(box) == pytest.approx(box.area)
+
+
+def textured(seed: int) -> NDArray[np.uint8]:
+    """A road with things on it: what a camera sees by day."""
+    blocks = np.random.default_rng(7).integers(40, 200, (36, 64, 1))
+    ground = np.kron(blocks, np.ones((10, 10, 3), int))
+    return np.clip(ground + np.random.default_rng(seed).integers(-4, 5, ground.shape), 0, 255).astype(np.uint8)
+
+
+def by_infra_red(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    grey = 230 - 0.7 * picture.mean(axis=2, keepdims=True)
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8), 3, axis=2)
+
+
+def storm(motion: MotionRegions, pictures: list[NDArray[np.uint8]]) -> int:
+    """The most boxes of any frame."""
+    return max(len(motion.find(picture)) for picture in pictures)
+
+
+def day_learned() -> MotionRegions:
+    motion = MotionRegions()
+    for seed in range(20):
+        motion.find(textured(seed))
+    return motion
+
+
+def test_a_switch_to_infra_red_is_no_storm_and_an_animal_is_found_two_seconds_later() -> None:
+    motion = day_learned()
+
+    assert storm(motion, [by_infra_red(textured(100 + step)) for step in range(10)]) <= 1
+    for step in range(5):
+        frame = by_infra_red(textured(200 + step))
+        frame[150:190, 200 + 20 * step : 250 + 20 * step] = 250
+        boxes = motion.find(frame)
+    assert any(box.iou(Box(280, 150, 330, 190)) > 0.5 for box in boxes)
+
+
+def test_lightning_is_no_storm_and_leaves_the_background_as_it_was() -> None:
+    motion = day_learned()
+    flash = np.clip(textured(100).astype(int) * 1.8 + 40, 0, 255).astype(np.uint8)
+
+    assert storm(motion, [flash, textured(101), flash, textured(102), textured(103)]) == 0
+
+
+def test_headlights_that_sweep_over_the_road_are_no_storm() -> None:
+    motion, x = day_learned(), np.arange(SIZE[0])
+    sweep = []
+    for step in range(20):
+        light = 60 * np.exp(-(((x - 32 * step) / 60) ** 2))  # a soft cone that goes over the whole picture
+        sweep.append(np.clip(textured(100 + step) + light[None, :, None], 0, 255).astype(np.uint8))
+
+    assert storm(motion, sweep) <= 2
+
+
+def test_rain_is_no_storm() -> None:
+    rng = np.random.default_rng(8)
+
+    def rainy(seed: int) -> NDArray[np.uint8]:
+        picture = textured(seed)
+        for x, y in rng.integers((0, 0), (SIZE[0], SIZE[1] - 14), (250, 2)):  # streaks a pixel wide
+            picture[y : y + 14, x] = np.clip(picture[y : y + 14, x].astype(int) + 60, 0, 255)
+        return picture
+
+    motion = MotionRegions()
+    for seed in range(20):
+        motion.find(rainy(seed))
+
+    assert storm(motion, [rainy(100 + step) for step in range(20)]) <= 5  # half of what is looked at in a frame
