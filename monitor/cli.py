@@ -22,6 +22,8 @@ from monitor.output import Printer, log_to_stderr, print_answers, print_line, pr
 
 log = logging.getLogger(__name__)
 
+MOST_CAMERAS = 64  # of a benchmark
+
 EXAMPLES = """
 Examples:
 
@@ -128,6 +130,57 @@ def replay(
 
 
 DEFAULT_RATE_HZ = 5.0
+
+
+@app.command(epilog="Example: wildlane bench north.mp4 --cameras 1,2,4,8 --plot bench.png")
+def bench(
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Recordings.")],
+    cameras: Annotated[str, typer.Option(help="How many cameras watch it live: N, or several as N,M,...")] = "1",
+    plot: Annotated[Path | None, typer.Option(help="Draw a picture of it.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Measure the live path beside bare decoding of the same clip, in one run."""
+    from monitor import bench as measuring
+
+    counts = _counts(cameras)
+    context = Context(config, state)
+    build = context.pipelines(None)
+    provider = context.classifier().provider
+    answers = []
+    for clip in clips:
+        speeds = measuring.measure_speeds(clip, build, DEFAULT_RATE_HZ, say)
+        lives = [measuring.measure_live(clip, context.config, count, say) for count in counts]
+        answers.append(measuring.answer(clip, speeds, lives, provider))
+        if not as_json:
+            _print_bench(answers[-1])
+    if as_json:
+        print_answers(answers, inputs=len(clips))
+    if plot is not None:
+        measuring.plot(answers, plot)
+        say(f"drawn: {plot}")
+
+
+def _counts(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and 1 <= int(part) <= MOST_CAMERAS for part in parts):
+        raise ConfigError(f"--cameras: expected numbers from 1 to {MOST_CAMERAS} such as 4 or 1,2,4, got '{text}'")
+    return [int(part) for part in parts]
+
+
+def _print_bench(told: dict[str, Any]) -> None:
+    print_line(f"{told['clip']}: {told['pipeline_fps']:.0f} frames/s, {told['ratio']:.2f} x a bare read loop")
+    print_line(f"    bare: read {told['read_fps']:.0f}, grab {told['grab_fps']:.0f} frames/s; on {told['provider']}")
+    stages = ", ".join(f"{name} {value:.2f}" for name, value in told["stage_ms"].items())
+    print_line(f"    ms an analysed frame: {stages}; {told['crops_per_s']:.0f} crops/s")
+    for live in told["growth"]:
+        late, alerts = live["latency_ms"], live["alert_latency_ms"]
+        print_line(f"    {live['cameras']} live: capture to decision p50 {late['p50']:.0f}, p95 {late['p95']:.0f} ms")
+        if alerts is not None:
+            print_line(f"        to a subscriber p50 {alerts['p50']:.0f}, p95 {alerts['p95']:.0f} ms")
+        cpu_s, memory_mb = live["cpu_s_per_analysed_frame"], live["memory_mb_per_camera"]
+        print_line(f"        {memory_mb} MB a camera, {cpu_s:.3f} CPU s an analysed frame")
 
 
 @app.command(epilog="Example: wildlane classify a.jpg b.jpg --box 10,20,80,60 --box 0,0,50,50 --json")

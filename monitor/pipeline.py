@@ -12,6 +12,7 @@ from adapters.classes import ClassSet
 from adapters.classifier import Classification, Classifier
 from adapters.encoder import Features
 from monitor.policy import EndReason, Policy, Situation
+from monitor.stages import Stages
 from monitor.values import Frame, Sighting
 from monitor.watch import CameraWatch
 
@@ -44,8 +45,12 @@ class Pipeline:
         *,
         learn: Callable[[Features, Sequence[Classification]], None] = lambda features, answers: None,
     ) -> None:
-        """Start with no tracks; `learn` is given all that was classified."""
+        """Start with no tracks; `learn` is given all that was classified.
+
+        `stages` and `crops` tell what it has spent its time on, and how many crops it has classified.
+        """
         self._classifier, self._policy, self._budgets, self._learn = classifier, policy, budgets, learn
+        self.stages, self.crops = Stages(), 0
         self.take_up(class_set)
         self._watches: dict[str, CameraWatch] = {}
 
@@ -59,19 +64,24 @@ class Pipeline:
 
         `blind` cameras see nothing now.
         """
-        plans = [(watch := self._watch(frame), watch.plan(frame, now_s)) for frame in frames]
+        with self.stages.timed("plan"):
+            plans = [(watch := self._watch(frame), watch.plan(frame, now_s)) for frame in frames]
         answers = self._classify([look.crop for _, looks in plans for look in looks])
         sightings: list[Sighting] = []
-        for watch, looks in plans:
-            sightings += watch.conclude(looks, answers[: len(looks)], now_s)
-            answers = answers[len(looks) :]
-        return Outcome(sightings, self._policy.decide(sightings, now_s, blind=blind))
+        with self.stages.timed("decide"):
+            for watch, looks in plans:
+                sightings += watch.conclude(looks, answers[: len(looks)], now_s)
+                answers = answers[len(looks) :]
+            return Outcome(sightings, self._policy.decide(sightings, now_s, blind=blind))
 
     def _classify(self, crops: list[NDArray[np.uint8]]) -> list[Classification]:
         if not crops:
             return []
-        features = self._classifier.encode(crops)
-        answers = self._classifier.answer(crops, features, self.class_set.memory)
+        self.crops += len(crops)
+        with self.stages.timed("encode"):
+            features = self._classifier.encode(crops)
+        with self.stages.timed("match"):
+            answers = self._classifier.answer(crops, features, self.class_set.memory)
         self._learn(features, answers)
         return answers
 

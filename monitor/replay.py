@@ -118,6 +118,8 @@ class Replayed:
     frames: int = 0
     analysed: int = 0
     seconds: float = 0.0
+    crops: int = 0
+    stage_s: dict[str, float] = field(default_factory=dict)
     episodes: dict[str, Episode] = field(default_factory=dict)
 
     def tell(self, situation: Situation) -> None:
@@ -188,7 +190,7 @@ def replay(
             result.fps, result.size = event.fps, event.size
             continue
         if isinstance(event, Ended):
-            result.frames = event.frames
+            result.frames, result.stage_s = event.frames, dict(event.stage_s)
             break
         now_s = event.time_s
         outcome = pipeline.process([event], now_s)
@@ -200,6 +202,7 @@ def replay(
     for situation in pipeline.end_all("shutdown", now_s):
         result.tell(situation)
     result.seconds = time.monotonic() - started
+    result.crops, result.stage_s = pipeline.crops, result.stage_s | pipeline.stages.seconds
     return result
 
 

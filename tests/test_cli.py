@@ -288,3 +288,25 @@ def test_a_truth_file_that_can_not_be_true_is_an_input_error(
 
     assert (ended.returncode, ended.stdout) == (5, "")
     assert "not a truth file: events.0" in ended.stderr
+
+
+def test_bench_tells_speed_beside_bare_decoding(small_clip: Path, tmp_path: Path) -> None:
+    result = wildlane("bench", small_clip, "--cameras", "1,2", "--json", state=tmp_path)
+
+    told = json.loads(result.stdout)
+    assert told["clip"] == str(small_clip)
+    assert told["read_fps"] > 0
+    assert 0 < told["ratio"] < 2
+    assert {"grab", "retrieve", "motion", "encode", "match", "decide"} <= set(told["stage_ms"])
+    assert 0 < told["latency_ms"]["p50"] <= told["latency_ms"]["p95"] <= told["latency_ms"]["p99"]
+    assert 5 < told["memory_mb_per_camera"] < 500
+    assert told["cpu_s_per_analysed_frame"] > 0
+    assert [live["cameras"] for live in told["growth"]] == [1, 2]
+
+
+@pytest.mark.parametrize("cameras", ["0", "x", "1,", "65"])
+def test_bench_refuses_a_number_of_cameras_that_is_none(small_clip: Path, tmp_path: Path, cameras: str) -> None:
+    result = wildlane("bench", small_clip, "--cameras", cameras, state=tmp_path)
+
+    assert result.returncode == 2
+    assert f"expected numbers from 1 to 64 such as 4 or 1,2,4, got '{cameras}'" in result.stderr

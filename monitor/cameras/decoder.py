@@ -24,6 +24,7 @@ from monitor.cameras.container import cut_short
 from monitor.cameras.picture import PictureWatch
 from monitor.cameras.ring import SLOTS, FrameRing
 from monitor.regions import MotionRegions
+from monitor.stages import Stages
 from monitor.values import PictureFault
 
 MIN_DECODED_SHARE = 0.9  # of the frames a container declares; healthy files were seen to fall 3 % short
@@ -59,6 +60,7 @@ class Decoder:
         self._motion = MotionRegions()
         self._watch, self._fault_due_s = PictureWatch(request.fault_times_s), 0.0
         self._fault: PictureFault | None = None
+        self._stages = Stages()
         self._free: set[int] = set(range(SLOTS))
         self._grabbed_frames = 0
         self._first_stamp_s = self._last_time_s = 0.0
@@ -90,7 +92,9 @@ class Decoder:
         """Yield (index, seconds since the first frame, wall time) of each grabbed frame, at the pace asked for."""
         started = time.monotonic()
         while True:
-            if not self._capture.grab():
+            with self._stages.timed("grab"):
+                grabbed = self._capture.grab()
+            if not grabbed:
                 raise StreamEnded(self._why_ended(self._grabbed_frames))
             index = self._grabbed_frames
             self._grabbed_frames += 1
@@ -125,20 +129,24 @@ class Decoder:
         return ""
 
     def _hand_over(self, index: int, time_s: float, captured_s: float) -> None:
-        ok, image = self._capture.retrieve()
+        with self._stages.timed("retrieve"):
+            ok, image = self._capture.retrieve()
         if not ok:
             return
         if (image.shape[1], image.shape[0]) != self.size:
             raise StreamEnded(
                 f"the picture changed from {self.size[0]}x{self.size[1]} to {image.shape[1]}x{image.shape[0]}"
             )
-        moving = self._motion.find(image)  # type: ignore[arg-type]  # cv2 types a frame as any integer or float array
+        with self._stages.timed("motion"):
+            moving = self._motion.find(image)  # type: ignore[arg-type]  # cv2 types a frame as any array of numbers
         if self._motion.luma is not None and time_s >= self._fault_due_s:
-            self._fault, self._fault_due_s = self._watch.look(self._motion.luma, time_s), time_s + FAULT_EVERY_S
+            with self._stages.timed("health"):
+                self._fault, self._fault_due_s = self._watch.look(self._motion.luma, time_s), time_s + FAULT_EVERY_S
         slot = self._take_slot()
         if slot is None:
             return
-        self._ring.slot(slot)[:] = image
+        with self._stages.timed("hand-over"):
+            self._ring.slot(slot)[:] = image
         self._send(
             event="frame",
             slot=slot,
@@ -161,7 +169,7 @@ class Decoder:
     def close(self, reason: str) -> None:
         """Release the source first, since some files abort the process there, and only then say how it ended."""
         self._capture.release()
-        self._send(event="ended", reason=reason, frames=self._grabbed_frames)
+        self._send(event="ended", reason=reason, frames=self._grabbed_frames, stage_s=self._stages.seconds)
 
 
 def _open(request: Request) -> cv2.VideoCapture:
@@ -210,7 +218,7 @@ def main() -> None:
     try:
         decoder = Decoder(request, parent)
     except StreamEnded as ended:
-        parent.send_bytes(json.dumps({"event": "ended", "reason": str(ended), "frames": 0}).encode())
+        parent.send_bytes(json.dumps({"event": "ended", "reason": str(ended), "frames": 0, "stage_s": {}}).encode())
         return
     try:
         decoder.run()

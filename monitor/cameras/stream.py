@@ -48,10 +48,14 @@ class Opened:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The source gives no more frames. An empty reason is the plain end of a recording of so many frames."""
+    """The source gives no more frames. An empty reason is the plain end of a recording of so many frames.
+
+    `stage_s` tells what the decoder spent its time on, in seconds.
+    """
 
     reason: str
     frames: int = 0
+    stage_s: Mapping[str, float] = field(default_factory=dict)
 
 
 Event = Opened | Frame | Ended
@@ -128,7 +132,11 @@ class DecoderProcess:
             self._ring = FrameRing(self._memory, size)
             return Opened(size=size, fps=message["fps"])
         if message["event"] == "ended":
-            return Ended(reason=message["reason"] or self._crash_at_exit(), frames=message["frames"])
+            return Ended(
+                reason=message["reason"] or self._crash_at_exit(),
+                frames=message["frames"],
+                stage_s=message["stage_s"],
+            )
         return self._frame(message)
 
     def _frame(self, message: dict[str, object]) -> Frame:

@@ -1,0 +1,286 @@
+"""How fast the live path is, beside what no program can beat: a bare loop that only decodes the same clip.
+
+Speeds are taken pairwise in one run, several rounds of them, and their medians told: machines are noisy, ratios less.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from adapters.errors import InputError
+from monitor.alerts.schema import Alert
+from monitor.alerts.session import Address
+from monitor.alerts.subscriber import Subscriber
+from monitor.config import CameraConfig, Config
+from monitor.daemon import Daemon
+from monitor.pipeline import Outcome, Pipeline
+from monitor.replay import Replayed, replay
+from monitor.values import Frame
+
+ROUNDS = 3
+WARM_UP = 3  # analysed frames of a camera that are not counted
+SAMPLE_EVERY_S = 0.5
+SITE = "bench"
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speeds:
+    """Of one clip, in frames of the clip a second."""
+
+    read_fps: float
+    grab_fps: float
+    pipeline_fps: float
+    ratio: float
+    stage_ms: dict[str, float]  # an analysed frame
+    crops_per_s: float
+
+
+@dataclass
+class Live:
+    """What a live run of some cameras showed.
+
+    Attributes:
+        cameras: how many.
+        latency_s: from the capture of each analysed frame to the decision about it.
+        alert_latency_s: from the capture of the frame that confirmed an animal to a subscriber's receipt.
+        memory_mb: proportional set size of each camera's process, shared frames included.
+        cpu_s: of all processes, for one analysed frame.
+        analysed_per_s: frames of all cameras.
+    """
+
+    cameras: int
+    latency_s: list[float] = field(default_factory=list)
+    alert_latency_s: list[float] = field(default_factory=list)
+    memory_mb: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+    analysed_per_s: float = 0.0
+
+    def answer(self) -> dict[str, Any]:
+        """Return it as the contract words it."""
+        return {
+            "cameras": self.cameras,
+            "latency_ms": _percentiles_ms(self.latency_s),
+            "alert_latency_ms": _percentiles_ms(self.alert_latency_s),
+            "memory_mb_per_camera": round(statistics.median(self.memory_mb), 1) if self.memory_mb else None,
+            "cpu_s_per_analysed_frame": round(self.cpu_s, 4),
+            "analysed_per_s": round(self.analysed_per_s, 2),
+        }
+
+
+def measure_speeds(clip: Path, build: Callable[[str], Pipeline], analysis_rate_hz: float, progress: Progress) -> Speeds:
+    """Measure a clip: bare reading, bare grabbing, and the live path with nothing skipped.
+
+    Raises:
+        InputError: the clip can't be read to its end.
+    """
+    rounds: list[tuple[float, float, float]] = []
+    results: list[Replayed] = []
+    for number in range(ROUNDS):
+        progress(f"{clip.name}: round {number + 1} of {ROUNDS}")
+        read_fps, grab_fps = _bare_fps(clip, _read), _bare_fps(clip, _grab)
+        results.append(replay(clip, build, analysis_rate_hz=analysis_rate_hz))
+        rounds.append((read_fps, grab_fps, results[-1].frames / results[-1].seconds))
+    last = results[-1]
+    return Speeds(
+        read_fps=statistics.median(row[0] for row in rounds),
+        grab_fps=statistics.median(row[1] for row in rounds),
+        pipeline_fps=statistics.median(row[2] for row in rounds),
+        ratio=statistics.median(row[2] / row[0] for row in rounds),
+        stage_ms={name: 1000 * seconds / last.analysed for name, seconds in sorted(last.stage_s.items())},
+        crops_per_s=statistics.median(result.crops / result.seconds for result in results),
+    )
+
+
+def _bare_fps(clip: Path, step: Callable[[cv2.VideoCapture], bool]) -> float:
+    capture = cv2.VideoCapture(str(clip.absolute()), cv2.CAP_FFMPEG)
+    frames, begun = 0, time.perf_counter()
+    while step(capture):
+        frames += 1
+    seconds = time.perf_counter() - begun
+    capture.release()
+    if frames == 0:
+        raise InputError(f"{clip}: no frame of it can be decoded")
+    return frames / seconds
+
+
+def _read(capture: cv2.VideoCapture) -> bool:
+    return capture.read()[0]
+
+
+def _grab(capture: cv2.VideoCapture) -> bool:
+    return capture.grab()
+
+
+def measure_live(clip: Path, config: Config, cameras: int, progress: Progress) -> Live:
+    """Let the daemon watch a clip at its own speed as so many cameras, with its own broker and a real subscriber.
+
+    Raises:
+        InputError: the clip is too short for that.
+    """
+    progress(f"{clip.name}: live, {cameras} camera{'s' if cameras > 1 else ''}")
+    live, sampler = Live(cameras), _Sampler(cameras)
+    watched = {
+        f"camera-{number}": CameraConfig(source=str(clip.absolute()), analysis_rate_hz=_rate_of(config))
+        for number in range(cameras)
+    }
+    broker = config.broker.model_copy(update={"embedded": True, "host": "127.0.0.1", "port": 0, "tls_ca_file": None})
+    own = config.model_copy(update={"site": SITE, "broker": broker, "cameras": watched, "zones": {}})
+
+    def watch(frame: Frame, _: Outcome) -> None:
+        live.latency_s.append(time.time() - frame.captured_s)
+        sampler.frame()
+
+    with tempfile.TemporaryDirectory(prefix="wildlane-bench-") as state:
+        daemon = Daemon(own, clip, Path(state), watch=watch)
+        address = Address(host="127.0.0.1", port=daemon.broker_port, client_id="wildlane-bench")
+        subscriber = Subscriber(address, f"wildlane/v1/{SITE}", ["event/#"])
+        arrivals = _Arrivals(subscriber)
+        daemon.run()
+        live.alert_latency_s = arrivals.latencies()
+        subscriber.close()
+    del live.latency_s[: WARM_UP * cameras]
+    if not live.latency_s or not sampler.cpu_s():
+        raise InputError(f"{clip}: too short to be measured live; two seconds are enough")
+    live.memory_mb, live.cpu_s, live.analysed_per_s = sampler.memory_mb, sampler.cpu_s(), sampler.rate()
+    return live
+
+
+def _rate_of(config: Config) -> float:
+    return next((camera.analysis_rate_hz for camera in config.cameras.values()), 5.0)
+
+
+class _Arrivals:
+    """Notes when each alert came, on a thread of its own."""
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._subscriber, self._late_s = subscriber, list[float]()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while not self._stopped.is_set():
+            for message in self._subscriber.messages(idle_s=0.2):
+                came_s = time.time()
+                alert = Alert.model_validate_json(message.payload)
+                if alert.data.situation.phase == "start":
+                    captured: datetime = alert.data.provenance.captured
+                    self._late_s.append(came_s - captured.timestamp())
+
+    def latencies(self) -> list[float]:
+        """Return the seconds from each capture to its alert's arrival."""
+        self._stopped.set()
+        self._thread.join()
+        return self._late_s
+
+
+class _Sampler:
+    """Processor time and memory of this process and its decoders, while they run."""
+
+    def __init__(self, cameras: int) -> None:
+        self._from, self._frames = WARM_UP * cameras, 0
+        self._begun: tuple[float, float] | None = None  # (clock, processor seconds)
+        self._newest = (0.0, 0.0, 0)
+        self.memory_mb: list[float] = []
+
+    def frame(self) -> None:
+        """Note an analysed frame; now and then look at the processes."""
+        self._frames += 1
+        now = time.monotonic()
+        if self._frames < self._from or now - self._newest[0] < SAMPLE_EVERY_S:
+            return
+        decoders = _decoders()
+        used_s = _cpu_s(os.getpid()) + sum(map(_cpu_s, decoders))
+        if self._begun is None:
+            self._begun, self._from = (now, used_s), self._frames
+        self._newest = (now, used_s, self._frames)
+        self.memory_mb += [mb for mb in map(_pss_mb, decoders) if mb]
+
+    def cpu_s(self) -> float:
+        """Return processor seconds for one analysed frame; 0 where the clip was too short to tell."""
+        if self._begun is None or self._newest[2] == self._from:
+            return 0.0
+        return (self._newest[1] - self._begun[1]) / (self._newest[2] - self._from)
+
+    def rate(self) -> float:
+        """Return analysed frames a second, of all cameras."""
+        if self._begun is None or self._newest[2] == self._from:
+            return 0.0
+        return (self._newest[2] - self._from) / (self._newest[0] - self._begun[0])
+
+
+def _decoders() -> list[int]:
+    """Return the process ids of our decoders."""
+    children = [
+        int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
+    return [pid for pid in children if b"monitor.cameras.decoder" in _read_proc(pid, "cmdline")]
+
+
+def _read_proc(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:  # it has just ended
+        return b""
+
+
+def _cpu_s(pid: int) -> float:
+    fields = _read_proc(pid, "stat").rpartition(b") ")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK") if len(fields) > 12 else 0.0  # utime, stime
+
+
+def _pss_mb(pid: int) -> float:
+    lines = _read_proc(pid, "smaps_rollup").decode().splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+
+
+def _percentiles_ms(values_s: Sequence[float]) -> dict[str, float] | None:
+    if not values_s:
+        return None
+    return {f"p{q}": round(1000 * float(np.percentile(values_s, q)), 1) for q in (50, 95, 99)}
+
+
+def answer(clip: Path, speeds: Speeds, lives: Sequence[Live], provider: str) -> dict[str, Any]:
+    """Return what was measured of a clip as the contract words it; `growth` where there were several live runs."""
+    rounded = {name: round(getattr(speeds, name), 1) for name in ("read_fps", "grab_fps", "pipeline_fps")}
+    return {
+        "clip": str(clip),
+        **rounded,
+        "ratio": round(speeds.ratio, 3),
+        "stage_ms": {name: round(value, 3) for name, value in speeds.stage_ms.items()},
+        "crops_per_s": round(speeds.crops_per_s, 1),
+        **lives[0].answer(),
+        "growth": [live.answer() for live in lives],
+        "provider": provider,
+    }
+
+
+def plot(answers: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw, for each clip, where the time of an analysed frame goes, and how latency grows with the cameras."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 1.2 + 2.4 * len(answers)), layout="constrained")
+    for (left, right), told in zip(figure.subplots(len(answers), 2, squeeze=False), answers, strict=True):
+        stages = told["stage_ms"]
+        left.barh(list(stages), list(stages.values()), color="tab:gray")
+        left.set(title=f"{Path(told['clip']).name}: {told['ratio']:.2f} x bare read", xlabel="ms an analysed frame")
+        cameras = [live["cameras"] for live in told["growth"]]
+        for name in ("p50", "p95", "p99"):
+            right.plot(cameras, [live["latency_ms"][name] for live in told["growth"]], "o-", label=name)
+        right.set(title="capture to decision", xlabel="cameras", ylabel="ms", yscale="log")
+        right.legend()
+    figure.savefig(path, dpi=120)
