@@ -16,13 +16,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from adapters.errors import InputError
 from monitor.alerts.schema import Alert
 from monitor.alerts.session import Address
 from monitor.alerts.subscriber import Subscriber
+from monitor.cameras.bare import bare_fps
 from monitor.config import CameraConfig, Config
 from monitor.daemon import Daemon
 from monitor.pipeline import Outcome, Pipeline
@@ -91,7 +91,7 @@ def measure_speeds(clip: Path, build: Callable[[str], Pipeline], analysis_rate_h
     results: list[Replayed] = []
     for number in range(ROUNDS):
         progress(f"{clip.name}: round {number + 1} of {ROUNDS}")
-        read_fps, grab_fps = _bare_fps(clip, _read), _bare_fps(clip, _grab)
+        read_fps, grab_fps = bare_fps(clip, "read"), bare_fps(clip, "grab")
         results.append(replay(clip, build, analysis_rate_hz=analysis_rate_hz))
         rounds.append((read_fps, grab_fps, results[-1].frames / results[-1].seconds))
     last = results[-1]
@@ -103,26 +103,6 @@ def measure_speeds(clip: Path, build: Callable[[str], Pipeline], analysis_rate_h
         stage_ms={name: 1000 * seconds / last.analysed for name, seconds in sorted(last.stage_s.items())},
         crops_per_s=statistics.median(result.crops / result.seconds for result in results),
     )
-
-
-def _bare_fps(clip: Path, step: Callable[[cv2.VideoCapture], bool]) -> float:
-    capture = cv2.VideoCapture(str(clip.absolute()), cv2.CAP_FFMPEG)
-    frames, begun = 0, time.perf_counter()
-    while step(capture):
-        frames += 1
-    seconds = time.perf_counter() - begun
-    capture.release()
-    if frames == 0:
-        raise InputError(f"{clip}: no frame of it can be decoded")
-    return frames / seconds
-
-
-def _read(capture: cv2.VideoCapture) -> bool:
-    return capture.read()[0]
-
-
-def _grab(capture: cv2.VideoCapture) -> bool:
-    return capture.grab()
 
 
 def measure_live(clip: Path, config: Config, cameras: int, progress: Progress) -> Live:

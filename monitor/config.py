@@ -78,6 +78,11 @@ class BrokerConfig(Strict):
 Prefix = Annotated[str, Field(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$")]
 
 
+class MetricsConfig(Strict):
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, ge=0, le=65_535)
+
+
 class MirrorsConfig(Strict):
     home_assistant: Prefix | None = None
     onvif: Prefix | None = None
@@ -244,6 +249,7 @@ class Config(Strict):
     log_format: Literal["text", "json"] = "text"
     device: DeviceConfig = DeviceConfig()
     broker: BrokerConfig = BrokerConfig()
+    metrics: MetricsConfig = MetricsConfig()
     mirrors: MirrorsConfig = MirrorsConfig()
     policy: PolicyConfig = PolicyConfig()
     cameras: dict[Identifier, CameraConfig] = Field(default_factory=dict)

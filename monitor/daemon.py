@@ -8,10 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Literal
 
@@ -41,12 +39,14 @@ from monitor.assembly import (
     settings_of,
     zones_of,
 )
-from monitor.cameras.health import Health, HealthMonitor
-from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Reconnection, Source
+from monitor.cameras.fleet import Fleet
+from monitor.cameras.stream import Source
 from monitor.clock import Clock
 from monitor.config import Config, source_of
+from monitor.metrics import Metrics, MetricsServer
 from monitor.pipeline import Budget, Outcome, Pipeline
 from monitor.policy import Policy, Situation
+from monitor.stages import Stages
 from monitor.values import Frame
 
 log = logging.getLogger(__name__)
@@ -57,24 +57,8 @@ CLASS_SET_EVERY_S = 0.5  # how often a version taught meanwhile is looked for; i
 BACKGROUND_EVERY_S = 1800.0
 RETENTION_DAYS = 7.0
 UPKEEP_EVERY_S = 3600.0  # how often old rows are dropped, and certificates looked at
+STUCK_S = 10.0  # a loop that has not gone round for so long is dead
 FLUSH_S = 2.0  # at the stop, for what the broker has not taken yet; the rest stays in the journal
-
-
-@dataclass
-class Camera:
-    """A camera of the running daemon: its source, its decoder while there is one, and its health."""
-
-    source: Source
-    health: HealthMonitor
-    reconnection: Reconnection
-    decoder: DecoderProcess | None = None
-    retry_at_s: float = 0.0
-    finished: bool = False  # a recording that was played to its end
-
-    @property
-    def name(self) -> str:
-        """The camera's name in the configuration."""
-        return self.source.name
 
 
 class Every:
@@ -125,11 +109,12 @@ class Daemon:
             )
         self._tell, self._watch = tell, watch
         self._now = time.monotonic
+        self._stepped_s = self._now()
         self._stop = stop or threading.Event()
         self._parts = ExitStack()  # closed in reverse: what was built first is closed last
         sources = [_source(name, config, config_path) for name in config.cameras]
-        self._cameras = {source.name: _camera(source, self._now) for source in sources}
-        self._healths = {name: camera.health for name, camera in self._cameras.items()}
+        self._metrics = Metrics()
+        self._fleet = Fleet(sources, self._now, lost=self._lost)
         try:
             self._build(config, state_dir)
         except BaseException:
@@ -142,9 +127,8 @@ class Daemon:
         self._journal = Journal(state_dir)
         self._parts.callback(self._journal.close)
         # Decoders need about a second to open a source; the model loads meanwhile.
-        for camera in self._cameras.values():
-            self._open(camera)
-        self._parts.callback(self._close_decoders)
+        self._fleet.open()
+        self._parts.callback(self._fleet.close)
         self._classifier = classifier_of(config)
         log.info("classifier: %s runs on %s", self._classifier.encoder_hash[:19], self._classifier.provider)
         self._background = Background(self._classifier, state_dir)
@@ -152,7 +136,7 @@ class Daemon:
         self._store = open_classes(self._classifier, state_dir)
         self._parts.callback(self._store.close)
         self._version = self._store.active_version()
-        zones = zones_of(config, list(self._cameras))
+        zones = zones_of(config, self._fleet.names)
         budgets = {
             name: Budget(crops_per_frame=camera.crops_per_frame, sweep_tiles_per_frame=camera.sweep_tiles_per_frame)
             for name, camera in config.cameras.items()
@@ -162,7 +146,14 @@ class Daemon:
         self._policy = Policy(
             settings_of(config), zones, places=places_of(config), time_of_day=clock_of(config.policy.timezone)
         )
-        self._pipeline = Pipeline(self._classifier, class_set, self._policy, budgets, learn=self._background.offer)
+        self._pipeline = Pipeline(
+            self._classifier,
+            class_set,
+            self._policy,
+            budgets,
+            learn=self._background.offer,
+            stages=Stages(self._metrics.stage_took),
+        )
         facts = self._facts(config)
         zone_ids = frozenset(zone.id for drawn in zones.values() for zone in drawn)
         self._publisher = _publisher(config.site, address, self._journal, zone_ids)
@@ -172,6 +163,26 @@ class Daemon:
         self._reports = Reports(
             facts, self._journal, self._publisher, zones, self._now, self._clock, mirrors_of(config)
         )
+        self._serve_metrics(config)
+
+    def _serve_metrics(self, config: Config) -> None:
+        if config.metrics.port is not None:
+            probes = {"/livez": self._liveness, "/readyz": self._readiness}
+            server = MetricsServer(config.metrics.host, config.metrics.port, self._metrics, probes)
+            self._parts.callback(server.stop)
+            log.info("metrics: http://%s:%d/metrics", config.metrics.host, server.port)
+
+    def _liveness(self) -> tuple[str, ...]:
+        stuck_s = self._now() - self._stepped_s
+        return (f"no step of the loop for {stuck_s:.0f} s",) if stuck_s > STUCK_S else ()
+
+    def _readiness(self) -> tuple[str, ...]:
+        blind = self._fleet.blind()
+        too_many = 2 * len(blind) >= len(self._fleet.names)
+        problems = [self._journal.problem, f"blind: {', '.join(sorted(blind))}" if too_many else ""]
+        if not self._publisher.connected.is_set():
+            problems.append("the broker is not connected")
+        return tuple(filter(None, problems))
 
     def _broker_address(self, config: Config) -> Address:
         port = config.broker.port
@@ -215,7 +226,7 @@ class Daemon:
             self._tell(alert)
         self._reports.tell_info(self._info(self._pipeline.class_set))
         self._publisher.start()
-        log.info("watching %s", ", ".join(self._cameras))
+        log.info("watching %s", ", ".join(self._fleet.names))
 
     def _main_loop(self) -> None:
         health, upkeep, class_set = Every(HEALTH_EVERY_S), Every(UPKEEP_EVERY_S), Every(CLASS_SET_EVERY_S)
@@ -223,18 +234,19 @@ class Daemon:
         certificates: list[Validity] = []
         health_told: object = None
         problem_told = self._journal.problem
-        while not self._stop.is_set() and not all(camera.finished for camera in self._cameras.values()):
+        while not self._stop.is_set() and not self._fleet.finished:
             self._step()
             now_s = self._now()
             if upkeep.is_due(now_s):
                 certificates = self._check_certificates(certificates)
                 if self._clock.state().trusted:  # a clock set ahead by mistake must not empty the journal
                     self._journal.forget_before(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
-            states = [camera.health.check() for camera in self._cameras.values()]
+            states = self._fleet.check()
             if health.is_due(now_s) or states != health_told:
                 health_told = states
+                self._metrics.site(states, *self._journal.counts())
                 self._reports.tell_health(
-                    self._healths, self._pipeline.class_set, self._classifier.provider, certificates
+                    self._fleet.healths, self._pipeline.class_set, self._classifier.provider, certificates
                 )
             if self._journal.problem != problem_told:
                 problem_told = self._journal.problem
@@ -246,27 +258,22 @@ class Daemon:
 
     def _step(self) -> None:
         """Wait for something to happen, and deal with one frame of each camera that has one."""
-        listening = [camera.decoder.connection for camera in self._cameras.values() if camera.decoder]
-        if listening:
-            wait(listening, timeout=TICK_S)
-        else:
-            self._stop.wait(TICK_S)
-        events = [(camera, self._next_event(camera)) for camera in self._cameras.values()]
-        frames = [(camera, event) for camera, event in events if isinstance(event, Frame)]
-        now_s = self._now()
+        self._fleet.wait(self._stop, TICK_S)
+        self._stepped_s = now_s = self._now()
+        frames = self._fleet.frames()
         if frames:
-            outcome = self._pipeline.process([frame for _, frame in frames], now_s, blind=self._blind_cameras())
-            for camera, frame in frames:
+            outcome = self._pipeline.process(frames, now_s, blind=self._fleet.blind())
+            for frame in frames:
+                self._metrics.analysed(frame)
                 self._watch(frame, outcome)
-                if camera.decoder:
-                    camera.decoder.release(frame)
+                self._fleet.release(frame)
             self._publish(outcome.told)
         else:
-            self._publish(self._pipeline.idle(now_s, blind=self._blind_cameras()))
+            self._publish(self._pipeline.idle(now_s, blind=self._fleet.blind()))
         for order in self._publisher.orders():
             log.info("%s %s, asked for by %s", order.verb, order.about, order.by)
             self._publish(self._carry_out(order))
-        self._reports.tell_levels(self._policy.open, self._healths)
+        self._reports.tell_levels(self._policy.open, self._fleet.healths)
 
     def _carry_out(self, order: Order) -> list[Situation]:
         act = {
@@ -276,53 +283,16 @@ class Daemon:
         }[order.verb]
         return act(order.about, order.by, self._now())
 
-    def _blind_cameras(self) -> frozenset[str]:
-        return frozenset(name for name, camera in self._cameras.items() if camera.health.check().state == "blind")
-
     def _publish(self, situations: Sequence[Situation]) -> None:
         for alert in self._reports.tell(situations, self._pipeline.class_set):
             data, because = alert.data, "; ".join(alert.data.because)
             log.info("%s %s in zone %s: %s", data.situation.phase, data.animal.class_, data.where.zone.id, because)
+            self._metrics.told(alert)
             self._tell(alert)
 
-    def _next_event(self, camera: Camera) -> Event | None:
-        now_s = self._now()
-        if camera.decoder is None:
-            if not camera.finished and now_s >= camera.retry_at_s:
-                self._open(camera)
-            return None
-        event = camera.decoder.receive()
-        if isinstance(event, Opened):
-            log.info("camera %s: open, %d x %d at %.1f frames a second", camera.name, *event.size, event.fps)
-        elif isinstance(event, Frame):
-            before = camera.health.health
-            camera.health.frame(event.fault)
-            after = camera.health.health
-            if after != before:
-                level = logging.INFO if after.state == "ok" else logging.WARNING
-                log.log(level, "camera %s: %s", camera.name, _told(after))
-            camera.reconnection.succeeded()
-        elif isinstance(event, Ended):
-            self._close(camera, event, now_s)
-        return event
-
-    def _open(self, camera: Camera) -> None:
-        camera.decoder = DecoderProcess(camera.source, "paced" if camera.source.is_recording else "live")
-
-    def _close(self, camera: Camera, ended: Ended, now_s: float) -> None:
-        assert camera.decoder is not None  # it has just told its end
-        camera.decoder.stop()
-        camera.decoder = None
-        camera.health.lost()
-        self._pipeline.forget_camera(camera.name)
-        if camera.source.is_recording and not ended.reason:
-            camera.finished = True
-            log.info("camera %s: the recording is over", camera.name)
-            return
-        pause_s = camera.reconnection.next_pause_s()
-        camera.retry_at_s = now_s + pause_s
-        url = redacted(camera.source.url)
-        log.warning("camera %s: %s: %s; next attempt in %.1f s", camera.name, url, ended.reason, pause_s)
+    def _lost(self, camera: str, reason: str) -> None:
+        self._metrics.lost(camera, reason)
+        self._pipeline.forget_camera(camera)
 
     def _take_up_class_set(self) -> None:
         live = self._pipeline.class_set.version
@@ -361,23 +331,16 @@ class Daemon:
 
     def _shutdown(self) -> None:
         """Stop in the order that loses nothing: cameras, then the open situations, then the outbox, then the rest."""
-        self._close_decoders()
+        self._fleet.close()
         self._publish(self._pipeline.end_all("shutdown", self._now()))
-        for camera in self._cameras.values():
-            camera.health.lost()
-        self._reports.tell_levels((), self._healths)
+        self._fleet.lose()
+        self._reports.tell_levels((), self._fleet.healths)
         if left := self._publisher.stop(FLUSH_S):
             log.warning(
                 "%d messages are not with the broker yet; they stay in the journal and go out at the next start", left
             )
         self._parts.close()
         log.info("stopped")
-
-    def _close_decoders(self) -> None:
-        for camera in self._cameras.values():
-            if camera.decoder is not None:
-                camera.decoder.stop()
-                camera.decoder = None
 
 
 def _source(name: str, config: Config, config_path: Path) -> Source:
@@ -408,20 +371,3 @@ def _status(site: str, word: Literal["online", "offline"], journal: Journal) -> 
         problem=journal.problem or None,
     )
     return status.model_dump_json(by_alias=True)
-
-
-def _camera(source: Source, now: Callable[[], float]) -> Camera:
-    return Camera(source, HealthMonitor(now, source.analysis_rate_hz), Reconnection())
-
-
-def _told(health: Health) -> str:
-    return "sees" if health.state == "ok" else f"{health.state}: {health.reason}"
-
-
-def redacted(url: str) -> str:
-    """Return a source without the user name and password that it may hold."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"

@@ -44,13 +44,14 @@ class Pipeline:
         budgets: Mapping[str, Budget],
         *,
         learn: Callable[[Features, Sequence[Classification]], None] = lambda features, answers: None,
+        stages: Stages | None = None,
     ) -> None:
         """Start with no tracks; `learn` is given all that was classified.
 
         `stages` and `crops` tell what it has spent its time on, and how many crops it has classified.
         """
         self._classifier, self._policy, self._budgets, self._learn = classifier, policy, budgets, learn
-        self.stages, self.crops = Stages(), 0
+        self.stages, self.crops = stages or Stages(), 0
         self.take_up(class_set)
         self._watches: dict[str, CameraWatch] = {}
 

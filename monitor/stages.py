@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 class Stages:
     """Seconds that each stage has taken so far; cheap enough to be on for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, observe: Callable[[str, float], None] = lambda stage, seconds: None) -> None:
+        """Begin at zero; `observe` is told of each time that was taken."""
         self.seconds: dict[str, float] = {}
+        self._observe = observe
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -20,4 +22,6 @@ class Stages:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
+            took = time.perf_counter() - begun
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + took
+            self._observe(stage, took)

@@ -80,6 +80,7 @@ class Frame:
         slot: which part of the shared memory.
         moving: boxes around what moves, largest first.
         fault: why the picture can't be watched, None where it can.
+        dropped: due frames of the stream so far that nobody took in time.
     """
 
     camera: str
@@ -90,6 +91,7 @@ class Frame:
     slot: int
     moving: tuple[Box, ...]
     fault: PictureFault | None = None
+    dropped: int = 0
 
     @property
     def size(self) -> tuple[int, int]:

@@ -62,7 +62,7 @@ class Decoder:
         self._fault: PictureFault | None = None
         self._stages = Stages()
         self._free: set[int] = set(range(SLOTS))
-        self._grabbed_frames = 0
+        self._grabbed_frames = self._dropped_frames = 0
         self._first_stamp_s = self._last_time_s = 0.0
         self._capture = _open(request)
         self.size = (
@@ -144,6 +144,7 @@ class Decoder:
                 self._fault, self._fault_due_s = self._watch.look(self._motion.luma, time_s), time_s + FAULT_EVERY_S
         slot = self._take_slot()
         if slot is None:
+            self._dropped_frames += 1
             return
         with self._stages.timed("hand-over"):
             self._ring.slot(slot)[:] = image
@@ -155,6 +156,7 @@ class Decoder:
             captured_s=captured_s,
             moving=[list(box) for box in moving],
             fault=self._fault,
+            dropped=self._dropped_frames,
         )
 
     def _take_slot(self) -> int | None:

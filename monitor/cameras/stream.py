@@ -150,6 +150,7 @@ class DecoderProcess:
             slot=message["slot"],  # type: ignore[arg-type]
             moving=tuple(Box(*box) for box in message["moving"]),  # type: ignore[attr-defined]
             fault=message["fault"],  # type: ignore[arg-type]
+            dropped=message["dropped"],  # type: ignore[arg-type]
         )
 
     def release(self, frame: Frame) -> None:

@@ -1,0 +1,162 @@
+"""All cameras of a site: their decoders are opened, listened to, and opened again; their health is kept."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+
+from monitor.cameras.health import Health, HealthMonitor
+from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Reconnection, Source
+from monitor.values import Frame
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Camera:
+    """A camera of the running program: its source, its decoder while there is one, and its health."""
+
+    source: Source
+    health: HealthMonitor
+    reconnection: Reconnection
+    decoder: DecoderProcess | None = None
+    retry_at_s: float = 0.0
+    finished: bool = False  # a recording that was played to its end
+
+    @property
+    def name(self) -> str:
+        """The camera's name in the configuration."""
+        return self.source.name
+
+
+class Fleet:
+    """The cameras, each with a decoder process of its own, so that a broken one leaves the others alone."""
+
+    def __init__(
+        self, sources: Sequence[Source], now: Callable[[], float], *, lost: Callable[[str, str], None]
+    ) -> None:
+        """Begin with all cameras closed.
+
+        Args:
+            sources: of the cameras.
+            now: the clock of the run, in seconds.
+            lost: told of each stream that ended: the camera's name, and why; '' is a recording's plain end.
+        """
+        self._now, self._lost = now, lost
+        self._cameras = {
+            source.name: Camera(source, HealthMonitor(now, source.analysis_rate_hz), Reconnection())
+            for source in sources
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The cameras' names."""
+        return tuple(self._cameras)
+
+    @property
+    def healths(self) -> Mapping[str, HealthMonitor]:
+        """The health of each camera."""
+        return {name: camera.health for name, camera in self._cameras.items()}
+
+    @property
+    def finished(self) -> bool:
+        """Every source was a recording and has ended."""
+        return all(camera.finished for camera in self._cameras.values())
+
+    def check(self) -> dict[str, Health]:
+        """Return the health of each camera, after noticing streams that give nothing."""
+        return {name: camera.health.check() for name, camera in self._cameras.items()}
+
+    def blind(self) -> frozenset[str]:
+        """Return the cameras that see nothing now."""
+        return frozenset(name for name, health in self.check().items() if health.state == "blind")
+
+    def open(self) -> None:
+        """Start every decoder."""
+        for camera in self._cameras.values():
+            self._open(camera)
+
+    def close(self) -> None:
+        """Stop every decoder."""
+        for camera in self._cameras.values():
+            if camera.decoder is not None:
+                camera.decoder.stop()
+                camera.decoder = None
+
+    def lose(self) -> None:
+        """Note that nobody looks any more."""
+        for camera in self._cameras.values():
+            camera.health.lost()
+
+    def wait(self, stop: threading.Event, timeout_s: float) -> None:
+        """Wait until a decoder has something to tell, or for so long."""
+        listening = [camera.decoder.connection for camera in self._cameras.values() if camera.decoder]
+        if listening:
+            wait(listening, timeout=timeout_s)
+        else:
+            stop.wait(timeout_s)
+
+    def frames(self) -> list[Frame]:
+        """Return the newest frame of each camera that has one, after dealing with all else that happened."""
+        events = [self._next_event(camera) for camera in self._cameras.values()]
+        return [event for event in events if isinstance(event, Frame)]
+
+    def release(self, frame: Frame) -> None:
+        """Hand a frame's memory back to its decoder."""
+        decoder = self._cameras[frame.camera].decoder
+        if decoder is not None:
+            decoder.release(frame)
+
+    def _next_event(self, camera: Camera) -> Event | None:
+        if camera.decoder is None:
+            if not camera.finished and self._now() >= camera.retry_at_s:
+                self._open(camera)
+            return None
+        event = camera.decoder.receive()
+        if isinstance(event, Opened):
+            log.info("camera %s: open, %d x %d at %.1f frames a second", camera.name, *event.size, event.fps)
+        elif isinstance(event, Frame):
+            self._take(camera, event)
+        elif isinstance(event, Ended):
+            self._close(camera, event)
+        return event
+
+    def _take(self, camera: Camera, frame: Frame) -> None:
+        before = camera.health.health
+        camera.health.frame(frame.fault)
+        after = camera.health.health
+        if after.state == "ok" != before.state:
+            log.info("camera %s: sees", camera.name)
+        elif after != before:
+            log.warning("camera %s: %s: %s", camera.name, after.state, after.reason)
+        camera.reconnection.succeeded()
+
+    def _open(self, camera: Camera) -> None:
+        camera.decoder = DecoderProcess(camera.source, "paced" if camera.source.is_recording else "live")
+
+    def _close(self, camera: Camera, ended: Ended) -> None:
+        assert camera.decoder is not None  # it has just told its end
+        camera.decoder.stop()
+        camera.decoder = None
+        camera.health.lost()
+        self._lost(camera.name, ended.reason)
+        if camera.source.is_recording and not ended.reason:
+            camera.finished = True
+            log.info("camera %s: the recording is over", camera.name)
+            return
+        pause_s = camera.reconnection.next_pause_s()
+        camera.retry_at_s = self._now() + pause_s
+        url = redacted(camera.source.url)
+        log.warning("camera %s: %s: %s; next attempt in %.1f s", camera.name, url, ended.reason, pause_s)
+
+
+def redacted(url: str) -> str:
+    """Return a source without the user name and password that it may hold."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
