@@ -22,6 +22,7 @@ from monitor.alerts.mirrors import Prefixes
 from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
 from monitor.alerts.session import Address, Tls, check_readable, read_password
 from monitor.config import CameraConfig, Config, LineConfig, PolicyConfig, RuleConfig
+from monitor.pipeline import Budget
 from monitor.places import ConfiguredPlace, GroundPlane, Place
 from monitor.policy import Settings
 from monitor.policy_table import Hours, Line, Rule, Table
@@ -107,6 +108,14 @@ def zones_of(config: Config, cameras: Sequence[str]) -> dict[str, tuple[Zone, ..
         own = tuple(Zone(id=zone.id, kind=zone.kind, polygon_px=tuple(zone.polygon_px)) for zone in drawn)
         zones[name] = own or (whole_view(name),)
     return zones
+
+
+def budgets_of(config: Config) -> dict[str, Budget]:
+    """Return how many crops of each camera are classified for one frame."""
+    return {
+        name: Budget(crops_per_frame=camera.crops_per_frame, sweep_tiles_per_frame=camera.sweep_tiles_per_frame)
+        for name, camera in config.cameras.items()
+    }
 
 
 def places_of(config: Config) -> dict[str, Place]:

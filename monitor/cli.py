@@ -63,16 +63,18 @@ BoxOption = Annotated[
 
 @app.command(epilog="Example: wildlane run --config /etc/wildlane/config.toml")
 def run(config: ConfigOption = None, state: StateOption = None) -> None:
-    """Watch the configured cameras and publish alerts until SIGTERM or Ctrl-C."""
+    """Watch the configured cameras and publish alerts until SIGTERM or Ctrl-C; SIGHUP reads the configuration again."""
     from monitor.daemon import Daemon
 
     context = Context(config, state)
     log_to_stderr(context.config.log_format)
     stop, printer = threading.Event(), Printer()
     _stop_on_signals(stop.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that could read the configuration again
     daemon = Daemon(
         context.config, context.path, context.state_dir, stop=stop, tell=lambda alert: printer(alert.json_text())
     )
+    signal.signal(signal.SIGHUP, lambda number, frame: daemon.reload())
     daemon.run()
 
 

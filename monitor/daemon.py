@@ -6,7 +6,7 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -28,6 +28,7 @@ from monitor.alerts.reports import Reports
 from monitor.alerts.session import Address, check_reachable
 from monitor.assembly import (
     address_of,
+    budgets_of,
     classifier_of,
     clock_of,
     info_of,
@@ -42,12 +43,13 @@ from monitor.assembly import (
 from monitor.cameras.fleet import Fleet
 from monitor.cameras.stream import Source
 from monitor.clock import Clock
-from monitor.config import Config, source_of
+from monitor.config import Config, load_config, source_of
 from monitor.metrics import Metrics, MetricsServer
-from monitor.pipeline import Budget, Outcome, Pipeline
+from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Policy, Situation
 from monitor.stages import Stages
 from monitor.values import Frame
+from monitor.zones import Zone
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ CLASS_SET_EVERY_S = 0.5  # how often a version taught meanwhile is looked for; i
 BACKGROUND_EVERY_S = 1800.0
 RETENTION_DAYS = 7.0
 UPKEEP_EVERY_S = 3600.0  # how often old rows are dropped, and certificates looked at
+FIXED = ("site", "state_dir", "models_dir", "models_key_file", "log_format", "device", "broker", "metrics", "mirrors")
 STUCK_S = 10.0  # a loop that has not gone round for so long is dead
 FLUSH_S = 2.0  # at the stop, for what the broker has not taken yet; the rest stays in the journal
 
@@ -103,18 +106,15 @@ class Daemon:
             ModelError: a model file or the device asked for does not work.
             StoreError: the state folder can't be used.
         """
-        if not config.cameras:
-            raise ConfigError(
-                f"{config_path}: no camera is configured; expected at least one table [cameras.NAME] with a `source`"
-            )
+        self._config, self._config_path = config, config_path
+        self._reload = threading.Event()
         self._tell, self._watch = tell, watch
         self._now = time.monotonic
         self._stepped_s = self._now()
         self._stop = stop or threading.Event()
         self._parts = ExitStack()  # closed in reverse: what was built first is closed last
-        sources = [_source(name, config, config_path) for name in config.cameras]
         self._metrics = Metrics()
-        self._fleet = Fleet(sources, self._now, lost=self._lost)
+        self._fleet = Fleet(_sources(config, config_path), self._now, lost=self._lost)
         try:
             self._build(config, state_dir)
         except BaseException:
@@ -137,10 +137,6 @@ class Daemon:
         self._parts.callback(self._store.close)
         self._version = self._store.active_version()
         zones = zones_of(config, self._fleet.names)
-        budgets = {
-            name: Budget(crops_per_frame=camera.crops_per_frame, sweep_tiles_per_frame=camera.sweep_tiles_per_frame)
-            for name, camera in config.cameras.items()
-        }
         class_set = self._store.load(self._classifier)
         log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
         self._policy = Policy(
@@ -150,13 +146,12 @@ class Daemon:
             self._classifier,
             class_set,
             self._policy,
-            budgets,
+            budgets_of(config),
             learn=self._background.offer,
             stages=Stages(self._metrics.stage_took),
         )
         facts = self._facts(config)
-        zone_ids = frozenset(zone.id for drawn in zones.values() for zone in drawn)
-        self._publisher = _publisher(config.site, address, self._journal, zone_ids)
+        self._publisher = _publisher(config.site, address, self._journal, _ids(zones))
         self._site = config.site
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
         self._clock = Clock()
@@ -220,6 +215,10 @@ class Daemon:
         finally:
             self._shutdown()
 
+    def reload(self) -> None:
+        """Read the configuration again, soon; safe from a signal handler."""
+        self._reload.set()
+
     def _startup(self) -> None:
         for alert in self._journal.end_left_open(datetime.now(UTC)):
             log.warning("situation %s was left open by the last run: ended", alert.data.situation.id)
@@ -251,6 +250,9 @@ class Daemon:
             if self._journal.problem != problem_told:
                 problem_told = self._journal.problem
                 self._publisher.announce(_status(self._site, "online", self._journal))
+            if self._reload.is_set():
+                self._reload.clear()
+                self._take_up_config()
             if class_set.is_due(now_s):
                 self._take_up_class_set()
             if background.is_due(now_s):
@@ -308,6 +310,28 @@ class Daemon:
         self._reports.tell_info(self._info(class_set))
         log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
 
+    def _take_up_config(self) -> None:
+        """Go on with the cameras, zones and policy of the file as it is now; one that is refused changes nothing."""
+        try:
+            config = load_config(self._config_path)
+            if fixed := [key for key in FIXED if getattr(config, key) != getattr(self._config, key)]:
+                raise ConfigError(f"{', '.join(fixed)} can't change while the program runs; restart it")
+            sources, zones = _sources(config, self._config_path), zones_of(config, list(config.cameras))
+            settings, facts = settings_of(config), self._facts(config)
+        except WildlaneError as error:
+            log.error("the configuration is refused, all stays as it was: %s", error)  # noqa: TRY400  # one line
+            return
+        self._config = config
+        self._fleet.change(sources)
+        clock = clock_of(config.policy.timezone)
+        self._publish(self._policy.change(settings, zones, facts.places, clock, self._now()))
+        self._pipeline.change(budgets_of(config))
+        self._reports.change(facts, zones)
+        self._publisher.change_zones(_ids(zones))
+        self._info = partial(info_of, config, facts)
+        self._reports.tell_info(self._info(self._pipeline.class_set))
+        log.info("the configuration was read again: watching %s", ", ".join(self._fleet.names))
+
     def _check_certificates(self, known: list[Validity]) -> list[Validity]:
         """Return how long they hold, with a line in the log where that is not long; what was known where unreadable."""
         try:
@@ -343,16 +367,26 @@ class Daemon:
         log.info("stopped")
 
 
-def _source(name: str, config: Config, config_path: Path) -> Source:
-    camera = config.cameras[name]
-    return Source(
-        name=name,
-        url=source_of(camera, config_path),
-        analysis_rate_hz=camera.analysis_rate_hz,
-        open_timeout_s=camera.open_timeout_s,
-        read_timeout_s=camera.read_timeout_s,
-        fault_times_s=camera.fault_times_s(),
-    )
+def _sources(config: Config, config_path: Path) -> list[Source]:
+    if not config.cameras:
+        raise ConfigError(
+            f"{config_path}: no camera is configured; expected at least one table [cameras.NAME] with a `source`"
+        )
+    return [
+        Source(
+            name=name,
+            url=source_of(camera, config_path),
+            analysis_rate_hz=camera.analysis_rate_hz,
+            open_timeout_s=camera.open_timeout_s,
+            read_timeout_s=camera.read_timeout_s,
+            fault_times_s=camera.fault_times_s(),
+        )
+        for name, camera in config.cameras.items()
+    ]
+
+
+def _ids(zones: Mapping[str, Sequence[Zone]]) -> frozenset[str]:
+    return frozenset(zone.id for drawn in zones.values() for zone in drawn)
 
 
 def _publisher(site: str, address: Address, journal: Journal, zones: frozenset[str]) -> Publisher:

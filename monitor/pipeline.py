@@ -55,6 +55,12 @@ class Pipeline:
         self.take_up(class_set)
         self._watches: dict[str, CameraWatch] = {}
 
+    def change(self, budgets: Mapping[str, Budget]) -> None:
+        """Go on with other budgets; tracks stay."""
+        self._budgets = budgets
+        for watch in self._watches.values():
+            watch.change_budget(**vars(budgets[watch.camera]))
+
     def take_up(self, class_set: ClassSet) -> None:
         """Use another class set from the next frame on."""
         self.class_set = class_set

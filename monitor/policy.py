@@ -153,6 +153,21 @@ class Policy:
         """End every open situation."""
         return [self._end(situation, reason, now_s) for situation in self.open]
 
+    def change(
+        self,
+        settings: Settings,
+        zones: Mapping[str, Sequence[Zone]],
+        places: Mapping[str, Place],
+        time_of_day: Callable[[], datetime.time | None],
+        now_s: float,
+    ) -> list[Situation]:
+        """Go on with another table and other zones; situations in zones that are gone end."""
+        self._settings, self._zones, self._places, self._time_of_day = settings, zones, places, time_of_day
+        kept = {zone.id for drawn in zones.values() for zone in drawn}
+        words = ("its zone is no longer configured",)
+        gone = [s for s in self.open if s.zone.id not in kept]
+        return [self._tell(s, Phase.END, now_s, because=words, reason="camera-lost") for s in gone]
+
     def forget_camera(self, camera: str) -> None:
         """Drop what is known of a camera's tracks: its next stream numbers them anew."""
         for track in [track for track in self._members if track[0] == camera]:

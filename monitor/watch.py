@@ -40,11 +40,15 @@ class CameraWatch:
     """The tracks and the sweep of one camera."""
 
     def __init__(self, camera: str, size: tuple[int, int], *, crops_per_frame: int, sweep_tiles_per_frame: int) -> None:
-        self._camera, self._size = camera, size
-        self._crops_per_frame, self._tiles_per_frame = crops_per_frame, sweep_tiles_per_frame
+        self.camera, self._size = camera, size
+        self.change_budget(crops_per_frame=crops_per_frame, sweep_tiles_per_frame=sweep_tiles_per_frame)
         self._tracker = Tracker()
         self._sweep = TileSweep(size)
         self._light: Light = "day"
+
+    def change_budget(self, *, crops_per_frame: int, sweep_tiles_per_frame: int) -> None:
+        """Look at so many moving things and tiles a frame from now on."""
+        self._crops_per_frame, self._tiles_per_frame = crops_per_frame, sweep_tiles_per_frame
 
     def plan(self, frame: Frame, now_s: float) -> list[Look]:
         """Follow what moves into this frame and return the crops to look at."""
@@ -91,7 +95,7 @@ class CameraWatch:
         name = max(evidence.weights, key=evidence.weights.__getitem__)
         taught = name != NONE and evidence.weights[name] >= MIN_NAME_WEIGHT
         return Sighting(
-            camera=self._camera,
+            camera=self.camera,
             track=track.number,
             box=track.box,
             first_seen_s=track.first_seen_s,

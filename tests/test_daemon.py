@@ -192,6 +192,44 @@ def test_a_camera_that_is_covered_is_blind_and_its_zone_unknown_until_it_sees_ag
     listener.stop()
 
 
+def test_cameras_are_added_and_removed_while_it_runs_and_a_wrong_configuration_changes_nothing(
+    mosquitto: Mosquitto, run_program: Start, tmp_path: Path
+) -> None:
+    listener, clip, file = mosquitto.listen(), str(DEMO_CLIP), tmp_path / "c.toml"
+    program = run_program(write_config(file, {"road": clip}, mosquitto.port), tmp_path / "state")
+
+    def change(text: str, expected: str) -> None:
+        file.write_text(text)
+        program.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: expected in program.log(), seconds=10, what=expected)
+
+    wait_until(lambda: "camera road: sees" in program.log(), seconds=20, what="the first camera sees")
+    one = file.read_text()
+    two = one + f'[cameras.north]\nsource = "{clip}"\n[[policy.lines]]\nname = "quiet"\naction = "watch"\n'
+    change(two, "the configuration was read again: watching road, north")
+    wait_until(lambda: "camera north: sees" in program.log(), seconds=20, what="the second camera sees")
+    change(two + "[cameras.", "the configuration is refused, all stays as it was")
+    change(two.replace("north", "south").replace(clip, "gone.mp4"), "no such file")
+    change(two.replace('site = "test"', 'site = "other"'), "site can't change while the program runs; restart it")
+    only_north = two.replace(f'[cameras.road]\nsource = "{clip}"\n', "")
+    change(only_north, "the configuration was read again: watching north")
+    assert program.log().count("camera road: open") == program.log().count("camera north: open") == 1
+    wait_until(
+        lambda: set(SiteInfo.model_validate_json(listener.got("/info")[-1]).zones) == {"north"},
+        seconds=5,
+        what="the zones are told anew",
+    )
+    wait_until(
+        lambda: ZoneState.model_validate_json(listener.got("/state/road")[-1]).level == "unknown",
+        seconds=5,
+        what="the zone that is gone is unknown",
+    )
+    program.process.send_signal(signal.SIGTERM)
+    program.alerts()
+    assert not listener.got("/event/north")  # its policy came with it
+    listener.stop()
+
+
 def test_one_broken_camera_leaves_the_others_alone(mosquitto: Mosquitto, run_program: Start, tmp_path: Path) -> None:
     broken = tmp_path / "cut.mp4"
     broken.write_bytes(DEMO_CLIP.read_bytes()[:100_000])

@@ -46,10 +46,14 @@ class Order:
 
 
 class ConsumerDesk:
-    """Hears consumers. Whatever they send, it is parsed strictly, and nothing of it stops the publisher."""
+    """Hears consumers. Whatever they send, it is parsed strictly, and nothing of it stops the publisher.
+
+    Attributes:
+        zones: in which they may ask for a test.
+    """
 
     def __init__(self, journal: Journal, zones: frozenset[str]) -> None:
-        self._journal, self._zones = journal, zones
+        self._journal, self.zones = journal, zones
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._commands: dict[str, Callable[[bytes], str]] = {
             "ping": self._ping,
@@ -112,8 +116,8 @@ class ConsumerDesk:
 
     def _test_alert(self, payload: bytes) -> str:
         asked = TestAlertCommand.model_validate_json(payload)
-        if asked.zone not in self._zones:
-            raise ConfigError(f"no zone '{asked.zone}'; there are: {', '.join(sorted(self._zones)) or 'none'}")
+        if asked.zone not in self.zones:
+            raise ConfigError(f"no zone '{asked.zone}'; there are: {', '.join(sorted(self.zones)) or 'none'}")
         self._orders.put(Order(verb="test-alert", about=asked.zone, by=asked.by))
         return f"handed on: a test in zone {asked.zone}"
 

@@ -75,6 +75,10 @@ class Publisher:
         """Return what consumers have asked the daemon to do since the last call."""
         return list(self._desk.orders())
 
+    def change_zones(self, zones: frozenset[str]) -> None:
+        """Let consumers ask for tests in these zones from now on."""
+        self._desk.zones = zones
+
     def announce(self, online: str) -> None:
         """Say how we are, now and at every birth from now on."""
         self._online = online

@@ -34,13 +34,20 @@ class Reports:
         mirrors: Prefixes,
     ) -> None:
         self._facts, self._journal, self._publisher, self._now, self._clock = facts, journal, publisher, now, clock
-        self._cameras_of: dict[str, list[str]] = {}
-        for camera, drawn in zones.items():
-            for zone in drawn:
-                self._cameras_of.setdefault(zone.id, []).append(camera)
-        self._mirrors = Mirrors(mirrors, publisher, facts.site, self._cameras_of)
+        self._cameras_of = _cameras_of(zones)
+        self._prefixes, self._mirrors = mirrors, Mirrors(mirrors, publisher, facts.site, self._cameras_of)
         self._told_levels: dict[str, tuple[str, float]] = {}
         self._levels_due_s = 0.0
+
+    def change(self, facts: SiteFacts, zones: Mapping[str, Sequence[Zone]]) -> None:
+        """Go on with other zones; nobody knows of those that are gone."""
+        now_s, known = self._now(), _cameras_of(zones)
+        for zone in self._cameras_of.keys() - known.keys():
+            state = self._level(zone, "unknown", (), now_s)
+            self._publisher.set_level(f"state/{zone}", state.model_dump_json(by_alias=True))
+            self._told_levels.pop(zone, None)
+        self._facts, self._cameras_of = facts, known
+        self._mirrors = Mirrors(self._prefixes, self._publisher, facts.site, known)
 
     def tell(self, situations: Sequence[Situation], class_set: ClassSet) -> list[schema.Alert]:
         """Commit situation versions, hand them to the publisher, and return the alerts."""
@@ -137,6 +144,15 @@ class Reports:
         since = wall_clock(self._now())(health.since_s)
         rate = monitor.analysed_per_s
         return schema.CameraHealth(state=health.state, reason=health.reason, since=since, analysed_per_s=rate)
+
+
+def _cameras_of(zones: Mapping[str, Sequence[Zone]]) -> dict[str, list[str]]:
+    """Return which cameras see each zone, from the zones of each camera."""
+    cameras: dict[str, list[str]] = {}
+    for camera, drawn in zones.items():
+        for zone in drawn:
+            cameras.setdefault(zone.id, []).append(camera)
+    return cameras
 
 
 def wall_clock(now_s: float) -> Callable[[float], datetime]:

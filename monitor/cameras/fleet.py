@@ -46,10 +46,7 @@ class Fleet:
             lost: told of each stream that ended: the camera's name, and why; '' is a recording's plain end.
         """
         self._now, self._lost = now, lost
-        self._cameras = {
-            source.name: Camera(source, HealthMonitor(now, source.analysis_rate_hz), Reconnection())
-            for source in sources
-        }
+        self._cameras = {source.name: self._camera(source) for source in sources}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,6 +75,22 @@ class Fleet:
         """Start every decoder."""
         for camera in self._cameras.values():
             self._open(camera)
+
+    def change(self, sources: Sequence[Source]) -> None:
+        """Close the cameras that are gone or changed and open the new ones; the others notice nothing."""
+        wanted = {source.name: source for source in sources}
+        for name, camera in list(self._cameras.items()):
+            if wanted.get(name) == camera.source:
+                continue
+            log.info("camera %s: %s", name, "changed" if name in wanted else "removed")
+            if camera.decoder is not None:
+                camera.decoder.stop()
+            self._lost(name, "")
+            del self._cameras[name]
+        for name, source in wanted.items():
+            if name not in self._cameras:
+                self._cameras[name] = self._camera(source)
+                self._open(self._cameras[name])
 
     def close(self) -> None:
         """Stop every decoder."""
@@ -109,6 +122,9 @@ class Fleet:
         decoder = self._cameras[frame.camera].decoder
         if decoder is not None:
             decoder.release(frame)
+
+    def _camera(self, source: Source) -> Camera:
+        return Camera(source, HealthMonitor(self._now, source.analysis_rate_hz), Reconnection())
 
     def _next_event(self, camera: Camera) -> Event | None:
         if camera.decoder is None:
