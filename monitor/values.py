@@ -14,7 +14,7 @@ Light = Literal["day", "dark", "infra-red"]  # of a picture: as a camera deliver
 PictureFault = Literal["frozen", "dark", "overexposed", "covered", "moved", "defocused"]
 # how long each must last before it is told, in seconds
 FAULT_TIMES_S: Mapping[PictureFault, float] = {
-    "frozen": 7.0,
+    "frozen": 6.0,
     "dark": 5.0,
     "overexposed": 5.0,
     "covered": 5.0,

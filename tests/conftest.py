@@ -234,33 +234,56 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     broker.stop()
 
 
-class RtspServer:
-    """GStreamer's RTSP server, playing a clip to each client from its start."""
+def clip_stream(clip: Path) -> dict[str, str]:
+    return {"launch": f"filesrc location={clip} ! qtdemux ! h264parse config-interval=1 ! rtph264pay name=pay0 pt=96"}
 
-    def __init__(self, clip: Path) -> None:
-        self.port, self._clip, self._process = free_port(), clip, None
+
+class RtspServer:
+    """GStreamer's RTSP server, with a pipeline at each path."""
+
+    def __init__(self, streams: dict[str, dict[str, str]]) -> None:
+        self.port, self.streams, self._process = free_port(), streams, None
         self.url = f"rtsp://127.0.0.1:{self.port}/camera"
 
     def start(self) -> None:
-        command = ["/usr/bin/python3", str(ROOT / "tests/rtsp_server.py"), str(self.port), str(self._clip)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = ["/usr/bin/python3", str(ROOT / "tests/rtsp_server.py"), str(self.port), json.dumps(self.streams)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+        )
         wait_until(lambda: answers(self.port), seconds=15, what="the RTSP server answers")
+
+    def set(self, path: str, element: str, name: str, value: str) -> None:
+        """Change a running pipeline."""
+        print(path, element, name, value, file=self._process.stdin, flush=True)
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            self._process.stdin.close()
 
 
 @pytest.fixture
-def rtsp_server() -> Iterator[RtspServer]:
+def rtsp() -> Iterator[Callable[[dict[str, dict[str, str]]], RtspServer]]:
+    """What starts RTSP servers."""
     probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
     if subprocess.run(["/usr/bin/python3", "-c", probe], capture_output=True, check=False).returncode != 0:
         missing("GStreamer's RTSP server")
-    server = RtspServer(DEMO_CLIP)
-    server.start()
-    yield server
-    server.stop()
+    running: list[RtspServer] = []
+
+    def start(streams: dict[str, dict[str, str]]) -> RtspServer:
+        running.append(RtspServer(streams))
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture
+def rtsp_server(rtsp: Callable[[dict[str, dict[str, str]]], RtspServer]) -> RtspServer:
+    return rtsp({"/camera": clip_stream(DEMO_CLIP)})
 
 
 class Program:

@@ -29,6 +29,7 @@ from monitor.values import PictureFault
 
 MIN_DECODED_SHARE = 0.9  # of the frames a container declares; healthy files were seen to fall 3 % short
 FALLBACK_FPS = 25.0  # where the container names no usable rate
+SILENT = 0.9  # of the read time-out; a grab that took so long found nothing
 FAULT_EVERY_S = 0.9  # pictures are judged about once a second: a fault lasts for several
 PR_SET_PDEATHSIG = 1
 
@@ -92,8 +93,12 @@ class Decoder:
         """Yield (index, seconds since the first frame, wall time) of each grabbed frame, at the pace asked for."""
         started = time.monotonic()
         while True:
+            asked_s = time.monotonic()
             with self._stages.timed("grab"):
                 grabbed = self._capture.grab()
+            if self._request.pace == "live" and time.monotonic() - asked_s > SILENT * self._request.read_timeout_s:
+                # what comes after a time-out are frames that FFmpeg had kept, not a camera that is back
+                raise StreamEnded(f"no frame for {time.monotonic() - asked_s:.0f} s")
             if not grabbed:
                 raise StreamEnded(self._why_ended(self._grabbed_frames))
             index = self._grabbed_frames

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
 from monitor.cameras.health import Health, HealthMonitor
+from monitor.cameras.knock import Knock, wants_knock
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Reconnection, Source
 from monitor.values import Frame
 
 log = logging.getLogger(__name__)
+
+KNOCK_MOST_S = 1.0  # between knocks, which cost next to nothing: a camera must be back within five seconds
 
 
 @dataclass
@@ -24,6 +27,9 @@ class Camera:
     reconnection: Reconnection
     decoder: DecoderProcess | None = None
     retry_at_s: float = 0.0
+    knock: Knock | None = None  # while it is not known whether somebody is at its address
+    knocking: Reconnection = field(default_factory=lambda: Reconnection(most_s=KNOCK_MOST_S))
+    said: Health | None = None  # what the log said last
     finished: bool = False  # a recording that was played to its end
 
     @property
@@ -65,7 +71,10 @@ class Fleet:
 
     def check(self) -> dict[str, Health]:
         """Return the health of each camera, after noticing streams that give nothing."""
-        return {name: camera.health.check() for name, camera in self._cameras.items()}
+        healths = {name: camera.health.check() for name, camera in self._cameras.items()}
+        for camera in self._cameras.values():
+            _say(camera)
+        return healths
 
     def blind(self) -> frozenset[str]:
         """Return the cameras that see nothing now."""
@@ -129,7 +138,7 @@ class Fleet:
     def _next_event(self, camera: Camera) -> Event | None:
         if camera.decoder is None:
             if not camera.finished and self._now() >= camera.retry_at_s:
-                self._open(camera)
+                self._try(camera)
             return None
         event = camera.decoder.receive()
         if isinstance(event, Opened):
@@ -141,14 +150,23 @@ class Fleet:
         return event
 
     def _take(self, camera: Camera, frame: Frame) -> None:
-        before = camera.health.health
         camera.health.frame(frame.fault)
-        after = camera.health.health
-        if after.state == "ok" != before.state:
-            log.info("camera %s: sees", camera.name)
-        elif after != before:
-            log.warning("camera %s: %s: %s", camera.name, after.state, after.reason)
+        _say(camera)
         camera.reconnection.succeeded()
+
+    def _try(self, camera: Camera) -> None:
+        """Open a camera that was lost, as soon as somebody is there."""
+        if camera.knock is None and wants_knock(camera.source.url):
+            camera.knock = Knock(camera.source.url)
+        answered = camera.knock.answered if camera.knock is not None else True
+        if answered is None:
+            return
+        camera.knock = None
+        if answered:
+            camera.knocking.succeeded()
+            self._open(camera)
+        else:
+            camera.retry_at_s = self._now() + camera.knocking.next_pause_s()
 
     def _open(self, camera: Camera) -> None:
         camera.decoder = DecoderProcess(camera.source, "paced" if camera.source.is_recording else "live")
@@ -167,6 +185,18 @@ class Fleet:
         camera.retry_at_s = self._now() + pause_s
         url = redacted(camera.source.url)
         log.warning("camera %s: %s: %s; next attempt in %.1f s", camera.name, url, ended.reason, pause_s)
+
+
+def _say(camera: Camera) -> None:
+    """Log the health of a camera where it changed; how a stream ended is said with its cause."""
+    health = camera.health.health
+    if camera.said == health:
+        return
+    camera.said = health
+    if health.state == "ok":
+        log.info("camera %s: sees", camera.name)
+    elif health.reason != "lost":
+        log.warning("camera %s: %s: %s", camera.name, health.state, health.reason)
 
 
 def redacted(url: str) -> str:

@@ -20,6 +20,10 @@ FLAT = 5.0  # standard deviation of luma below which nothing can be made out
 WHITE, WHITE_SHARE = 250, 0.7  # share of pixels at the upper end
 SOFT = 0.3  # of the usual sharpness; a lens out of focus, or wet
 ELSEWHERE = 0.25  # correlation with the usual edges; what a camera sees after it was turned
+ENCODER_NOISE = 1  # grey levels by which an encoder changes a picture that stands still
+STILL_SHARE = (
+    0.001  # of the pixels that may change by more; within a second a sensor's noise alone changes ten times that
+)
 EDGES_PX = (120, 68)  # width, height
 LEARN_S = 60.0  # time constant of what is usual
 SETTLE_S = 8.0  # until something counts as usual
@@ -58,7 +62,7 @@ class PictureWatch:
 
     def _conditions(self, luma: NDArray[np.uint8], time_s: float) -> dict[PictureFault, bool]:
         mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(luma))
-        frozen = self._before is not None and np.array_equal(luma, self._before)
+        frozen = self._before is not None and _is_the_same(luma, self._before)
         self._before = luma
         dark = mean < DARK and deviation < FLAT
         white = float((luma >= WHITE).mean()) > WHITE_SHARE
@@ -88,6 +92,12 @@ class PictureWatch:
         share = 1.0 if passed_s == 0.0 else max(passed_s / self._learned_s, passed_s / LEARN_S)
         self._sharpness += share * (sharpness - self._sharpness)
         self._edges += np.float32(share) * (edges - self._edges)
+
+
+def _is_the_same(luma: NDArray[Any], before: NDArray[Any]) -> bool:
+    """Tell whether nothing has changed but what an encoder makes of it."""
+    changed = int(np.count_nonzero(cv2.absdiff(luma, before) > ENCODER_NOISE))
+    return changed <= STILL_SHARE * luma.size
 
 
 def _edges(luma: NDArray[np.uint8]) -> NDArray[np.float32]:

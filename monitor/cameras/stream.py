@@ -55,7 +55,7 @@ class Ended:
 
     reason: str
     frames: int = 0
-    stage_s: Mapping[str, float] = field(default_factory=dict)
+    stage_s: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 Event = Opened | Frame | Ended
@@ -216,14 +216,20 @@ def read_recording(source: Source) -> Iterator[Event]:
 
 
 class Reconnection:
-    """When to try again: pauses that grow by half from a second to thirty, each drawn at random up to that length."""
+    """When to try again: pauses that grow by half from a second, each drawn at random up to that length."""
 
-    def __init__(self, *, draw: Callable[[float, float], float] = random.uniform) -> None:
-        self._draw, self._failures = draw, 0
+    def __init__(self, *, most_s: float = RETRY_MOST_S, draw: Callable[[float, float], float] = random.uniform) -> None:
+        """Begin with the shortest pause.
+
+        Args:
+            most_s: the longest pause.
+            draw: draws one between two lengths.
+        """
+        self._most_s, self._draw, self._failures = most_s, draw, 0
 
     def next_pause_s(self) -> float:
         """Return the pause before the next attempt."""
-        longest = min(RETRY_MOST_S, RETRY_FIRST_S * RETRY_GROWTH**self._failures)
+        longest = min(self._most_s, RETRY_FIRST_S * RETRY_GROWTH**self._failures)
         self._failures += 1
         return self._draw(longest / 2, longest)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import struct
 import subprocess
 import time
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from monitor.cameras.container import cut_short
 from monitor.cameras.health import STALLED_AFTER_S, HealthMonitor
+from monitor.cameras.knock import Knock
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Pace, Reconnection, Source
 from monitor.values import Frame, PictureFault
-from tests.conftest import DEMO_CLIP, missing
+from tests.conftest import DEMO_CLIP, free_port, missing, wait_until
 
 
 def collect(source: Source, pace: Pace, *, release: bool = True, seconds: float = 30) -> list[Event]:
@@ -169,6 +171,25 @@ def test_pauses_between_attempts_grow_to_a_limit_and_start_again_after_a_frame()
 
 def test_pauses_are_drawn_at_random_so_that_cameras_do_not_come_back_together() -> None:
     assert len({Reconnection().next_pause_s() for _ in range(20)}) > 15
+
+
+def test_a_knock_tells_whether_an_rtsp_server_is_at_home() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        silent = Knock(f"rtsp://user:secret@127.0.0.1:{port}/x", timeout_s=0.3)
+        assert silent.answered is None
+        wait_until(lambda: silent.answered is False, seconds=5, what="nobody has answered")
+
+        asked = Knock(f"rtsp://user:secret@127.0.0.1:{port}/x")
+        server.accept()[0].close()  # the silent one
+        connection, _ = server.accept()
+        assert connection.recv(100).startswith(b"OPTIONS * RTSP/1.0\r\n")
+        connection.sendall(b"RTSP/1.0 401 Unauthorized\r\n\r\n")
+        wait_until(lambda: asked.answered is True, seconds=5, what="somebody has answered")
+        connection.close()
+    for url in (f"rtsp://127.0.0.1:{free_port()}/x", "rtsp://no-such-host.invalid/x", "rtsp://[/x", "rtsp://host:x/"):
+        closed = Knock(url)
+        wait_until(lambda closed=closed: closed.answered is False, seconds=10, what="it is known")
 
 
 def test_a_camera_is_blind_until_its_first_frame_when_stalled_and_when_lost() -> None:
