@@ -31,9 +31,10 @@ from adapters.evaluation.figures import auroc
 from adapters.knowledge import KnowledgeBase
 from adapters.runtime import HEAD, MODELS, SHIPPED, copy_models, write_manifest
 from adapters.starter import STARTER
-from adapters.training.attention import N_STEPS, Head
+from adapters.training.attention import Head
 from adapters.training.bank import Bank, fill
 from adapters.training.calibration import calibration_error
+from adapters.training.descent import N_STEPS
 from adapters.training.episodes import Episode
 from adapters.training.export import export_head, load_head
 from adapters.training.meta_train import validation_episodes
