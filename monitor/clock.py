@@ -25,12 +25,14 @@ class ClockState:
         source: `ntp`, or `system` where nothing keeps it.
         error_ms: the kernel's upper bound of its error; None where it knows none.
         trusted: its stamps make sense: it was set, and not set anew within the last `SETTLE_S`.
+        steady: nobody has set it in this run, or the kernel holds it in step since.
     """
 
     synced: bool
     source: str
     error_ms: float | None
     trusted: bool
+    steady: bool
 
 
 class Clock:
@@ -69,6 +71,7 @@ class Clock:
             source="system" if error_ms is None else "ntp",
             error_ms=error_ms if trusted else None,
             trusted=trusted,
+            steady=trusted and (self._stepped_s is None or error_ms is not None),
         )
 
 

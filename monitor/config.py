@@ -20,7 +20,16 @@ from monitor.values import FAULT_TIMES_S, PictureFault
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
 Coordinate = Annotated[float, Field(ge=-100_000, le=100_000)]
 # TOML writes 5 for 5.0; everything else must have the type it says
-Number = Annotated[float, BeforeValidator(lambda value: float(value) if type(value) is int else value)]
+Number = Annotated[float, BeforeValidator(lambda value: _float(value))]
+
+
+def _float(value: object) -> object:
+    if type(value) is not int:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("the number is too large") from None
 
 
 class Strict(BaseModel):
@@ -31,7 +40,7 @@ class Strict(BaseModel):
 
 def _point(value: object) -> object:
     """TOML has no tuples, and writes 5 for 5.0."""
-    return tuple(float(x) if type(x) is int else x for x in value) if isinstance(value, list) else value
+    return tuple(_float(x) for x in value) if isinstance(value, list) else value
 
 
 Point = Annotated[tuple[Coordinate, Coordinate], BeforeValidator(_point)]
@@ -68,6 +77,8 @@ class BrokerConfig(Strict):
 
     @model_validator(mode="after")
     def _loopback_only(self) -> BrokerConfig:
+        if self.embedded and self.tls_ca_file is not None:
+            raise ValueError("the embedded broker speaks no TLS: leave the tls_ keys out, or set embedded = false")
         if self.embedded and self.host not in ("127.0.0.1", "localhost"):
             raise ValueError(
                 "the embedded broker listens on loopback only: leave host = '127.0.0.1', or set embedded = false"
@@ -128,7 +139,7 @@ class RoadConfig(Strict):
 
 class CameraConfig(Strict):
     source: str = Field(min_length=1)
-    analysis_rate_hz: Number = Field(default=5.0, gt=0, le=30)
+    analysis_rate_hz: Number = Field(default=5.0, ge=0.5, le=30)
     open_timeout_s: Number = Field(default=5.0, gt=0, le=60)
     read_timeout_s: Number = Field(default=5.0, gt=0, le=60)
     crops_per_frame: int = Field(default=10, ge=1, le=64)
@@ -171,7 +182,10 @@ def _time_span(value: object) -> object:
     if parts is None:
         raise ValueError("expected a part of the day such as '22:00-05:00'")
     begin_h, begin_min, end_h, end_min = map(int, parts.groups())
-    return datetime.time(begin_h, begin_min), datetime.time(end_h, end_min)
+    begin, end = datetime.time(begin_h, begin_min), datetime.time(end_h, end_min)
+    if begin == end:
+        raise ValueError("begins when it ends; for the whole day leave `hours` out")
+    return begin, end
 
 
 class LineConfig(Strict):
@@ -222,7 +236,7 @@ class PolicyConfig(Strict):
     standing_probability: Number = Field(default=0.95, ge=0, le=1)
     min_side_px: Number = Field(default=18.0, ge=0, le=1_000)
     hold_s: Number = Field(default=4.0, gt=0, le=600)
-    update_s: Number = Field(default=30.0, gt=0, le=600)
+    update_s: Number = Field(default=30.0, ge=1, le=600)
     valid_s: Number = Field(default=60.0, gt=0, le=3_600)
     taught: RuleConfig = RuleConfig()
     unknown_animal: RuleConfig = RuleConfig(min_probability=0.88)
@@ -289,9 +303,9 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: one line that says where, what was expected, and what came.
     """
-    if path.exists() and not path.is_file():
-        raise ConfigError(f"{path}: is no regular file; expected a TOML file, give its path with --config")
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is no regular file; expected a TOML file, give its path with --config")
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(

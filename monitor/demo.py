@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from monitor.alerts.schema import Alert
-from monitor.config import CameraConfig, Config, shipped
+from monitor.config import BrokerConfig, CameraConfig, Config, MetricsConfig, shipped
 from monitor.daemon import Daemon
 from monitor.drawing import Recorder, draw_video
 
@@ -27,22 +27,9 @@ def run_demo(config: Config, out: Path, *, tell: Callable[[Alert], None], say: C
         The video.
     """
     clip = shipped(CLIP)
-    broker = config.broker.model_copy(
-        update={
-            "embedded": True,
-            "host": "127.0.0.1",
-            "port": 0,
-            "username": None,
-            "password_file": None,
-            "tls_ca_file": None,
-            "tls_cert_file": None,
-            "tls_key_file": None,
-            "tls_crl_file": None,
-        }
-    )
-    demo_config = config.model_copy(
-        update={"site": "demo", "broker": broker, "cameras": {"road": CameraConfig(source=str(clip))}}
-    )
+    camera, broker = CameraConfig(source=str(clip)), BrokerConfig(embedded=True, port=0)
+    parts = {"site": "demo", "broker": broker, "metrics": MetricsConfig(), "cameras": {"road": camera}, "zones": {}}
+    demo_config = config.model_copy(update=parts)
     recorder = Recorder()
     with tempfile.TemporaryDirectory(prefix="wildlane-demo-") as state:
         daemon = Daemon(demo_config, clip, Path(state), tell=tell, watch=recorder.watch)

@@ -68,6 +68,7 @@ class Metrics:
         self.parked = Gauge("wildlane_events_parked", "Events that the broker refused for good", registry=registry)
 
         self._dropped_before: dict[str, int] = {}
+        self._shown: set[str] = set()
 
     def stage_took(self, stage: str, seconds: float) -> None:
         """Note the time of a stage."""
@@ -94,6 +95,10 @@ class Metrics:
 
     def site(self, healths: Mapping[str, Health], unsent: int, parked: int) -> None:
         """Show the state of each camera, and what is on its way to the broker."""
+        for name in self._shown - healths.keys():
+            for state in STATES:
+                self.state.remove(name, state)
+        self._shown = set(healths)
         for name, health in healths.items():
             for state in STATES:
                 self.state.labels(name, state).set(health.state == state)
@@ -158,5 +163,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
+    timeout = 10  # seconds: a connection that says nothing is closed
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
         """Say nothing: a scrape every few seconds is no news."""

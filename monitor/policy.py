@@ -28,6 +28,7 @@ TRAVELLED = 0.6  # sizes from its origin that a track must come to count as movi
 MAX_ASPECT = 4.0  # longer to shorter side; no animal is so thin, but a lane marking and a pole are
 REACH = 2.5  # sizes around an open situation in which another track is the same animal or its herd
 REACH_GROWTH_PER_S = 1.0  # sizes a second that an animal may move while unseen
+DISMISSED_S = 600.0  # how long a track that a person has seen to be none starts nothing
 REHEARSAL_S = 10.0  # how long a test stays open
 HERD_M = 10.0  # on the ground, between animals that two cameras see, to be one herd
 RUN_MPS = 5.0  # how fast an animal may go on between one camera's sighting and the other's
@@ -132,7 +133,7 @@ class Policy:
         self._open: dict[str, Situation] = {}
         self._members: dict[tuple[str, int], str] = {}  # (camera, track) -> situation
         self._member_seen_s: dict[tuple[str, int], float] = {}
-        self._dismissed: set[tuple[str, int]] = set()  # tracks that a person has seen to be none
+        self._dismissed: dict[tuple[str, int], float] = {}  # tracks that a person has seen to be none -> when
 
     @property
     def open(self) -> tuple[Situation, ...]:
@@ -146,7 +147,8 @@ class Policy:
 
         `blind` cameras see nothing now.
         """
-        told = [told for sighting in sightings if (told := self._consider(sighting, now_s))]
+        seen = [sighting for sighting in sightings if sighting.camera not in blind]  # a frozen picture shows nobody
+        told = [told for sighting in seen if (told := self._consider(sighting, now_s))]
         return told + self._end_unseen(now_s, blind) + self._renew_held(now_s)
 
     def end_all(self, reason: EndReason, now_s: float) -> list[Situation]:
@@ -172,11 +174,12 @@ class Policy:
         """Drop what is known of a camera's tracks: its next stream numbers them anew."""
         for track in [track for track in self._members if track[0] == camera]:
             del self._members[track], self._member_seen_s[track]
-        self._dismissed = {track for track in self._dismissed if track[0] != camera}
+        self._dismissed = {track: since_s for track, since_s in self._dismissed.items() if track[0] != camera}
 
     def confirm(self, situation_id: str, by: str, now_s: float) -> list[Situation]:
         """Note that a person has seen an open situation to be one."""
-        if (known := self._open.get(situation_id)) is None:
+        known = self._open.get(situation_id)
+        if known is None or known.confirmed_by == by:
             return []
         seen = replace(known, confirmed_by=by)
         return [self._tell(seen, Phase.UPDATE, now_s, because=(f"confirmed by {by}",))]
@@ -185,13 +188,15 @@ class Policy:
         """End an open situation that a person has seen to be none; its tracks start no other."""
         if (known := self._open.get(situation_id)) is None:
             return []
-        self._dismissed |= {track for track, member_of in self._members.items() if member_of == situation_id}
+        fresh = {track: since_s for track, since_s in self._dismissed.items() if now_s - since_s < DISMISSED_S}
+        tracks = [track for track, member_of in self._members.items() if member_of == situation_id]
+        self._dismissed = fresh | dict.fromkeys(tracks, now_s)
         return [self._tell(known, Phase.END, now_s, because=(f"dismissed by {by}",), reason="false-alarm")]
 
     def rehearse(self, zone_id: str, by: str, now_s: float) -> list[Situation]:
         """Open a situation without an animal in a zone, to see whether its alert reaches its signs."""
         found = [(camera, zone) for camera, drawn in self._zones.items() for zone in drawn if zone.id == zone_id]
-        if not found:
+        if not found or any(s.rehearsal and s.zone.id == zone_id for s in self.open):
             return []
         camera, zone = found[0]
         rule = replace(self._settings.table.unknown_animal, hold_s=REHEARSAL_S)
@@ -227,19 +232,25 @@ class Policy:
         )
 
     def _consider(self, sighting: Sighting, now_s: float) -> Situation | None:
-        if (sighting.camera, sighting.track) in self._dismissed:
-            return None
         zone = zone_of(sighting.box, self._zones[sighting.camera])
+        if zone is None or self._is_dismissed(sighting, now_s):
+            return None
+        rule = self._rule(sighting, zone)
         member_of = self._open.get(self._members.get((sighting.camera, sighting.track), ""))
-        if member_of is not None and sighting.p_animal >= 0.5 and (zone is None or zone.id == member_of.zone.id):
+        is_member = member_of is not None and zone.id == member_of.zone.id
+        if member_of is not None and is_member and sighting.p_animal >= 0.5 and rule.action == "warn":
             return self._continue(member_of, sighting, now_s)
-        if zone is None or not self._danger(sighting, rule := self._rule(sighting, zone)):
+        if not self._danger(sighting, rule):
             return None
         real = [s for s in self.open if s.zone.id == zone.id and not s.rehearsal]
         near = next((s for s in real if self._same_place(s, sighting)), None)
         if near is None:
             return self._start(sighting, zone, rule, now_s)
         return self._continue(near, sighting, now_s)
+
+    def _is_dismissed(self, sighting: Sighting, now_s: float) -> bool:
+        """Tell whether a person has just seen that a track is none; after a while it may have become another thing."""
+        return now_s - self._dismissed.get((sighting.camera, sighting.track), -DISMISSED_S) < DISMISSED_S
 
     def _start(self, sighting: Sighting, zone: Zone, rule: Rule, now_s: float) -> Situation:
         situation = Situation(

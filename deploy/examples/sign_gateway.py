@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import queue
+import sys
 import time
+from pathlib import Path
 from typing import Literal
 
 import paho.mqtt.client as paho
@@ -53,6 +55,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Drive a sign from the level of a Wildlane zone.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=1883)
+    parser.add_argument("--username")
+    parser.add_argument("--password-file", type=Path)
+    parser.add_argument("--tls-ca-file")
     parser.add_argument("--site", required=True)
     parser.add_argument("--zone", required=True)
     parser.add_argument("--on-fault", choices=("dark", "flash"), default="flash", help="what the sign shows then")
@@ -61,6 +66,11 @@ def main() -> None:
     root, came = f"wildlane/v1/{options.site}", queue.SimpleQueue()
 
     client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    if options.username:
+        password = options.password_file.read_text().strip() if options.password_file else None
+        client.username_pw_set(options.username, password)
+    if options.tls_ca_file:
+        client.tls_set(ca_certs=options.tls_ca_file)
     client.reconnect_delay_set(min_delay=1, max_delay=5)
     client.on_connect = lambda c, *_: c.subscribe([(f"{root}/state/{options.zone}", 1), (f"{root}/status", 1)])
     client.on_message = lambda c, userdata, message: came.put(message)
@@ -73,11 +83,18 @@ def main() -> None:
             message = came.get(timeout=0.5)
         except queue.Empty:
             message = None
-        if message is not None and message.topic.endswith("/status"):
-            sign.hear_status(message.payload.decode())
-        elif message is not None and message.payload:
-            left_s = getattr(message.properties, "MessageExpiryInterval", EXPIRES_S)
-            sign.hear_level(message.payload.decode(), time.monotonic(), left_s)
+        try:
+            if message is not None and message.topic.endswith("/status"):
+                sign.hear_status(message.payload.decode())
+            elif message is not None and message.payload:
+                left_s = getattr(message.properties, "MessageExpiryInterval", EXPIRES_S)
+                sign.hear_level(message.payload.decode(), time.monotonic(), left_s)
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:  # it was not heard: the level runs out
+            print(f"not understood: {message.topic} ({error})", file=sys.stderr)
         aspect = sign.aspect(time.monotonic())
         if aspect != shown:
             shown = aspect

@@ -19,7 +19,7 @@ WARN_DAYS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Validity:
-    """How long a file holds; of several certificates in it, the one that ends first."""
+    """How long a file holds: our own chain until its first certificate ends, authorities until their last one does."""
 
     role: Role
     file: str
@@ -48,7 +48,7 @@ def validities(tls: Tls | None) -> list[Validity]:
 
 
 def _validities(tls: Tls) -> Iterator[Validity]:
-    yield Validity(role="authority", file=tls.ca_file, not_after=_read(tls.ca_file, _first_end))
+    yield Validity(role="authority", file=tls.ca_file, not_after=_read(tls.ca_file, _last_end))
     if tls.cert_file is not None:
         yield Validity(role="own", file=tls.cert_file, not_after=_read(tls.cert_file, _first_end))
     if tls.crl_file is not None:
@@ -65,6 +65,11 @@ def _read(file: str, end: Callable[[bytes], datetime]) -> datetime:
 def _first_end(pem: bytes) -> datetime:
     first: datetime = min(certificate.not_valid_after_utc for certificate in load_pem_x509_certificates(pem))
     return first
+
+
+def _last_end(pem: bytes) -> datetime:
+    last: datetime = max(certificate.not_valid_after_utc for certificate in load_pem_x509_certificates(pem))
+    return last
 
 
 def _next_update(pem: bytes) -> datetime:

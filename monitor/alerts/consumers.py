@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import ValidationError
 
-from adapters.errors import ConfigError
+from adapters.errors import ConfigError, WildlaneError
 from monitor.alerts.journal import Journal
 from monitor.alerts.schema import (
     Acknowledgement,
@@ -23,6 +24,9 @@ from monitor.alerts.schema import (
 
 log = logging.getLogger(__name__)
 
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a consumer or a command
+MOST_CONSUMERS = 100
+MOST_ORDERS = 20  # that the daemon has not carried out yet
 Verb = Literal["confirm", "dismiss", "test-alert"]
 
 
@@ -66,6 +70,9 @@ class ConsumerDesk:
     def hear(self, message: Heard) -> str | None:
         """Deal with a message and return the answer to a command, None where it was none."""
         kind, _, name = message.topic.partition("/")
+        if NAME.fullmatch(name) is None:
+            log.warning("a message on a topic that no consumer may have")
+            return None
         if kind == "ack":
             self._take_receipt(name, message.payload)
             return None
@@ -77,9 +84,9 @@ class ConsumerDesk:
             accepted = True
         except ValidationError as error:
             detail = f"not understood: {_first(error)}"
-        except ConfigError as error:
+        except WildlaneError as error:
             detail = str(error)
-        log.info("command %s: %s", name, detail)
+        log.info("command %s: %s", name, _one_line(detail))
         return Reply(command=name, accepted=accepted, detail=detail).model_dump_json(by_alias=True)
 
     def orders(self) -> Iterator[Order]:
@@ -91,10 +98,16 @@ class ConsumerDesk:
         try:
             receipt = Acknowledgement.model_validate_json(payload)
         except ValidationError as error:
-            log.warning("receipt of consumer %s: not understood (%s)", consumer, _first(error))
+            log.warning("receipt of consumer %s: not understood (%s)", consumer, _one_line(_first(error)))
             return
-        if receipt.journal == self._journal.id:  # one of an older journal says nothing of this one
-            self._journal.consumer_has(consumer, receipt.upto)
+        if receipt.journal != self._journal.id:  # one of an older journal says nothing of this one
+            return
+        try:
+            known = self._journal.consumers()
+            if consumer in known or len(known) < MOST_CONSUMERS:
+                self._journal.consumer_has(consumer, receipt.upto)
+        except WildlaneError as error:
+            log.warning("receipt of consumer %s: not kept (%s)", consumer, error)
 
     def _ping(self, payload: bytes) -> str:
         PingCommand.model_validate_json(payload or b"{}")
@@ -111,15 +124,24 @@ class ConsumerDesk:
         word = JudgementCommand.model_validate_json(payload)
         if not self._journal.is_open(word.situation):
             raise ConfigError(f"situation {word.situation} is not open")
-        self._orders.put(Order(verb=verb, about=word.situation, by=word.by))
+        self._put(Order(verb=verb, about=word.situation, by=word.by))
         return f"handed on: {verb} {word.situation}"
+
+    def _put(self, order: Order) -> None:
+        if self._orders.qsize() >= MOST_ORDERS:
+            raise ConfigError("too many commands at once; try again in a moment")
+        self._orders.put(order)
 
     def _test_alert(self, payload: bytes) -> str:
         asked = TestAlertCommand.model_validate_json(payload)
         if asked.zone not in self.zones:
             raise ConfigError(f"no zone '{asked.zone}'; there are: {', '.join(sorted(self.zones)) or 'none'}")
-        self._orders.put(Order(verb="test-alert", about=asked.zone, by=asked.by))
+        self._put(Order(verb="test-alert", about=asked.zone, by=asked.by))
         return f"handed on: a test in zone {asked.zone}"
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("\r", " ")
 
 
 def _first(error: ValidationError) -> str:

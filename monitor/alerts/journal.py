@@ -174,10 +174,17 @@ class Journal:
         )
 
     def end_left_open(self, now: datetime) -> list[Alert]:
-        """End the situations that a killed run left open, with the reason `restart`; call it once, at the start."""
-        with self._transaction():
-            rows = self._db.execute("SELECT newest, etsi_sequence FROM situation WHERE open ORDER BY id").fetchall()
-            return [self._end_restarted(json.loads(newest), etsi, now) for newest, etsi in rows]
+        """End the situations that a killed run left open, with the reason `restart`; call it once, at the start.
+
+        Where the disk can't be written they stay open in the file until a run that can.
+        """
+        try:
+            with self._transaction():
+                rows = self._db.execute("SELECT newest, etsi_sequence FROM situation WHERE open ORDER BY id").fetchall()
+                return [self._end_restarted(json.loads(newest), etsi, now) for newest, etsi in rows]
+        except StoreError as error:
+            self._fall_back(error)
+            return []
 
     def _end_restarted(self, event: dict[str, Any], etsi: int, now: datetime) -> Alert:
         data, situation = event["data"], event["data"]["situation"]

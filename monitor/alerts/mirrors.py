@@ -39,11 +39,15 @@ class Mirrors:
             publisher.mirror(topic, json.dumps(_discovery(site, zone)))
 
     def show(self, state: ZoneState) -> None:
-        """Mirror a level; Home Assistant reads `state/{zone}` itself."""
-        if self._prefixes.onvif is not None:
-            for camera in self._cameras_of[state.zone]:
-                topic = f"{self._prefixes.onvif}/onvif-ej/RuleEngine/FieldDetector/ObjectsInside/{camera}/{state.zone}"
-                self._publisher.mirror(topic, json.dumps(_objects_inside(state, camera)))
+        """Mirror a level; Home Assistant reads `state/{zone}` itself.
+
+        ONVIF knows only yes and no: while nobody knows, and in a test, it is told nothing at all.
+        """
+        told = state.level != "unknown" and state.mode == "real"
+        for camera in self._cameras_of.get(state.zone, ()) if self._prefixes.onvif is not None else ():
+            topic = f"{self._prefixes.onvif}/onvif-ej/RuleEngine/FieldDetector/ObjectsInside/{camera}/{state.zone}"
+            payload = json.dumps(_objects_inside(state, camera)) if told else ""
+            self._publisher.mirror(topic, payload, expires_s=LEVEL_EXPIRES_S)
 
 
 def _discovery(site: str, zone: str) -> dict[str, object]:

@@ -88,9 +88,9 @@ class Publisher:
         """Leave the newest retained message of a topic below the root; older ones that were not sent are dropped."""
         self._retain(f"{self._root}/{topic}", Retained(payload, expires_s, qos, time.monotonic()))
 
-    def mirror(self, topic: str, payload: str) -> None:
-        """Leave the newest retained message of a topic outside the root, for systems that read no others."""
-        self._retain(topic, Retained(payload, None, 0, time.monotonic()))
+    def mirror(self, topic: str, payload: str, *, expires_s: int | None = None) -> None:
+        """Leave the newest retained message of a topic outside the root; an empty one takes it from the broker."""
+        self._retain(topic, Retained(payload, expires_s, 0, time.monotonic()))
 
     def _retain(self, topic: str, message: Retained) -> None:
         with self._lock:
@@ -131,7 +131,8 @@ class Publisher:
             self._pause(failures)
 
     def _pause(self, failures: int) -> None:
-        longest = min(RETRY_MOST_S, RETRY_FIRST_S * RETRY_GROWTH ** (failures - 1))
+        grown = RETRY_GROWTH ** min(failures, 20)  # without a bound it overflows after a while
+        longest = min(RETRY_MOST_S, RETRY_FIRST_S * grown)
         deadline = time.monotonic() + random.uniform(longest / 2, longest)  # noqa: S311  # jitter, no secret
         while not self._stopping.is_set() and time.monotonic() < deadline:
             time.sleep(TICK_S)
@@ -154,7 +155,8 @@ class Publisher:
             for message in session.heard():
                 if (answer := self._desk.hear(message)) is not None:
                     session.publish_reply(message, answer)
-                    sent = None  # a replay begins with the oldest row
+                if message.topic == "cmd/replay":
+                    sent = None  # it begins with the oldest row
             for topic in list(levels)[: session.room]:  # first: a sign waits for them
                 session.publish_level(topic, levels.pop(topic))
             if time.monotonic() >= hold_until_s:
@@ -166,7 +168,16 @@ class Publisher:
             levels |= self._take_levels(everything=False)
         if session.problem:
             log.warning("broker %s:%d: %s", self._address.host, self._address.port, session.problem)
+        if self._stopping.is_set():
+            self._send_last(session, levels)
         session.close(goodbye=self._stopping.is_set())
+
+    def _send_last(self, session: Session, levels: dict[str, Retained]) -> None:
+        """Send the levels that nobody has had yet, so that the goodbye is the last word of every zone."""
+        levels |= self._take_levels(everything=False)
+        while session.alive and levels:
+            topic, level = levels.popitem()
+            session.publish_level(topic, level)
 
     def _take_levels(self, *, everything: bool) -> Mapping[str, Retained]:
         """Return what changed since the last call, or, for a new connection, all that is still fresh."""

@@ -37,6 +37,7 @@ class Reports:
         self._cameras_of = _cameras_of(zones)
         self._prefixes, self._mirrors = mirrors, Mirrors(mirrors, publisher, facts.site, self._cameras_of)
         self._told_levels: dict[str, tuple[str, float]] = {}
+        self._told_inside: dict[str, list[tuple[str, bool]]] = {}  # situations of a zone, and whether they are tests
         self._levels_due_s = 0.0
 
     def change(self, facts: SiteFacts, zones: Mapping[str, Sequence[Zone]]) -> None:
@@ -45,7 +46,9 @@ class Reports:
         for zone in self._cameras_of.keys() - known.keys():
             state = self._level(zone, "unknown", (), now_s)
             self._publisher.set_level(f"state/{zone}", state.model_dump_json(by_alias=True))
+            self._mirrors.show(state)
             self._told_levels.pop(zone, None)
+            self._told_inside.pop(zone, None)
         self._facts, self._cameras_of = facts, known
         self._mirrors = Mirrors(self._prefixes, self._publisher, facts.site, known)
 
@@ -83,7 +86,9 @@ class Reports:
             if told != level:
                 self._told_levels[zone] = (level, now_s)
                 since_s = now_s
-            if again or told != level:
+            there = [(situation.id, situation.rehearsal) for situation in inside]
+            if again or told != level or self._told_inside.get(zone) != there:
+                self._told_inside[zone] = there
                 state = self._level(zone, level, inside, since_s)
                 self._publisher.set_level(f"state/{zone}", state.model_dump_json(by_alias=True))
                 self._mirrors.show(state)

@@ -336,19 +336,22 @@ class SiteInfo(Model):
     advisory: str
 
 
+MOST = 2**53 - 1  # the largest number that every JSON reader keeps
+
+
 class Acknowledgement(Model):
     """A consumer's receipt: it has everything of a journal up to a number."""
 
     journal: str
-    upto: Annotated[int, Field(ge=0)]
+    upto: Annotated[int, Field(ge=0, le=MOST)]
 
 
 class ReplayCommand(Model):
     """Ask for a range of events again, both ends included."""
 
     journal: str
-    first: Annotated[int, Field(ge=1)]
-    last: Annotated[int, Field(ge=1)]
+    first: Annotated[int, Field(ge=1, le=MOST)]
+    last: Annotated[int, Field(ge=1, le=MOST)]
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -357,7 +360,7 @@ class ReplayCommand(Model):
         return self
 
 
-Who = Annotated[str, Field(min_length=1, max_length=80)]
+Who = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]*$")]  # a line of the log
 
 
 class PingCommand(Model):

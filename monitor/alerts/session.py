@@ -207,7 +207,8 @@ class Session:
 
     def publish_reply(self, message: Heard, payload: str) -> None:
         """Answer a command, where it says where to."""
-        if not message.reply_to.startswith(f"{self._root}/reply/"):  # nobody may make us write elsewhere
+        below = message.reply_to.removeprefix(f"{self._root}/reply/")  # nobody may make us write elsewhere
+        if below == message.reply_to or not below or set(below) & set("+#\0") or not self.room:
             return
         correlation = {"CorrelationData": message.correlation} if message.correlation else {}
         properties = self._properties(PacketTypes.PUBLISH, **correlation)
@@ -267,6 +268,8 @@ class Session:
 
     def _on_message(self, client: object, userdata: object, message: paho.MQTTMessage) -> None:
         if self._heard.qsize() >= MOST_HEARD:  # a flood of commands must not fill the memory
+            return
+        if message.retain:  # a command holds once, not at every connection
             return
         properties = message.properties
         self._heard.put(

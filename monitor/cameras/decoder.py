@@ -1,4 +1,4 @@
-"""The child process of a camera: decodes, finds motion, hands frames over. `python -m monitor.cameras.decoder JSON`.
+"""The child process of a camera: decodes, finds motion, hands frames over. `python -m monitor.cameras.decoder FD NAME`.
 
 It is a process because a decoder can hang for ever or abort, and must then be killable without harm to the other
 cameras. Messages to and from the parent are JSON, one object each; see `stream.py` for their meaning.
@@ -49,8 +49,7 @@ class Request:
     open_timeout_s: float
     read_timeout_s: float
     fault_times_s: dict[PictureFault, float]  # how long each must last before it is told
-    connection: int  # inherited descriptors
-    memory: int
+    memory: int  # inherited descriptor
 
 
 class Decoder:
@@ -220,8 +219,8 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a decoder hung in the network outlives no parent
     cv2.setNumThreads(1)  # one camera, one core: more cameras run beside
-    request = Request(**json.loads(sys.argv[1]))
-    parent = Connection(request.connection)
+    parent = Connection(int(sys.argv[1]))
+    request = Request(**json.loads(parent.recv_bytes()))  # not in argv, which every user of the machine may read
     try:
         decoder = Decoder(request, parent)
     except StreamEnded as ended:

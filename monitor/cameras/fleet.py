@@ -15,6 +15,7 @@ from monitor.values import Frame
 
 log = logging.getLogger(__name__)
 
+OPEN_ANYWAY_S = 20.0
 KNOCK_MOST_S = 1.0  # between knocks, which cost next to nothing: a camera must be back within five seconds
 
 
@@ -28,6 +29,7 @@ class Camera:
     decoder: DecoderProcess | None = None
     retry_at_s: float = 0.0
     knock: Knock | None = None  # while it is not known whether somebody is at its address
+    open_anyway_at_s: float = 0.0  # where somebody takes connections but answers no knock
     knocking: Reconnection = field(default_factory=lambda: Reconnection(most_s=KNOCK_MOST_S))
     said: Health | None = None  # what the log said last
     finished: bool = False  # a recording that was played to its end
@@ -161,15 +163,21 @@ class Fleet:
         answered = camera.knock.answered if camera.knock is not None else True
         if answered is None:
             return
+        silent = camera.knock is not None and camera.knock.connected and self._now() >= camera.open_anyway_at_s
         camera.knock = None
-        if answered:
+        if answered or silent:
             camera.knocking.succeeded()
             self._open(camera)
         else:
             camera.retry_at_s = self._now() + camera.knocking.next_pause_s()
 
     def _open(self, camera: Camera) -> None:
-        camera.decoder = DecoderProcess(camera.source, "paced" if camera.source.is_recording else "live")
+        try:
+            camera.decoder = DecoderProcess(camera.source, "paced" if camera.source.is_recording else "live")
+        except OSError as error:  # no memory, no process, no descriptor: the other cameras go on
+            pause_s = camera.reconnection.next_pause_s()
+            camera.retry_at_s = self._now() + pause_s
+            log.error("camera %s: no decoder can be started (%s); next attempt in %.1f s", camera.name, error, pause_s)  # noqa: TRY400  # one line
 
     def _close(self, camera: Camera, ended: Ended) -> None:
         assert camera.decoder is not None  # it has just told its end
@@ -183,6 +191,7 @@ class Fleet:
             return
         pause_s = camera.reconnection.next_pause_s()
         camera.retry_at_s = self._now() + pause_s
+        camera.open_anyway_at_s = self._now() + OPEN_ANYWAY_S
         url = redacted(camera.source.url)
         log.warning("camera %s: %s: %s; next attempt in %.1f s", camera.name, url, ended.reason, pause_s)
 
@@ -204,5 +213,4 @@ def redacted(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         return url
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"  # a password may hold a slash

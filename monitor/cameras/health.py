@@ -16,6 +16,7 @@ Reason = Literal[
 STALLED_AFTER_S = 5.0  # an open stream that gives no frame for so long is blind
 RATE_WINDOW_S = 10.0
 LEAST_RATE = 0.5  # of the wanted analysis rate; less is a wrong rate
+GOOD_RATE = 0.65  # from which a wrong rate is a right one again
 SEES_NOTHING: frozenset[PictureFault] = frozenset({"frozen", "dark", "overexposed", "covered"})
 assert set(get_args(PictureFault)) <= set(get_args(Reason))  # each fault is a reason of the contract
 
@@ -60,7 +61,8 @@ class HealthMonitor:
 
     def _comes_too_rarely(self) -> bool:
         watched_s = self._now() - self._opened_s
-        return watched_s >= RATE_WINDOW_S and self.analysed_per_s < LEAST_RATE * self._wanted_per_s
+        least = GOOD_RATE if self.health.reason == "wrong-rate" else LEAST_RATE  # or it would flicker between the two
+        return watched_s >= RATE_WINDOW_S and self.analysed_per_s < least * self._wanted_per_s
 
     def lost(self) -> None:
         """Note that the stream broke."""

@@ -11,16 +11,20 @@ import threading
 from urllib.parse import urlsplit
 
 RTSP_PORT = 554
-OPTIONS = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: wildlane\r\n\r\n"
+OPTIONS = "OPTIONS rtsp://{address}{path} RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: wildlane\r\n\r\n"
 TIMEOUT_S = 1.0
 
 
 class Knock:
-    """One attempt, on a thread of its own: an RTSP server must answer OPTIONS, whatever it answers."""
+    """One attempt, on a thread of its own: an RTSP server must answer OPTIONS, whatever it answers.
+
+    Attributes:
+        connected: somebody took the connection; some cameras answer nobody whom they don't know.
+    """
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._url, self._timeout_s = url, timeout_s
-        self._answered = False
+        self._answered = self.connected = False
         self._thread = threading.Thread(target=self._ask, name="knock", daemon=True)
         self._thread.start()
 
@@ -34,8 +38,10 @@ class Knock:
             parts = urlsplit(self._url)
             address = (parts.hostname or "", parts.port or RTSP_PORT)
             with socket.create_connection(address, timeout=self._timeout_s) as connection:
+                self.connected = True
                 connection.settimeout(self._timeout_s)
-                connection.sendall(OPTIONS)
+                at = f"{address[0]}:{address[1]}"
+                connection.sendall(OPTIONS.format(address=at, path=parts.path).encode())
                 self._answered = connection.recv(16).startswith(b"RTSP/")
         except (OSError, ValueError):
             self._answered = False
@@ -43,4 +49,7 @@ class Knock:
 
 def wants_knock(url: str) -> bool:
     """Tell whether a source is at an address that can be asked so."""
-    return url.startswith("rtsp://")
+    try:
+        return url.startswith("rtsp://") and bool(urlsplit(url).hostname)
+    except ValueError:  # such as a bracket in a password: FFmpeg may still know what is meant
+        return False

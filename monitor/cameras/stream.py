@@ -98,11 +98,10 @@ class DecoderProcess:
             open_timeout_s=source.open_timeout_s,
             read_timeout_s=source.read_timeout_s,
             fault_times_s=dict(source.fault_times_s),
-            connection=theirs.fileno(),
             memory=self._memory,
         )
         self._process = subprocess.Popen(  # noqa: S603  # our own module
-            [sys.executable, "-m", "monitor.cameras.decoder", json.dumps(asdict(request))],
+            [sys.executable, "-m", "monitor.cameras.decoder", str(theirs.fileno()), source.name],
             pass_fds=(theirs.fileno(), self._memory),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -111,6 +110,7 @@ class DecoderProcess:
         )
         theirs.close()
         self.connection = Connection(ours.detach())
+        self.connection.send_bytes(json.dumps(asdict(request)).encode())
         self._ring: FrameRing | None = None
         self._deadline = now() + START_MARGIN_S + source.open_timeout_s
 
@@ -229,7 +229,8 @@ class Reconnection:
 
     def next_pause_s(self) -> float:
         """Return the pause before the next attempt."""
-        longest = min(self._most_s, RETRY_FIRST_S * RETRY_GROWTH**self._failures)
+        grown = RETRY_GROWTH ** min(self._failures, 20)  # without a bound it overflows after a while
+        longest = min(self._most_s, RETRY_FIRST_S * grown)
         self._failures += 1
         return self._draw(longest / 2, longest)
 

@@ -42,7 +42,7 @@ SPOILT = {  # what the picture shows, and what is told of it
 def decoder_of(program: Program, camera: str) -> int:
     """The process that decodes a camera."""
     pids = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children").read_text().split()
-    return next(int(pid) for pid in pids if f"/{camera}" in Path(f"/proc/{pid}/cmdline").read_text())
+    return next(int(pid) for pid in pids if Path(f"/proc/{pid}/cmdline").read_text().endswith(f"{camera}\0"))
 
 
 class Watcher:

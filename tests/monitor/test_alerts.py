@@ -14,6 +14,7 @@ from adapters.classes import ClassAttributes
 from adapters.errors import ConfigError, StoreError
 from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.compose import Draft, Road, SiteFacts
+from monitor.alerts.consumers import ConsumerDesk, Heard
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
 from monitor.alerts.schema import Alert, ClockPart, SiteStatus
@@ -339,6 +340,8 @@ def test_a_consumer_asks_for_a_range_again_and_gets_it_in_order(mosquitto: Mosqu
         ("dismiss", '{"situation": "x", "by": "me"}', "situation x is not open"),
         ("confirm", '{"situation": "x"}', "by: Field required"),
         ("test-alert", '{"zone": "moon", "by": "me"}', "no zone 'moon'; there are: none"),
+        ("replay", '{"journal": "JOURNAL", "first": 1, "last": 99999999999999999999}', "less than or equal to"),
+        ("dismiss", '{"situation": "x", "by": "me\\nERROR forged"}', "String should match pattern"),
         ("ping", '{"loud": true}', "loud: Extra inputs are not permitted"),
     ],
 )
@@ -354,6 +357,37 @@ def test_a_command_that_makes_no_sense_is_answered_with_the_reason(
     assert not answer["accepted"]
     assert why in str(answer["detail"])
     sender.stop(1)
+
+
+def test_no_message_ends_the_session_and_retained_ones_are_not_heard(mosquitto: Mosquitto, journal: Journal) -> None:
+    sender = publisher(mosquitto.port, journal)
+    sender.start()
+    wait_until(sender.connected.is_set, seconds=10, what="connected")
+
+    def say(topic: str, text: str, *options: str) -> None:
+        command = ["mosquitto_pub", "-V", "5", "-p", str(mosquitto.port), "-t", f"wildlane/v1/test/{topic}", "-m", text]
+        subprocess.run([*command, "-q", "1", *options], check=True)
+
+    say("ack/tmc", '{"journal": "x", "upto": 99999999999999999999}')
+    say("ack/a name of ANY kind", "{}")
+    say("cmd/replay", '{"journal": "x"}', "-r")
+    for number in range(120):
+        say(f"ack/n{number}", json.dumps({"journal": journal.id, "upto": 0}))
+    assert request(mosquitto.port, "ping", "{}")["accepted"]
+
+    assert sender.connected.is_set()
+    assert len(journal.consumers()) == 100
+    sender.stop(1)
+
+
+def test_a_flood_of_commands_is_refused(journal: Journal) -> None:
+    desk = ConsumerDesk(journal, frozenset({"road"}))
+    asked = Heard(topic="cmd/test-alert", payload=b'{"zone": "road", "by": "me"}', reply_to="", correlation=b"")
+
+    answers = [json.loads(desk.hear(asked)) for _ in range(30)]
+
+    assert [answer["accepted"] for answer in answers] == [True] * 20 + [False] * 10
+    assert len(list(desk.orders())) == 20
 
 
 def test_receipts_of_consumers_are_remembered_and_nonsense_is_not(mosquitto: Mosquitto, journal: Journal) -> None:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.cameras.container import cut_short
+from monitor.cameras.fleet import redacted
 from monitor.cameras.health import STALLED_AFTER_S, HealthMonitor
-from monitor.cameras.knock import Knock
+from monitor.cameras.knock import Knock, wants_knock
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Pace, Reconnection, Source
 from monitor.values import Frame, PictureFault
 from tests.conftest import DEMO_CLIP, free_port, missing, wait_until
@@ -169,6 +170,20 @@ def test_pauses_between_attempts_grow_to_a_limit_and_start_again_after_a_frame()
     assert longest.next_pause_s() == 1.0
 
 
+def test_a_camera_may_be_away_for_ever() -> None:
+    reconnection = Reconnection()
+
+    assert all(0 < reconnection.next_pause_s() <= 30 for _ in range(5000))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["rtsp://user:pa/ss@host/stream?token=x", "rtsp://user:p@ss@host/stream", "rtsp://host/stream?user=a&token=pass"],
+)
+def test_no_part_of_a_password_is_told(url: str) -> None:
+    assert redacted(url) == "rtsp://host/stream"
+
+
 def test_pauses_are_drawn_at_random_so_that_cameras_do_not_come_back_together() -> None:
     assert len({Reconnection().next_pause_s() for _ in range(20)}) > 15
 
@@ -178,18 +193,21 @@ def test_a_knock_tells_whether_an_rtsp_server_is_at_home() -> None:
         port = server.getsockname()[1]
         silent = Knock(f"rtsp://user:secret@127.0.0.1:{port}/x", timeout_s=0.3)
         assert silent.answered is None
+        wait_until(lambda: silent.connected, seconds=5, what="it is connected")
         wait_until(lambda: silent.answered is False, seconds=5, what="nobody has answered")
 
         asked = Knock(f"rtsp://user:secret@127.0.0.1:{port}/x")
         server.accept()[0].close()  # the silent one
         connection, _ = server.accept()
-        assert connection.recv(100).startswith(b"OPTIONS * RTSP/1.0\r\n")
+        assert connection.recv(200).startswith(b"OPTIONS rtsp://127.0.0.1:%d/x RTSP/1.0\r\n" % port)
         connection.sendall(b"RTSP/1.0 401 Unauthorized\r\n\r\n")
         wait_until(lambda: asked.answered is True, seconds=5, what="somebody has answered")
         connection.close()
-    for url in (f"rtsp://127.0.0.1:{free_port()}/x", "rtsp://no-such-host.invalid/x", "rtsp://[/x", "rtsp://host:x/"):
+    for url in (f"rtsp://127.0.0.1:{free_port()}/x", "rtsp://no-such-host.invalid/x", "rtsp://host:x/"):
+        assert wants_knock(url)
         closed = Knock(url)
         wait_until(lambda closed=closed: closed.answered is False, seconds=10, what="it is known")
+    assert not wants_knock("rtsp://user:p[ss@host/x")  # only FFmpeg may know what is meant
 
 
 def test_a_camera_is_blind_until_its_first_frame_when_stalled_and_when_lost() -> None:

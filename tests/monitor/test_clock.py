@@ -48,6 +48,9 @@ def test_a_clock_that_was_set_is_mistrusted_until_it_has_settled(jump_s: float) 
     assert not clock.state().trusted
     time.go(SETTLE_S)
     assert clock.state().synced
+    time.error_ms = None
+    assert clock.state().trusted
+    assert not clock.state().steady  # it was set, and nothing keeps it: old rows are not dropped by it
 
 
 def test_a_clock_that_was_never_set_is_not_trusted_whatever_the_kernel_says() -> None:

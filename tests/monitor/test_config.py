@@ -51,6 +51,13 @@ def test_the_shipped_configuration_is_valid_and_names_every_key() -> None:
         ('site = "No Spaces"', r"'site' in the top level: string should match pattern"),
         ('[cameras.north]\nsource = "0"\nlatitude_deg = 1.0', "latitude_deg and longitude_deg belong together"),
         ("site = ", "is not TOML"),
+        ("[policy]\nhold_s = 1" + 400 * "0", "the number is too large"),
+        ('[broker]\nembedded = true\ntls_ca_file = "x"', "the embedded broker speaks no TLS"),
+        ('[cameras.a]\nsource = "0"\nanalysis_rate_hz = 0.1', "greater than or equal to 0.5"),
+        (
+            '[[policy.lines]]\nname = "x"\naction = "watch"\nhours = ["22:00-22:00"]',
+            "begins when it ends",
+        ),
         ("[policy]\nvalid_s = 30", "runs out in between: expected update_s of at most three quarters of valid_s"),
         ('[policy]\ntimezone = "Oslo"', r"'timezone' in \[policy\]: expected a name of the IANA time zone database"),
         ('[[policy.lines]]\nname = "x"', r"line 'x' changes nothing: expected one or more of action"),

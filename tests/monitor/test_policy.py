@@ -277,6 +277,56 @@ def test_a_rehearsal_opens_and_closes_a_zone_and_hides_no_animal() -> None:
     assert site.rehearse("nowhere", "fitter", 1.0) == []
 
 
+def test_a_blind_camera_opens_and_keeps_nothing() -> None:
+    site, blind = policy(), frozenset({"north"})
+    assert site.decide([sighting(1.0)], 1.0, blind=blind) == []
+    site.decide([sighting(2.0)], 2.0)
+
+    told = [version for second in range(3, 9) for version in site.decide([sighting(second)], second, blind=blind)]
+
+    assert phases(told) == ["end"]
+    assert told[0].end_reason == "camera-lost"
+
+
+def test_a_situation_ends_when_the_table_no_longer_warns_of_it() -> None:
+    site = policy()
+    site.decide([sighting(1.0)], 1.0)
+    ignore = settings(Line(name="bush", classes=frozenset({"dog"}), then={"action": "ignore"}))
+    site.change(ignore, {"north": (whole_view("north"),)}, {}, lambda: None, 1.5)
+
+    told = [version for second in range(2, 9) for version in site.decide([sighting(second)], second)]
+
+    assert phases(told) == ["end"]
+
+
+def test_a_situation_ends_when_its_animal_grazes_where_no_zone_is() -> None:
+    road = Zone(id="road", kind="carriageway", polygon_px=((0, 0), (300, 0), (300, 400), (0, 400)))
+    site = policy(north=(road,))
+    site.decide([sighting(1.0)], 1.0)
+
+    told = [version for second in range(2, 9) for version in site.decide([sighting(second, x=500)], second)]
+
+    assert phases(told) == ["end"]
+
+
+def test_a_dismissal_lapses_since_a_track_may_become_another_thing() -> None:
+    site = policy()
+    (start,) = site.decide([sighting(1.0)], 1.0)
+    site.dismiss(start.id, "operator 3", 1.2)
+
+    assert site.decide([sighting(590.0)], 590.0) == []
+    assert phases(site.decide([sighting(610.0)], 610.0)) == ["start"]
+
+
+def test_a_zone_is_rehearsed_once_at_a_time_and_confirmed_once_by_a_person() -> None:
+    site = policy()
+    (start,) = site.rehearse("north", "fitter", 1.0)
+
+    assert site.rehearse("north", "fitter", 2.0) == []
+    assert len(site.confirm(start.id, "operator 3", 2.0)) == 1
+    assert site.confirm(start.id, "operator 3", 3.0) == []
+
+
 def test_every_decision_says_why() -> None:
     told = policy().decide([sighting(1.0)], 1.0)
 
