@@ -228,7 +228,8 @@ def test_check_config_and_doctor_find_the_shipped_set_up_in_order(tmp_path: Path
     findings = json.loads(ended.stdout)
 
     assert ended.returncode == 0, ended.stdout
-    assert {finding["what"] for finding in findings} == {"model", "sources", "video decoding", "broker", "state folder"}
+    looked_at = {"model", "sources", "video decoding", "broker", "certificates", "state folder"}
+    assert {finding["what"] for finding in findings} == looked_at
 
 
 def test_without_a_config_in_the_folder_the_shipped_one_is_used(tmp_path: Path) -> None:
