@@ -363,6 +363,7 @@ def test_the_password_of_a_camera_never_reaches_the_log(
 
 
 @pytest.mark.drill
+@pytest.mark.timeout(900)
 def test_after_sigkill_every_start_gets_exactly_one_end(
     mosquitto: Mosquitto, run_program: Start, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
