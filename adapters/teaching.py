@@ -22,8 +22,8 @@ FAR_PX = 48  # crops of this side or less show how the animal looks from afar
 GREY = 4.0  # mean spread of the colour channels in grey levels; less is an infra-red picture
 ENOUGH = 5
 NEAR_CLASSES = 3
-NEAR_DUPLICATE = 0.5  # cosine of two classes' prototypes; of 100 pairs of tuning classes one lies above, and the halves
-# of one class lie at 0.5 to 0.9
+# cosine of two classes' prototypes: one of 100 pairs of tuning classes lies above, the halves of a class at 0.5 to 0.9
+NEAR_DUPLICATE = 0.5
 
 Crop = NDArray[np.uint8] | str  # a crop, or why there is none
 Usable = tuple[str, NDArray[np.uint8]]  # what the picture is called, and its crop

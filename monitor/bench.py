@@ -23,7 +23,7 @@ from monitor.alerts.schema import Alert
 from monitor.alerts.session import Address
 from monitor.alerts.subscriber import Subscriber
 from monitor.cameras.bare import bare_fps
-from monitor.config import BrokerConfig, CameraConfig, Config, MetricsConfig
+from monitor.config import CameraConfig, Config
 from monitor.daemon import Daemon
 from monitor.pipeline import Outcome, Pipeline
 from monitor.replay import Replayed, replay
@@ -117,10 +117,7 @@ def measure_live(clip: Path, config: Config, cameras: int, progress: Progress) -
         f"camera-{number}": CameraConfig(source=str(clip.absolute()), analysis_rate_hz=_rate_of(config))
         for number in range(cameras)
     }
-    broker = BrokerConfig(embedded=True, port=0)
-    own = config.model_copy(
-        update={"site": SITE, "broker": broker, "metrics": MetricsConfig(), "cameras": watched, "zones": {}}
-    )
+    own = config.alone(SITE, watched)
 
     def watch(frame: Frame, _: Outcome) -> None:
         live.latency_s.append(time.time() - frame.captured_s)

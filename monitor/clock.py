@@ -1,4 +1,4 @@
-"""The wall clock, and whether its stamps can be trusted: all timers run on the monotonic clock and do not care."""
+"""The wall clock, and whether its stamps can be trusted; timers run on the monotonic clock and do not care."""
 
 from __future__ import annotations
 
@@ -33,6 +33,20 @@ class ClockState:
     error_ms: float | None
     trusted: bool
     steady: bool
+
+
+class Every:
+    """Something that is due again and again."""
+
+    def __init__(self, period_s: float, *, first_s: float = 0.0) -> None:
+        self._period_s, self._due_s = period_s, first_s
+
+    def is_due(self, now_s: float) -> bool:
+        """Tell whether it is due; if so, it is next due a period from now."""
+        if now_s < self._due_s:
+            return False
+        self._due_s = now_s + self._period_s
+        return True
 
 
 class Clock:
@@ -75,6 +89,9 @@ class Clock:
         )
 
 
+LIBC = ctypes.CDLL(None)  # opened once: the clock is asked for every sighting
+
+
 class _Timex(ctypes.Structure):
     """`struct timex` of adjtimex(2)."""
 
@@ -91,7 +108,7 @@ def kernel_error_ms() -> float | None:
     """Return the kernel's upper bound of the clock's error in ms; None where it is not synchronised."""
     try:
         asked = _Timex()
-        state = ctypes.CDLL(None).adjtimex(ctypes.byref(asked))
-    except (OSError, AttributeError):
+        state = LIBC.adjtimex(ctypes.byref(asked))
+    except AttributeError:
         return None
     return None if state in (-1, TIME_ERROR) else asked.maxerror / 1000

@@ -269,6 +269,12 @@ class Config(Strict):
     cameras: dict[Identifier, CameraConfig] = Field(default_factory=dict)
     zones: dict[Identifier, RoadConfig] = Field(default_factory=dict)
 
+    def alone(self, site: str, cameras: dict[str, CameraConfig]) -> Config:
+        """Return a copy for a run of its own beside the site's: its broker, its cameras, none of the site's zones."""
+        broker = BrokerConfig(embedded=True, port=0)
+        parts = {"site": site, "broker": broker, "metrics": MetricsConfig(), "cameras": cameras, "zones": {}}
+        return self.model_copy(update=parts)
+
     @model_validator(mode="after")
     def _every_zone_is_there(self) -> Config:
         seen = {zone.id for camera in self.cameras.values() for zone in camera.zones}

@@ -44,7 +44,7 @@ from monitor.assembly import (
 from monitor.cameras.fleet import Fleet
 from monitor.cameras.health import Health
 from monitor.cameras.stream import Source
-from monitor.clock import Clock
+from monitor.clock import Clock, Every
 from monitor.config import Config, load_config, source_of
 from monitor.metrics import Metrics, MetricsServer
 from monitor.pipeline import Outcome, Pipeline
@@ -64,20 +64,6 @@ UPKEEP_EVERY_S = 3600.0  # how often old rows are dropped, and certificates look
 FIXED = ("site", "state_dir", "models_dir", "models_key_file", "log_format", "device", "broker", "metrics", "mirrors")
 STUCK_S = 10.0  # a loop that has not gone round for so long is dead
 FLUSH_S = 2.0  # at the stop, for what the broker has not taken yet; the rest stays in the journal
-
-
-class Every:
-    """Something that is due again and again."""
-
-    def __init__(self, period_s: float, *, first_s: float = 0.0) -> None:
-        self._period_s, self._due_s = period_s, first_s
-
-    def is_due(self, now_s: float) -> bool:
-        """Tell whether it is due; if so, it is next due a period from now."""
-        if now_s < self._due_s:
-            return False
-        self._due_s = now_s + self._period_s
-        return True
 
 
 class Daemon:
@@ -143,7 +129,8 @@ class Daemon:
         zones = zones_of(config, self._fleet.names)
         class_set = self._store.load(self._classifier)
         log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
-        self._policy = Policy(settings_of(config), zones, places=places_of(config), time_of_day=self._time_of_day)
+        facts = self._facts(config)
+        self._policy = Policy(settings_of(config), zones, places=facts.places, time_of_day=self._time_of_day)
         self._pipeline = Pipeline(
             self._classifier,
             class_set,
@@ -152,9 +139,7 @@ class Daemon:
             learn=self._background.offer,
             stages=Stages(self._metrics.stage_took),
         )
-        facts = self._facts(config)
         self._publisher = _publisher(config.site, address, self._journal, _ids(zones))
-        self._site = config.site
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
         self._reports = Reports(
             facts, self._journal, self._publisher, zones, self._now, self._clock, mirrors_of(config)
@@ -250,7 +235,7 @@ class Daemon:
                 )
             if self._journal.problem != problem_told:
                 problem_told = self._journal.problem
-                self._publisher.announce(_status(self._site, "online", self._journal))
+                self._publisher.announce(_status(self._config.site, "online", self._journal))
             if self._reload.is_set():
                 self._reload.clear()
                 self._take_up_config()
@@ -337,7 +322,7 @@ class Daemon:
         self._config = config
         self._fleet.change(sources)
         self._site_clock = clock_of(config.policy.timezone)
-        self._publish(self._policy.change(settings, zones, facts.places, self._time_of_day, self._now()))
+        self._publish(self._policy.change(settings, zones, facts.places, self._now()))
         self._pipeline.change(budgets_of(config))
         self._reports.change(facts, zones)
         self._publisher.change_zones(_ids(zones))

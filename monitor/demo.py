@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from monitor.alerts.schema import Alert
-from monitor.config import BrokerConfig, CameraConfig, Config, MetricsConfig, shipped
+from monitor.config import CameraConfig, Config, shipped
 from monitor.daemon import Daemon
 from monitor.drawing import Recorder, draw_video
 
@@ -27,9 +27,7 @@ def run_demo(config: Config, out: Path, *, tell: Callable[[Alert], None], say: C
         The video.
     """
     clip = shipped(CLIP)
-    camera, broker = CameraConfig(source=str(clip)), BrokerConfig(embedded=True, port=0)
-    parts = {"site": "demo", "broker": broker, "metrics": MetricsConfig(), "cameras": {"road": camera}, "zones": {}}
-    demo_config = config.model_copy(update=parts)
+    demo_config = config.alone("demo", {"road": CameraConfig(source=str(clip))})
     recorder = Recorder()
     with tempfile.TemporaryDirectory(prefix="wildlane-demo-") as state:
         daemon = Daemon(demo_config, clip, Path(state), tell=tell, watch=recorder.watch)

@@ -66,7 +66,6 @@ class Metrics:
         )
         self.unsent = Gauge("wildlane_events_unsent", "Events that no broker has taken yet", registry=registry)
         self.parked = Gauge("wildlane_events_parked", "Events that the broker refused for good", registry=registry)
-
         self._dropped_before: dict[str, int] = {}
         self._shown: set[str] = set()
 
@@ -116,9 +115,7 @@ def _cause(reason: str) -> str:
 class MetricsServer:
     """Serves the meters and both probes over HTTP, on threads of its own."""
 
-    def __init__(
-        self, host: str, port: int, metrics: Metrics, probes: Mapping[str, Callable[[], tuple[str, ...]]]
-    ) -> None:
+    def __init__(self, host: str, port: int, metrics: Metrics, probes: Mapping[str, Probe]) -> None:
         """Begin to serve.
 
         Args:

@@ -160,11 +160,10 @@ class Policy:
         settings: Settings,
         zones: Mapping[str, Sequence[Zone]],
         places: Mapping[str, Place],
-        time_of_day: Callable[[], datetime.time | None],
         now_s: float,
     ) -> list[Situation]:
         """Go on with another table and other zones; situations in zones that are gone end."""
-        self._settings, self._zones, self._places, self._time_of_day = settings, zones, places, time_of_day
+        self._settings, self._zones, self._places = settings, zones, places
         kept = {zone.id for drawn in zones.values() for zone in drawn}
         words = ("its zone is no longer configured",)
         gone = [s for s in self.open if s.zone.id not in kept]
@@ -237,16 +236,20 @@ class Policy:
             return None
         rule = self._rule(sighting, zone)
         member_of = self._open.get(self._members.get((sighting.camera, sighting.track), ""))
-        is_member = member_of is not None and zone.id == member_of.zone.id
-        if member_of is not None and is_member and sighting.p_animal >= 0.5 and rule.action == "warn":
-            return self._continue(member_of, sighting, now_s)
+        if (
+            member_of is not None
+            and member_of.zone.id == zone.id
+            and sighting.p_animal >= 0.5
+            and rule.action == "warn"
+        ):
+            return self._continue(member_of, sighting, rule, now_s)
         if not self._danger(sighting, rule):
             return None
         real = [s for s in self.open if s.zone.id == zone.id and not s.rehearsal]
         near = next((s for s in real if self._same_place(s, sighting)), None)
         if near is None:
             return self._start(sighting, zone, rule, now_s)
-        return self._continue(near, sighting, now_s)
+        return self._continue(near, sighting, rule, now_s)
 
     def _is_dismissed(self, sighting: Sighting, now_s: float) -> bool:
         """Tell whether a person has just seen that a track is none; after a while it may have become another thing."""
@@ -279,10 +282,9 @@ class Policy:
         self._members[sighting.camera, sighting.track] = situation_id
         self._member_seen_s[sighting.camera, sighting.track] = sighting.seen_s
 
-    def _continue(self, situation: Situation, sighting: Sighting, now_s: float) -> Situation | None:
+    def _continue(self, situation: Situation, sighting: Sighting, rule: Rule, now_s: float) -> Situation | None:
         """Take a sighting into its situation; return a new version only where it says something new."""
         self._join(sighting, situation.id)
-        rule = self._rule(sighting, situation.zone)
         danger = self._danger(sighting, rule)
         better = sighting.probability >= situation.best.probability
         named = danger and situation.label == UNKNOWN != sighting.label

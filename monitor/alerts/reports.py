@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from adapters.classes import ClassSet
 from monitor.alerts import schema
@@ -13,11 +14,19 @@ from monitor.alerts.journal import Journal
 from monitor.alerts.mirrors import Mirrors, Prefixes
 from monitor.alerts.mqtt import LEVEL_EXPIRES_S, Publisher
 from monitor.cameras.health import HealthMonitor
-from monitor.clock import Clock
+from monitor.clock import Clock, Every
 from monitor.policy import Situation
 from monitor.zones import Zone
 
 LEVEL_EVERY_S = 10.0  # the level of each zone is told again this often
+
+
+class Told(NamedTuple):
+    """What was told of a zone: its level, since when, and its situations with whether they are tests."""
+
+    level: schema.Level
+    since_s: float
+    inside: tuple[tuple[str, bool], ...]
 
 
 class Reports:
@@ -36,9 +45,8 @@ class Reports:
         self._facts, self._journal, self._publisher, self._now, self._clock = facts, journal, publisher, now, clock
         self._cameras_of = _cameras_of(zones)
         self._prefixes, self._mirrors = mirrors, Mirrors(mirrors, publisher, facts.site, self._cameras_of)
-        self._told_levels: dict[str, tuple[str, float]] = {}
-        self._told_inside: dict[str, list[tuple[str, bool]]] = {}  # situations of a zone, and whether they are tests
-        self._levels_due_s = 0.0
+        self._told: dict[str, Told] = {}
+        self._telling = Every(LEVEL_EVERY_S)
 
     def change(self, facts: SiteFacts, zones: Mapping[str, Sequence[Zone]]) -> None:
         """Go on with other zones; nobody knows of those that are gone."""
@@ -47,8 +55,7 @@ class Reports:
             state = self._level(zone, "unknown", (), now_s)
             self._publisher.set_level(f"state/{zone}", state.model_dump_json(by_alias=True))
             self._mirrors.show(state)
-            self._told_levels.pop(zone, None)
-            self._told_inside.pop(zone, None)
+            self._told.pop(zone, None)
         self._facts, self._cameras_of = facts, known
         self._mirrors = Mirrors(self._prefixes, self._publisher, facts.site, known)
 
@@ -74,21 +81,17 @@ class Reports:
     def tell_levels(self, open_situations: Sequence[Situation], healths: Mapping[str, HealthMonitor]) -> None:
         """Leave the level of each zone for the publisher, when it changed and every few seconds."""
         now_s = self._now()
-        again = now_s >= self._levels_due_s
-        if again:
-            self._levels_due_s = now_s + LEVEL_EVERY_S
+        again = self._telling.is_due(now_s)
         trusted = self._clock.state().trusted  # else nobody can tell how long a level holds
         for zone, watching in self._cameras_of.items():
             inside = [situation for situation in open_situations if situation.zone.id == zone]
             blind = all(healths[name].check().state == "blind" for name in watching)
             level: schema.Level = "active" if inside else "unknown" if blind or not trusted else "clear"
-            told, since_s = self._told_levels.get(zone, ("", now_s))
-            if told != level:
-                self._told_levels[zone] = (level, now_s)
-                since_s = now_s
-            there = [(situation.id, situation.rehearsal) for situation in inside]
-            if again or told != level or self._told_inside.get(zone) != there:
-                self._told_inside[zone] = there
+            told = self._told.get(zone)
+            since_s = told.since_s if told is not None and told.level == level else now_s
+            news = Told(level, since_s, tuple((situation.id, situation.rehearsal) for situation in inside))
+            if again or news != told:
+                self._told[zone] = news
                 state = self._level(zone, level, inside, since_s)
                 self._publisher.set_level(f"state/{zone}", state.model_dump_json(by_alias=True))
                 self._mirrors.show(state)

@@ -23,6 +23,7 @@ import cv2
 from monitor.cameras.container import cut_short
 from monitor.cameras.picture import PictureWatch
 from monitor.cameras.ring import SLOTS, FrameRing
+from monitor.clock import Every
 from monitor.regions import MotionRegions
 from monitor.stages import Stages
 from monitor.values import PictureFault
@@ -58,7 +59,7 @@ class Decoder:
     def __init__(self, request: Request, parent: Connection) -> None:
         self._request, self._parent = request, parent
         self._motion = MotionRegions()
-        self._watch, self._fault_due_s = PictureWatch(request.fault_times_s), 0.0
+        self._watch, self._judging = PictureWatch(request.fault_times_s), Every(FAULT_EVERY_S)
         self._fault: PictureFault | None = None
         self._stages = Stages()
         self._free: set[int] = set(range(SLOTS))
@@ -143,9 +144,9 @@ class Decoder:
             )
         with self._stages.timed("motion"):
             moving = self._motion.find(image)  # type: ignore[arg-type]  # cv2 types a frame as any array of numbers
-        if self._motion.luma is not None and time_s >= self._fault_due_s:
+        if self._motion.luma is not None and self._judging.is_due(time_s):
             with self._stages.timed("health"):
-                self._fault, self._fault_due_s = self._watch.look(self._motion.luma, time_s), time_s + FAULT_EVERY_S
+                self._fault = self._watch.look(self._motion.luma, time_s)
         slot = self._take_slot()
         if slot is None:
             self._dropped_frames += 1

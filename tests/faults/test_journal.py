@@ -121,6 +121,12 @@ def test_a_lost_mark_alone_loses_nothing(alive: tuple[Path, str, list[str]], tmp
     assert opened_after(alive, tmp_path / "s", lambda s: (s / MARK).unlink()) == "whole"
 
 
+def run_apart(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script on a folder in a process of its own, whose limits it may change."""
+    command = [sys.executable, "-c", script, str(folder)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
@@ -149,9 +155,7 @@ print("went on, and came back")
 
 
 def test_a_full_disk_stops_no_alert_and_the_journal_comes_back_when_there_is_room(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    run = run_apart(FULL_DISK, tmp_path)
 
     assert run.stdout == "went on, and came back\n", run.stderr
     assert len(list(history(tmp_path))) == 4
@@ -195,9 +199,7 @@ print("all delivered")
 
 
 def test_alerts_that_can_not_be_recorded_are_delivered_all_the_same(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", DELIVERED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    run = run_apart(DELIVERED, tmp_path)
 
     assert run.stdout == "all delivered\n", run.stderr
 

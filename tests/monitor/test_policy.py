@@ -292,7 +292,7 @@ def test_a_situation_ends_when_the_table_no_longer_warns_of_it() -> None:
     site = policy()
     site.decide([sighting(1.0)], 1.0)
     ignore = settings(Line(name="bush", classes=frozenset({"dog"}), then={"action": "ignore"}))
-    site.change(ignore, {"north": (whole_view("north"),)}, {}, lambda: None, 1.5)
+    site.change(ignore, {"north": (whole_view("north"),)}, {}, 1.5)
 
     told = [version for second in range(2, 9) for version in site.decide([sighting(second)], second)]
 
