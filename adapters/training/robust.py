@@ -59,7 +59,7 @@ class Recipe:
     peak_rate: float = 3e-4  # AdamW, one cycle; at 4e-4 the mean with the pretrained weights beat the result itself
     warm_up: float = 0.05  # share of the steps
     weight_decay: float = 0.0  # pulls towards zero, not towards what was pretrained
-    small_share: float = 0.8  # of the steps, the first ones, at SMALL_PX: half the time a step
+    small_share: float = 0.9  # of the steps, the first ones, at SMALL_PX: half the time a step
     clean_share: float = 0.2  # of the views: what was known must not be lost
     match_weight: float = 0.3  # the right picture among the batch
     token_weight: float = 0.5
