@@ -136,6 +136,7 @@ class Reports:
                 schema.CertificatePart(role=known.role, not_after=known.not_after, days_left=known.days_left(now))
                 for known in certificates
             ),
+            warnings=("no-subscriber",) if self._publisher.unheard else (),
         )
         self._publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
 

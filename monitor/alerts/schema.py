@@ -298,6 +298,7 @@ class SiteHealth(Model):
     provider: str
     clock: ClockPart
     certificates: tuple[CertificatePart, ...]
+    warnings: tuple[Literal["no-subscriber"], ...]  # the newest event reached the broker, and nobody else
 
 
 class InfoApproach(ApproachPart):
