@@ -87,7 +87,6 @@ class Encoder:
     Attributes:
         hash: SHA-256 of the graph in full precision; class memories name it.
         precision: fp32, fp16 or int8.
-        provider: where it runs.
     """
 
     def __init__(
@@ -114,7 +113,6 @@ class Encoder:
         self.precision = _precision(precision, device)
         self._graph = Graph(folder, VARIANTS[self.precision] if name == ENCODE else name, device, threads=threads)
         self.hash = file_hash(folder, name)  # the same in every precision: what one made the others understand
-        self.provider = self._graph.provider
         try:
             metadata = self._graph.metadata
             self.prepare = Preprocessing(
@@ -126,6 +124,16 @@ class Encoder:
             raise ModelError(
                 f"{folder / name}: its metadata lacks a usable {error}; export it with `wildlane model export`"
             ) from None
+
+    @property
+    def provider(self) -> str:
+        """Where it runs now."""
+        return self._graph.provider
+
+    @property
+    def lost_device(self) -> bool:
+        """The GPU failed, and the CPU has taken over."""
+        return self._graph.lost_device
 
     def __call__(self, crops: Sequence[Image]) -> Features:
         """Return the features of n crops of any size and shape."""

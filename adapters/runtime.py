@@ -85,7 +85,11 @@ def _manifest(folder: Path) -> dict[str, str]:
 
 
 class Graph:
-    """One ONNX graph on the device that was asked for, proved by the provider that the session really holds."""
+    """One ONNX graph on the device that was asked for, proved by the provider that the session really holds.
+
+    A GPU that fails while it runs (a driver that was updated, a card that fell off the bus) is given up for the CPU:
+    slower answers are better than none.
+    """
 
     def __init__(self, folder: Path, name: str, device: Device, *, threads: int) -> None:
         """Load and verify `folder/name`.
@@ -99,25 +103,41 @@ class Graph:
         Raises:
             ModelError: see `read_verified`; or the device asked for does not work, with what to install.
         """
-        content = read_verified(folder, name)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # warnings about fallen-back nodes are told once, by us
-        # A spinning worker would take the cores that decode the video.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._content, self._name, self._threads = read_verified(folder, name), name, threads
         try:
-            self._session = ort.InferenceSession(content, options, providers=_providers(device))
+            self._session = self._open(_providers(device))
         except Exception as error:  # noqa: BLE001  # onnxruntime raises half a dozen private classes here
             raise ModelError(f"{folder / name}: onnxruntime refuses it: {error}") from None
-        self.provider = self._session.get_providers()[0]
+        self.lost_device = False
         if device in ("cuda", "tensorrt") and self.provider == PROVIDERS["cpu"]:
             raise ModelError(f"device = '{device}' is asked for, but {name} runs on {self.provider}; {INSTALL_CUDA}")
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
+    def _open(self, providers: list[str]) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # warnings about fallen-back nodes are told once, by us
+        # A spinning worker would take the cores that decode the video.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return ort.InferenceSession(self._content, options, providers=providers)
+
+    @property
+    def provider(self) -> str:
+        """Where it runs now."""
+        return str(self._session.get_providers()[0])
+
     def run(self, **inputs: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
         """Run the graph on named inputs and return its outputs in order."""
-        outputs: Sequence[NDArray[np.float32]] = self._session.run(None, inputs)
+        outputs: Sequence[NDArray[np.float32]]
+        try:
+            outputs = self._session.run(None, inputs)
+        except Exception as error:
+            if self.provider == PROVIDERS["cpu"]:
+                raise
+            log.error("%s failed on %s, it goes on on the CPU: %s", self._name, self.provider, error)  # noqa: TRY400
+            self._session, self.lost_device = self._open([PROVIDERS["cpu"]]), True
+            outputs = self._session.run(None, inputs)
         return outputs
 
 

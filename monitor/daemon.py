@@ -25,7 +25,7 @@ from monitor.alerts.compose import SiteFacts
 from monitor.alerts.consumers import Order
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
-from monitor.alerts.reports import Reports
+from monitor.alerts.reports import Machine, Reports
 from monitor.alerts.session import Address, check_reachable
 from monitor.assembly import (
     address_of,
@@ -164,6 +164,8 @@ class Daemon:
         problems = [self._journal.problem, f"blind: {', '.join(sorted(blind))}" if too_many else ""]
         if not self._publisher.connected.is_set():
             problems.append("the broker is not connected")
+        if self._classifier.encode.lost_device:
+            problems.append("the GPU failed, the CPU has taken over")
         return tuple(filter(None, problems))
 
     def _broker_address(self, config: Config) -> Address:
@@ -230,9 +232,9 @@ class Daemon:
             if health.is_due(now_s) or states != health_told:
                 health_told = states
                 self._metrics.site(states, *self._journal.counts())
-                self._reports.tell_health(
-                    self._fleet.healths, self._pipeline.class_set, self._classifier.provider, certificates
-                )
+                encode = self._classifier.encode
+                machine = Machine(encode.provider, encode.lost_device, certificates)
+                self._reports.tell_health(self._fleet.healths, self._pipeline.class_set, machine)
             if self._journal.problem != problem_told:
                 problem_told = self._journal.problem
                 self._publisher.announce(_status(self._config.site, "online", self._journal))
