@@ -142,6 +142,8 @@ class CameraConfig(Strict):
     analysis_rate_hz: Number = Field(default=5.0, ge=0.5, le=30)
     open_timeout_s: Number = Field(default=5.0, gt=0, le=60)
     read_timeout_s: Number = Field(default=5.0, gt=0, le=60)
+    hardware_decoding: bool = False
+    masks_px: list[Annotated[list[Point], Field(min_length=3)]] = Field(default_factory=list)
     crops_per_frame: int = Field(default=10, ge=1, le=64)
     sweep_tiles_per_frame: int = Field(default=2, ge=0, le=16)
     frozen_s: Number = Field(default=FAULT_TIMES_S["frozen"], gt=0, le=3_600)

@@ -39,13 +39,13 @@ from monitor.assembly import (
     places_of,
     roads_of,
     settings_of,
+    sources_of,
     zones_of,
 )
 from monitor.cameras.fleet import Fleet
 from monitor.cameras.health import Health
-from monitor.cameras.stream import Source
 from monitor.clock import Clock, Every
-from monitor.config import Config, load_config, source_of
+from monitor.config import Config, load_config
 from monitor.metrics import Metrics, MetricsServer
 from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Policy, Situation
@@ -104,7 +104,7 @@ class Daemon:
         self._parts = ExitStack()  # closed in reverse: what was built first is closed last
         self._metrics, self._clock = Metrics(), Clock()
         self._site_clock = clock_of(config.policy.timezone)
-        self._fleet = Fleet(_sources(config, config_path), self._now, lost=self._lost)
+        self._fleet = Fleet(sources_of(config, config_path), self._now, lost=self._lost)
         try:
             self._build(config, state_dir)
         except BaseException:
@@ -316,7 +316,7 @@ class Daemon:
             config = load_config(self._config_path)
             if fixed := [key for key in FIXED if getattr(config, key) != getattr(self._config, key)]:
                 raise ConfigError(f"{', '.join(fixed)} can't change while the program runs; restart it")
-            sources, zones = _sources(config, self._config_path), zones_of(config, list(config.cameras))
+            sources, zones = sources_of(config, self._config_path), zones_of(config, list(config.cameras))
             settings, facts = settings_of(config), self._facts(config)
         except WildlaneError as error:
             log.error("the configuration is refused, all stays as it was: %s", error)  # noqa: TRY400  # one line
@@ -365,24 +365,6 @@ class Daemon:
             )
         self._parts.close()
         log.info("stopped")
-
-
-def _sources(config: Config, config_path: Path) -> list[Source]:
-    if not config.cameras:
-        raise ConfigError(
-            f"{config_path}: no camera is configured; expected at least one table [cameras.NAME] with a `source`"
-        )
-    return [
-        Source(
-            name=name,
-            url=source_of(camera, config_path),
-            analysis_rate_hz=camera.analysis_rate_hz,
-            open_timeout_s=camera.open_timeout_s,
-            read_timeout_s=camera.read_timeout_s,
-            fault_times_s=camera.fault_times_s(),
-        )
-        for name, camera in config.cameras.items()
-    ]
 
 
 def _ids(zones: Mapping[str, Sequence[Zone]]) -> frozenset[str]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Light = Literal["day", "dark", "infra-red"]  # of a picture: as a camera delivers it, not as the sun stands
 
+Polygon = tuple[tuple[float, float], ...]  # corners: x and y in pixels
+
 PictureFault = Literal["frozen", "dark", "overexposed", "covered", "moved", "defocused"]
 # how long each must last before it is told, in seconds
 FAULT_TIMES_S: Mapping[PictureFault, float] = {

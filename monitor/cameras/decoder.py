@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from monitor.cameras.container import cut_short
 from monitor.cameras.picture import PictureWatch
@@ -26,12 +27,19 @@ from monitor.cameras.ring import SLOTS, FrameRing
 from monitor.clock import Every
 from monitor.regions import MotionRegions
 from monitor.stages import Stages
-from monitor.values import PictureFault
+from monitor.values import PictureFault, Polygon
 
 MIN_DECODED_SHARE = 0.9  # of the frames a container declares; healthy files were seen to fall 3 % short
 FALLBACK_FPS = 25.0  # where the container names no usable rate
 SILENT = 0.9  # of the read time-out; a grab that took so long found nothing
 FAULT_EVERY_S = 0.9  # pictures are judged about once a second: a fault lasts for several
+ACCELERATORS = {
+    cv2.VIDEO_ACCELERATION_D3D11: "D3D11",
+    cv2.VIDEO_ACCELERATION_VAAPI: "VA-API",
+    cv2.VIDEO_ACCELERATION_MFX: "oneVPL",
+    cv2.VIDEO_ACCELERATION_DRM: "DRM",
+}
+MASKED = (114, 114, 114)  # what nobody may look at is shown in this grey, BGR
 PR_SET_PDEATHSIG = 1
 
 
@@ -49,6 +57,8 @@ class Request:
     analysis_rate_hz: float
     open_timeout_s: float
     read_timeout_s: float
+    hardware: bool  # decode on the graphics chip where there is one
+    masks_px: tuple[Polygon, ...]
     fault_times_s: dict[PictureFault, float]  # how long each must last before it is told
     memory: int  # inherited descriptor
 
@@ -58,7 +68,8 @@ class Decoder:
 
     def __init__(self, request: Request, parent: Connection) -> None:
         self._request, self._parent = request, parent
-        self._motion = MotionRegions()
+        self._masks = [np.array(mask, np.float64).round().astype(np.int32) for mask in request.masks_px]
+        self._motion = MotionRegions(self._masks)
         self._watch, self._judging = PictureWatch(request.fault_times_s), Every(FAULT_EVERY_S)
         self._fault: PictureFault | None = None
         self._stages = Stages()
@@ -80,7 +91,13 @@ class Decoder:
         Raises:
             StreamEnded: always, in the end.
         """
-        self._send(event="opened", width=self.size[0], height=self.size[1], fps=self.fps)
+        self._send(
+            event="opened",
+            width=self.size[0],
+            height=self.size[1],
+            fps=self.fps,
+            accelerator=ACCELERATORS.get(int(self._capture.get(cv2.CAP_PROP_HW_ACCELERATION)), ""),
+        )
         next_due_s = 0.0
         for index, time_s, captured_s in self._grabbed():
             # half a frame of slack, so that 30 frames a second at 5 Hz is every sixth frame whatever the rounding
@@ -147,6 +164,8 @@ class Decoder:
         if self._motion.luma is not None and self._judging.is_due(time_s):
             with self._stages.timed("health"):
                 self._fault = self._watch.look(self._motion.luma, time_s)
+        if self._masks:  # after its health was judged: a covered camera has no grey patches
+            cv2.fillPoly(image, self._masks, MASKED)
         slot = self._take_slot()
         if slot is None:
             self._dropped_frames += 1
@@ -184,19 +203,21 @@ def _open(request: Request) -> cv2.VideoCapture:
     if request.pace != "live" and (missing := _missing_part(Path(source))):
         raise StreamEnded(missing)
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")  # UDP loses packets without a word
-    timeouts = [
+    wanted = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
         round(1000 * request.open_timeout_s),
         cv2.CAP_PROP_READ_TIMEOUT_MSEC,
         round(1000 * request.read_timeout_s),
+        cv2.CAP_PROP_HW_ACCELERATION,
+        cv2.VIDEO_ACCELERATION_ANY if request.hardware else cv2.VIDEO_ACCELERATION_NONE,
     ]
     if request.pace != "live":
         # absolute, so that a colon in the name is no protocol
-        capture = cv2.VideoCapture(str(Path(source).absolute()), cv2.CAP_FFMPEG, timeouts)
+        capture = cv2.VideoCapture(str(Path(source).absolute()), cv2.CAP_FFMPEG, wanted)
     elif source.isdecimal() or source.startswith("/dev/"):
         capture = cv2.VideoCapture(int(source) if source.isdecimal() else source, cv2.CAP_V4L2)
     else:
-        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
+        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, wanted)
     if not capture.isOpened():
         raise StreamEnded(
             "can't be opened: "

@@ -5,6 +5,7 @@ import socket
 import struct
 import subprocess
 import time
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def test_a_recording_gives_every_due_frame_and_its_plain_end(small_clip: Path) -
     assert events[0] == Opened(size=(160, 120), fps=30.0)
     assert [event.index for event in events if isinstance(event, Frame)] == [0, 6, 12, 18, 24, 30, 36, 42, 48, 54]
     assert events[-1] == Ended(reason="", frames=60)
+
+
+def test_nothing_behind_a_mask_reaches_anybody(small_clip: Path) -> None:
+    source = replace(recording(small_clip), masks_px=(((0, 0), (79, 0), (79, 119), (0, 119)),))
+    decoder = DecoderProcess(source, "lossless")
+    try:
+        while not isinstance(event := decoder.receive(), Frame):
+            wait([decoder.connection], timeout=0.5)
+        assert (event.image[:, :80] == 114).all()
+        assert not (event.image[:, 80:] == 114).all()
+    finally:
+        decoder.stop()
 
 
 def test_two_readings_of_a_recording_are_the_same(small_clip: Path) -> None:
