@@ -49,6 +49,7 @@ from monitor.config import Config, load_config
 from monitor.metrics import Metrics, MetricsServer
 from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Policy, Situation
+from monitor.scenery import Scenery
 from monitor.stages import Stages
 from monitor.values import Frame
 from monitor.zones import Zone
@@ -137,6 +138,7 @@ class Daemon:
             self._policy,
             budgets_of(config),
             learn=self._background.offer,
+            scenery=Scenery(self._background),
             stages=Stages(self._metrics.stage_took),
         )
         self._publisher = _publisher(config.site, address, self._journal, _ids(zones))
@@ -268,7 +270,7 @@ class Daemon:
     def _carry_out(self, order: Order) -> list[Situation]:
         act = {
             "confirm": self._policy.confirm,
-            "dismiss": self._policy.dismiss,
+            "dismiss": self._pipeline.dismiss,
             "test-alert": self._policy.rehearse,
         }[order.verb]
         return act(order.about, order.by, self._now())
