@@ -108,7 +108,8 @@ def frames_at(clip: Path, rate_hz: float) -> Iterator[tuple[float, NDArray[np.ui
 def scene_of(clip: Path, rate_hz: float, walks: Sequence[Walk]) -> Scene:
     """Return what moves in a recording when the walks are pasted into it."""
     scene, motion = Scene(rate_hz), MotionRegions()
-    for time_s, image in frames_at(clip, rate_hz):
+    for time_s, frame in frames_at(clip, rate_hz):
+        image = frame
         animals: dict[int, Box] = {}
         for number, walk in enumerate(walks):
             if (corner := walk.at(time_s)) is not None:
@@ -122,7 +123,7 @@ def scene_of(clip: Path, rate_hz: float, walks: Sequence[Walk]) -> Scene:
     return scene
 
 
-def ours(rate_hz: float) -> Follow:
+def ours(_: float) -> Follow:
     """Return our tracker."""
     tracker = Tracker()
 
@@ -146,7 +147,7 @@ def theirs(name: str, **settings: object) -> Callable[[float], Follow]:
             frame_rate=rate_hz, lost_track_buffer=lost, minimum_consecutive_frames=1, **settings
         )
 
-        def follow(boxes: Sequence[Box], time_s: float) -> list[int]:
+        def follow(boxes: Sequence[Box], _: float) -> list[int]:
             xyxy = np.array(boxes, np.float32).reshape(-1, 4)
             found = tracker.update(supervision.Detections(xyxy=xyxy, confidence=np.ones(len(xyxy), np.float32)))
             number_of = {tuple(box): int(n) for box, n in zip(found.xyxy, found.tracker_id, strict=True)}
@@ -178,7 +179,7 @@ def judge(scene: Scene, follow: Follow, score: Score) -> None:
         score.frame_s.append(time.perf_counter() - started)
         boxes_of.update(number for number in numbers if number >= 0)
         for animal, place in animals.items():
-            best = max(range(len(moving)), key=lambda i: moving[i].iou(place), default=None)  # noqa: B023  # used at once
+            best = max(range(len(moving)), key=lambda i, place=place: moving[i].iou(place), default=None)
             if best is None or moving[best].iou(place) < SAME:
                 continue
             seen[animal] += 1
