@@ -17,6 +17,7 @@ from adapters.runtime import ENCODE, ENCODE_FP16, ENCODE_INT8, Device, Graph, Pr
 SHOT_VIEWS = 3  # of a labelled crop; see `shot_views`
 MARGIN = 0.08  # left off each side of the third
 MAX_BATCH = 16  # crops in one run; larger batches gain nothing on a CPU and fill a small GPU's memory
+GPU_BATCHES = (1, 4, 16)  # a GPU plans anew for each number of crops: it gets one of these, filled up
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
 
@@ -137,10 +138,16 @@ class Encoder:
 
     def __call__(self, crops: Sequence[Image]) -> Features:
         """Return the features of n crops of any size and shape."""
-        batches = [
-            self._graph.run(image=self.prepare(crops[i : i + MAX_BATCH])) for i in range(0, len(crops), MAX_BATCH)
-        ]
+        batches = [self._run(crops[i : i + MAX_BATCH]) for i in range(0, len(crops), MAX_BATCH)]
         return Features(np.concatenate([tok for tok, _ in batches]), np.concatenate([glob for _, glob in batches]))
+
+    def _run(self, crops: Sequence[Image]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        image, count = self.prepare(crops), len(crops)
+        if self._graph.on_gpu:
+            size = next(size for size in GPU_BATCHES if size >= count)
+            image = np.concatenate([image, np.zeros((size - count, *image.shape[1:]), np.float32)])
+        tok, glob = self._graph.run(image=image)
+        return tok[:count], glob[:count]
 
     def shots(self, crops: Sequence[Image]) -> list[Features]:
         """Return the features of each labelled crop in its `SHOT_VIEWS` views."""

@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ SHIPPED = (ENCODE, ENCODE_FP16, ENCODE_INT8, ADAPT, MATCH, KNOWLEDGE, PRETRAINED
 Device = Literal["auto", "cuda", "tensorrt", "cpu"]
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
+# an exhaustive search takes a second for every new batch size, and finds nothing faster (PaddlePaddle/PaddleX#5057)
+CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 INSTALL_CUDA = "install the NVIDIA driver and run: pip install 'wildlane[cuda]'"
 
 
@@ -120,12 +123,18 @@ class Graph:
         options.log_severity_level = 3  # warnings about fallen-back nodes are told once, by us
         # A spinning worker would take the cores that decode the video.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return ort.InferenceSession(self._content, options, providers=providers)
+        settings = [_settings_of(provider, self._content) for provider in providers]
+        return ort.InferenceSession(self._content, options, providers=providers, provider_options=settings)
 
     @property
     def provider(self) -> str:
         """Where it runs now."""
         return str(self._session.get_providers()[0])
+
+    @property
+    def on_gpu(self) -> bool:
+        """It runs on a GPU now."""
+        return self.provider != PROVIDERS["cpu"]
 
     def run(self, **inputs: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
         """Run the graph on named inputs and return its outputs in order."""
@@ -133,7 +142,7 @@ class Graph:
         try:
             outputs = self._session.run(None, inputs)
         except Exception as error:
-            if self.provider == PROVIDERS["cpu"]:
+            if not self.on_gpu:
                 raise
             log.error("%s failed on %s, it goes on on the CPU: %s", self._name, self.provider, error)  # noqa: TRY400
             self._session, self.lost_device = self._open([PROVIDERS["cpu"]]), True
@@ -162,6 +171,26 @@ def _providers(device: Device) -> list[str]:
     ort.preload_dlls()  # takes CUDA and cuDNN from the pip packages of the `cuda` extra
     wanted = [PROVIDERS["tensorrt"], PROVIDERS["cuda"]] if device == "tensorrt" else [PROVIDERS["cuda"]]
     return [name for name in wanted if name in usable] + cpu
+
+
+def _settings_of(provider: str, model: bytes) -> dict[str, str]:
+    if provider == PROVIDERS["tensorrt"]:
+        # minutes to build, and good for this model, driver and library only; TensorRT adds the GPU's kind to the name
+        path = str(_engine_cache(model))
+        timing = {"trt_timing_cache_enable": "1", "trt_timing_cache_path": path}
+        return {"trt_engine_cache_enable": "1", "trt_engine_cache_path": path, **timing}
+    return CUDA_OPTIONS if provider == PROVIDERS["cuda"] else {}
+
+
+def _engine_cache(model: bytes) -> Path:
+    """Return the folder of the engines of a model: below what systemd names, else in the user's cache."""
+    roots = (os.environ.get("CACHE_DIRECTORY"), os.environ.get("XDG_CACHE_HOME"))
+    root = next((Path(root) for root in roots if root), Path.home() / ".cache")
+    driver = Path("/proc/driver/nvidia/version")
+    key = model + ort.__version__.encode() + (driver.read_bytes() if driver.exists() else b"")
+    folder = root / "wildlane" / "tensorrt" / _sha256(key)[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _has_nvidia_driver() -> bool:
