@@ -24,10 +24,11 @@ import numpy as np
 from monitor.cameras.container import cut_short
 from monitor.cameras.picture import PictureWatch
 from monitor.cameras.ring import SLOTS, FrameRing
+from monitor.cameras.timing import StreamTiming
 from monitor.clock import Every
 from monitor.regions import MotionRegions
 from monitor.stages import Stages
-from monitor.values import PictureFault, Polygon
+from monitor.values import Fault, Polygon
 
 MIN_DECODED_SHARE = 0.9  # of the frames a container declares; healthy files were seen to fall 3 % short
 FALLBACK_FPS = 25.0  # where the container names no usable rate
@@ -59,7 +60,7 @@ class Request:
     read_timeout_s: float
     hardware: bool  # decode on the graphics chip where there is one
     masks_px: tuple[Polygon, ...]
-    fault_times_s: dict[PictureFault, float]  # how long each must last before it is told
+    fault_times_s: dict[Fault, float]  # how long each must last before it is told
     memory: int  # inherited descriptor
 
 
@@ -71,7 +72,8 @@ class Decoder:
         self._masks = [np.array(mask, np.float64).round().astype(np.int32) for mask in request.masks_px]
         self._motion = MotionRegions(self._masks)
         self._watch, self._judging = PictureWatch(request.fault_times_s), Every(FAULT_EVERY_S)
-        self._fault: PictureFault | None = None
+        self._timing = StreamTiming(request.fault_times_s["clock"])
+        self._fault: Fault | None = None
         self._stages = Stages()
         self._free: set[int] = set(range(SLOTS))
         self._grabbed_frames = self._dropped_frames = 0
@@ -164,6 +166,8 @@ class Decoder:
         if self._motion.luma is not None and self._judging.is_due(time_s):
             with self._stages.timed("health"):
                 self._fault = self._watch.look(self._motion.luma, time_s)
+            if self._fault is None and self._is_off(time_s):
+                self._fault = "clock"
         if self._masks:  # after its health was judged: a covered camera has no grey patches
             cv2.fillPoly(image, self._masks, MASKED)
         slot = self._take_slot()
@@ -182,6 +186,11 @@ class Decoder:
             fault=self._fault,
             dropped=self._dropped_frames,
         )
+
+    def _is_off(self, time_s: float) -> bool:
+        """Tell whether the stream's own time has left ours; a recording has no other than its own."""
+        stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return self._request.pace == "live" and self._timing.is_off(stamp_s, time_s)
 
     def _take_slot(self) -> int | None:
         """Return a free slot; None where there is none and the frame is left out. A lossless decoder waits for one."""

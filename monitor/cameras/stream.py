@@ -22,7 +22,7 @@ from typing import Literal
 from adapters.errors import InputError
 from monitor.cameras.decoder import Request
 from monitor.cameras.ring import FrameRing, make_memory
-from monitor.values import FAULT_TIMES_S, Box, Frame, PictureFault, Polygon
+from monitor.values import FAULT_TIMES_S, Box, Fault, Frame, Polygon
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Source:
     read_timeout_s: float = 5.0
     hardware: bool = False  # decode on the graphics chip where there is one
     masks_px: tuple[Polygon, ...] = ()  # nobody looks there
-    fault_times_s: Mapping[PictureFault, float] = field(default_factory=lambda: FAULT_TIMES_S)
+    fault_times_s: Mapping[Fault, float] = field(default_factory=lambda: FAULT_TIMES_S)
 
     @property
     def is_recording(self) -> bool:
