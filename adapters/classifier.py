@@ -103,7 +103,11 @@ class Classifier:
         self._adapt = Graph(folder, ADAPT, "cpu", threads=threads)
         self.knowledge = KnowledgeBase.load(folder)
         self.encoder_hash = self.encode.hash
-        self.provider = self.encode.provider
+
+    @property
+    def provider(self) -> str:
+        """Where the encoder runs now."""
+        return self.encode.provider
 
     def adapt(self, supports: dict[str, Features]) -> ClassMemory:
         """Return the class memory of a support set: name -> features of its shots. No training of the network."""

@@ -17,6 +17,7 @@ from adapters.runtime import ENCODE, ENCODE_FP16, ENCODE_INT8, Device, Graph, Pr
 SHOT_VIEWS = 3  # of a labelled crop; see `shot_views`
 MARGIN = 0.08  # left off each side of the third
 MAX_BATCH = 16  # crops in one run; larger batches gain nothing on a CPU and fill a small GPU's memory
+GPU_BATCHES = (1, 4, 16)  # a GPU plans anew for each number of crops: it gets one of these, filled up
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
 
@@ -87,7 +88,6 @@ class Encoder:
     Attributes:
         hash: SHA-256 of the graph in full precision; class memories name it.
         precision: fp32, fp16 or int8.
-        provider: where it runs.
     """
 
     def __init__(
@@ -114,7 +114,6 @@ class Encoder:
         self.precision = _precision(precision, device)
         self._graph = Graph(folder, VARIANTS[self.precision] if name == ENCODE else name, device, threads=threads)
         self.hash = file_hash(folder, name)  # the same in every precision: what one made the others understand
-        self.provider = self._graph.provider
         try:
             metadata = self._graph.metadata
             self.prepare = Preprocessing(
@@ -127,12 +126,28 @@ class Encoder:
                 f"{folder / name}: its metadata lacks a usable {error}; export it with `wildlane model export`"
             ) from None
 
+    @property
+    def provider(self) -> str:
+        """Where it runs now."""
+        return self._graph.provider
+
+    @property
+    def lost_device(self) -> bool:
+        """The GPU failed, and the CPU has taken over."""
+        return self._graph.lost_device
+
     def __call__(self, crops: Sequence[Image]) -> Features:
         """Return the features of n crops of any size and shape."""
-        batches = [
-            self._graph.run(image=self.prepare(crops[i : i + MAX_BATCH])) for i in range(0, len(crops), MAX_BATCH)
-        ]
+        batches = [self._run(crops[i : i + MAX_BATCH]) for i in range(0, len(crops), MAX_BATCH)]
         return Features(np.concatenate([tok for tok, _ in batches]), np.concatenate([glob for _, glob in batches]))
+
+    def _run(self, crops: Sequence[Image]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        image, count = self.prepare(crops), len(crops)
+        if self._graph.on_gpu:
+            size = next(size for size in GPU_BATCHES if size >= count)
+            image = np.concatenate([image, np.zeros((size - count, *image.shape[1:]), np.float32)])
+        tok, glob = self._graph.run(image=image)
+        return tok[:count], glob[:count]
 
     def shots(self, crops: Sequence[Image]) -> list[Features]:
         """Return the features of each labelled crop in its `SHOT_VIEWS` views."""

@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ SHIPPED = (ENCODE, ENCODE_FP16, ENCODE_INT8, ADAPT, MATCH, KNOWLEDGE, PRETRAINED
 Device = Literal["auto", "cuda", "tensorrt", "cpu"]
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
+# an exhaustive search takes a second for every new batch size, and finds nothing faster (PaddlePaddle/PaddleX#5057)
+CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 INSTALL_CUDA = "install the NVIDIA driver and run: pip install 'wildlane[cuda]'"
 
 
@@ -85,7 +88,11 @@ def _manifest(folder: Path) -> dict[str, str]:
 
 
 class Graph:
-    """One ONNX graph on the device that was asked for, proved by the provider that the session really holds."""
+    """One ONNX graph on the device that was asked for, proved by the provider that the session really holds.
+
+    A GPU that fails while it runs (a driver that was updated, a card that fell off the bus) is given up for the CPU:
+    slower answers are better than none.
+    """
 
     def __init__(self, folder: Path, name: str, device: Device, *, threads: int) -> None:
         """Load and verify `folder/name`.
@@ -99,25 +106,47 @@ class Graph:
         Raises:
             ModelError: see `read_verified`; or the device asked for does not work, with what to install.
         """
-        content = read_verified(folder, name)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # warnings about fallen-back nodes are told once, by us
-        # A spinning worker would take the cores that decode the video.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._content, self._name, self._threads = read_verified(folder, name), name, threads
         try:
-            self._session = ort.InferenceSession(content, options, providers=_providers(device))
+            self._session = self._open(_providers(device))
         except Exception as error:  # noqa: BLE001  # onnxruntime raises half a dozen private classes here
             raise ModelError(f"{folder / name}: onnxruntime refuses it: {error}") from None
-        self.provider = self._session.get_providers()[0]
+        self.lost_device = False
         if device in ("cuda", "tensorrt") and self.provider == PROVIDERS["cpu"]:
             raise ModelError(f"device = '{device}' is asked for, but {name} runs on {self.provider}; {INSTALL_CUDA}")
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
+    def _open(self, providers: list[str]) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # warnings about fallen-back nodes are told once, by us
+        # A spinning worker would take the cores that decode the video.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        settings = [_settings_of(provider, self._content) for provider in providers]
+        return ort.InferenceSession(self._content, options, providers=providers, provider_options=settings)
+
+    @property
+    def provider(self) -> str:
+        """Where it runs now."""
+        return str(self._session.get_providers()[0])
+
+    @property
+    def on_gpu(self) -> bool:
+        """It runs on a GPU now."""
+        return self.provider != PROVIDERS["cpu"]
+
     def run(self, **inputs: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
         """Run the graph on named inputs and return its outputs in order."""
-        outputs: Sequence[NDArray[np.float32]] = self._session.run(None, inputs)
+        outputs: Sequence[NDArray[np.float32]]
+        try:
+            outputs = self._session.run(None, inputs)
+        except Exception as error:
+            if not self.on_gpu:
+                raise
+            log.error("%s failed on %s, it goes on on the CPU: %s", self._name, self.provider, error)  # noqa: TRY400
+            self._session, self.lost_device = self._open([PROVIDERS["cpu"]]), True
+            outputs = self._session.run(None, inputs)
         return outputs
 
 
@@ -142,6 +171,26 @@ def _providers(device: Device) -> list[str]:
     ort.preload_dlls()  # takes CUDA and cuDNN from the pip packages of the `cuda` extra
     wanted = [PROVIDERS["tensorrt"], PROVIDERS["cuda"]] if device == "tensorrt" else [PROVIDERS["cuda"]]
     return [name for name in wanted if name in usable] + cpu
+
+
+def _settings_of(provider: str, model: bytes) -> dict[str, str]:
+    if provider == PROVIDERS["tensorrt"]:
+        # minutes to build, and good for this model, driver and library only; TensorRT adds the GPU's kind to the name
+        path = str(_engine_cache(model))
+        timing = {"trt_timing_cache_enable": "1", "trt_timing_cache_path": path}
+        return {"trt_engine_cache_enable": "1", "trt_engine_cache_path": path, **timing}
+    return CUDA_OPTIONS if provider == PROVIDERS["cuda"] else {}
+
+
+def _engine_cache(model: bytes) -> Path:
+    """Return the folder of the engines of a model: below what systemd names, else in the user's cache."""
+    roots = (os.environ.get("CACHE_DIRECTORY"), os.environ.get("XDG_CACHE_HOME"))
+    root = next((Path(root) for root in roots if root), Path.home() / ".cache")
+    driver = Path("/proc/driver/nvidia/version")
+    key = model + ort.__version__.encode() + (driver.read_bytes() if driver.exists() else b"")
+    folder = root / "wildlane" / "tensorrt" / _sha256(key)[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _has_nvidia_driver() -> bool:

@@ -36,7 +36,12 @@ CREATE TABLE IF NOT EXISTS version (id INTEGER PRIMARY KEY, encoder TEXT NOT NUL
   crops INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS row (version INTEGER NOT NULL REFERENCES version ON DELETE CASCADE, kind TEXT NOT NULL,
   label TEXT NOT NULL, count INTEGER NOT NULL, key BLOB NOT NULL, mean BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS dismissed (encoder TEXT NOT NULL, created TEXT NOT NULL, camera TEXT NOT NULL,
+  x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL, y2 REAL NOT NULL, looks_like BLOB NOT NULL);
 """
+
+
+Place = tuple[str, tuple[float, ...], NDArray[np.float32]]  # camera, box, look
 
 
 class Sample:
@@ -151,9 +156,34 @@ class SiteKnowledge:
             raise StoreError(f"{FILE}: {error}; nothing was changed") from None
         return int(version or 0)
 
+    def dismissed(self, encoder_hash: str) -> list[Place]:
+        """Return the dismissed places that this encoder has seen."""
+        try:
+            rows = self._db.execute(
+                "SELECT camera, x1, y1, x2, y2, looks_like FROM dismissed WHERE encoder = ?", (encoder_hash,)
+            ).fetchall()
+            return [(camera, tuple(box), _numbers(looks_like)) for camera, *box, looks_like in rows]
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise StoreError(f"{FILE}: damaged ({error}); remove it, it fills again by itself") from None
+
+    def keep_dismissed(self, encoder_hash: str, place: Place) -> None:
+        """Keep a place that a person has dismissed."""
+        camera, box, looks_like = place
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            self._db.execute(
+                "INSERT INTO dismissed VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (encoder_hash, created, camera, *box, _bytes(looks_like)),
+            )
+        except sqlite3.Error as error:
+            raise StoreError(f"{FILE}: {error}; nothing was changed") from None
+
 
 class Background:
-    """What the running program learns of its site by watching: crops that surely show no animal, clustered."""
+    """What the running program learns of its site by watching: crops that surely show no animal, clustered.
+
+    It also keeps what people have dismissed.
+    """
 
     def __init__(self, classifier: Classifier, state_dir: Path) -> None:
         """Take up what was learned before; a damaged file is begun anew, since all in it is learned again.
@@ -167,15 +197,33 @@ class Background:
         try:
             self._store = SiteKnowledge(state_dir)
             self._use(self._store.load(classifier.encoder_hash))
+            self._dismissed = self._checked(self._store.dismissed(classifier.encoder_hash))
         except StoreError as error:
             log.warning("%s; it is begun anew", error)
             for suffix in ("", "-wal", "-shm"):
                 (state_dir / (FILE + suffix)).unlink(missing_ok=True)
-            self._store = SiteKnowledge(state_dir)
+            self._store, self._dismissed = SiteKnowledge(state_dir), []
 
     def close(self) -> None:
         """Close the store."""
         self._store.close()
+
+    def dismissed(self) -> list[Place]:
+        """Return what people have dismissed, as it was kept at the start."""
+        return self._dismissed
+
+    def keep_dismissed(self, camera: str, box: tuple[float, ...], looks_like: NDArray[np.float32]) -> None:
+        """Keep a place that a person has dismissed, for as long as the encoder stays.
+
+        Raises:
+            StoreError: it can't be kept.
+        """
+        self._store.keep_dismissed(self._classifier.encoder_hash, (camera, box, looks_like))
+
+    def _checked(self, places: list[Place]) -> list[Place]:
+        if any(len(looks_like) != len(self._base.mu) for _, _, looks_like in places):
+            raise StoreError(f"{FILE}: damaged (a look of another width)")
+        return places
 
     def offer(self, features: Features, answers: Sequence[Classification]) -> None:
         """Take in encoded crops and what they were found to be."""

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
+from adapters.errors import ConfigError
 from adapters.runtime import MODELS
 from adapters.signature import check_signature
 from adapters.starter import STARTER
@@ -21,7 +22,8 @@ from monitor.alerts.compose import Road, SiteFacts
 from monitor.alerts.mirrors import Prefixes
 from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
 from monitor.alerts.session import Address, Tls, check_readable, read_password
-from monitor.config import CameraConfig, Config, LineConfig, PolicyConfig, RuleConfig
+from monitor.cameras.stream import Source
+from monitor.config import CameraConfig, Config, LineConfig, PolicyConfig, RuleConfig, source_of
 from monitor.pipeline import Budget
 from monitor.places import ConfiguredPlace, GroundPlane, Place
 from monitor.policy import Settings
@@ -98,6 +100,31 @@ def open_classes(classifier: Classifier, state_dir: Path) -> ClassSetStore:
     if rebuilt:
         log.info("the encoder is new: %d shots were encoded again", rebuilt)
     return store
+
+
+def sources_of(config: Config, config_path: Path) -> list[Source]:
+    """Return the cameras' sources; a file is looked up beside the configuration first.
+
+    Raises:
+        ConfigError: there is no camera, or a file is missing.
+    """
+    if not config.cameras:
+        raise ConfigError(
+            f"{config_path}: no camera is configured; expected at least one table [cameras.NAME] with a `source`"
+        )
+    return [
+        Source(
+            name=name,
+            url=source_of(camera, config_path),
+            analysis_rate_hz=camera.analysis_rate_hz,
+            open_timeout_s=camera.open_timeout_s,
+            read_timeout_s=camera.read_timeout_s,
+            hardware=camera.hardware_decoding,
+            masks_px=tuple(tuple(mask) for mask in camera.masks_px),
+            fault_times_s=camera.fault_times_s(),
+        )
+        for name, camera in config.cameras.items()
+    ]
 
 
 def zones_of(config: Config, cameras: Sequence[str]) -> dict[str, tuple[Zone, ...]]:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.errors import ConfigError
-from monitor.values import FAULT_TIMES_S, PictureFault
+from monitor.values import FAULT_TIMES_S, Fault
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
 Coordinate = Annotated[float, Field(ge=-100_000, le=100_000)]
@@ -142,6 +142,8 @@ class CameraConfig(Strict):
     analysis_rate_hz: Number = Field(default=5.0, ge=0.5, le=30)
     open_timeout_s: Number = Field(default=5.0, gt=0, le=60)
     read_timeout_s: Number = Field(default=5.0, gt=0, le=60)
+    hardware_decoding: bool = False
+    masks_px: list[Annotated[list[Point], Field(min_length=3)]] = Field(default_factory=list)
     crops_per_frame: int = Field(default=10, ge=1, le=64)
     sweep_tiles_per_frame: int = Field(default=2, ge=0, le=16)
     frozen_s: Number = Field(default=FAULT_TIMES_S["frozen"], gt=0, le=3_600)
@@ -150,6 +152,7 @@ class CameraConfig(Strict):
     covered_s: Number = Field(default=FAULT_TIMES_S["covered"], gt=0, le=3_600)
     moved_s: Number = Field(default=FAULT_TIMES_S["moved"], gt=0, le=3_600)
     defocused_s: Number = Field(default=FAULT_TIMES_S["defocused"], gt=0, le=3_600)
+    clock_s: Number = Field(default=FAULT_TIMES_S["clock"], gt=0, le=3_600)
     latitude_deg: Number | None = Field(default=None, ge=-90, le=90)
     longitude_deg: Number | None = Field(default=None, ge=-180, le=180)
     view_radius_m: Number = Field(default=50.0, gt=0, le=2_000)
@@ -165,7 +168,7 @@ class CameraConfig(Strict):
             raise ValueError(f"zone ids must differ within a camera, got {', '.join(names)}")
         return self
 
-    def fault_times_s(self) -> dict[PictureFault, float]:
+    def fault_times_s(self) -> dict[Fault, float]:
         """Return how long each fault of the picture must last before it is told."""
         return {fault: getattr(self, f"{fault}_s") for fault in FAULT_TIMES_S}
 

@@ -25,7 +25,7 @@ from monitor.alerts.compose import SiteFacts
 from monitor.alerts.consumers import Order
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
-from monitor.alerts.reports import Reports
+from monitor.alerts.reports import Machine, Reports
 from monitor.alerts.session import Address, check_reachable
 from monitor.assembly import (
     address_of,
@@ -39,16 +39,17 @@ from monitor.assembly import (
     places_of,
     roads_of,
     settings_of,
+    sources_of,
     zones_of,
 )
 from monitor.cameras.fleet import Fleet
 from monitor.cameras.health import Health
-from monitor.cameras.stream import Source
 from monitor.clock import Clock, Every
-from monitor.config import Config, load_config, source_of
+from monitor.config import Config, load_config
 from monitor.metrics import Metrics, MetricsServer
 from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Policy, Situation
+from monitor.scenery import Scenery
 from monitor.stages import Stages
 from monitor.values import Frame
 from monitor.zones import Zone
@@ -104,7 +105,7 @@ class Daemon:
         self._parts = ExitStack()  # closed in reverse: what was built first is closed last
         self._metrics, self._clock = Metrics(), Clock()
         self._site_clock = clock_of(config.policy.timezone)
-        self._fleet = Fleet(_sources(config, config_path), self._now, lost=self._lost)
+        self._fleet = Fleet(sources_of(config, config_path), self._now, lost=self._lost)
         try:
             self._build(config, state_dir)
         except BaseException:
@@ -137,6 +138,7 @@ class Daemon:
             self._policy,
             budgets_of(config),
             learn=self._background.offer,
+            scenery=Scenery(self._background),
             stages=Stages(self._metrics.stage_took),
         )
         self._publisher = _publisher(config.site, address, self._journal, _ids(zones))
@@ -164,6 +166,8 @@ class Daemon:
         problems = [self._journal.problem, f"blind: {', '.join(sorted(blind))}" if too_many else ""]
         if not self._publisher.connected.is_set():
             problems.append("the broker is not connected")
+        if self._classifier.encode.lost_device:
+            problems.append("the GPU failed, the CPU has taken over")
         return tuple(filter(None, problems))
 
     def _broker_address(self, config: Config) -> Address:
@@ -230,9 +234,9 @@ class Daemon:
             if health.is_due(now_s) or states != health_told:
                 health_told = states
                 self._metrics.site(states, *self._journal.counts())
-                self._reports.tell_health(
-                    self._fleet.healths, self._pipeline.class_set, self._classifier.provider, certificates
-                )
+                encode = self._classifier.encode
+                machine = Machine(encode.provider, encode.lost_device, certificates)
+                self._reports.tell_health(self._fleet.healths, self._pipeline.class_set, machine)
             if self._journal.problem != problem_told:
                 problem_told = self._journal.problem
                 self._publisher.announce(_status(self._config.site, "online", self._journal))
@@ -266,7 +270,7 @@ class Daemon:
     def _carry_out(self, order: Order) -> list[Situation]:
         act = {
             "confirm": self._policy.confirm,
-            "dismiss": self._policy.dismiss,
+            "dismiss": self._pipeline.dismiss,
             "test-alert": self._policy.rehearse,
         }[order.verb]
         return act(order.about, order.by, self._now())
@@ -314,7 +318,7 @@ class Daemon:
             config = load_config(self._config_path)
             if fixed := [key for key in FIXED if getattr(config, key) != getattr(self._config, key)]:
                 raise ConfigError(f"{', '.join(fixed)} can't change while the program runs; restart it")
-            sources, zones = _sources(config, self._config_path), zones_of(config, list(config.cameras))
+            sources, zones = sources_of(config, self._config_path), zones_of(config, list(config.cameras))
             settings, facts = settings_of(config), self._facts(config)
         except WildlaneError as error:
             log.error("the configuration is refused, all stays as it was: %s", error)  # noqa: TRY400  # one line
@@ -363,24 +367,6 @@ class Daemon:
             )
         self._parts.close()
         log.info("stopped")
-
-
-def _sources(config: Config, config_path: Path) -> list[Source]:
-    if not config.cameras:
-        raise ConfigError(
-            f"{config_path}: no camera is configured; expected at least one table [cameras.NAME] with a `source`"
-        )
-    return [
-        Source(
-            name=name,
-            url=source_of(camera, config_path),
-            analysis_rate_hz=camera.analysis_rate_hz,
-            open_timeout_s=camera.open_timeout_s,
-            read_timeout_s=camera.read_timeout_s,
-            fault_times_s=camera.fault_times_s(),
-        )
-        for name, camera in config.cameras.items()
-    ]
 
 
 def _ids(zones: Mapping[str, Sequence[Zone]]) -> frozenset[str]:

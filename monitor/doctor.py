@@ -39,6 +39,7 @@ def examine(subject: Subject) -> list[Finding]:
         "model": _model,
         "sources": _sources,
         "video decoding": _decoding,
+        "hardware decoding": _hardware,
         "broker": _broker,
         "certificates": _certificates,
         "state folder": _state,
@@ -77,6 +78,20 @@ def _decoding(_: Subject) -> str:
     if "FFMPEG" not in backends:
         raise OSError(f"OpenCV {cv2.__version__} was built without FFmpeg; install opencv-python from PyPI")
     return f"OpenCV {cv2.__version__} with {', '.join(backends)}"
+
+
+def _hardware(subject: Subject) -> str:
+    from monitor.assembly import sources_of
+    from monitor.cameras.stream import opened
+
+    asking = [source for source in sources_of(subject.config, subject.path) if source.hardware]
+    found = {source.name: opened(source).accelerator for source in asking}
+    if on_cpu := [name for name, accelerator in found.items() if not accelerator]:
+        raise OSError(
+            f"camera {', '.join(on_cpu)}: OpenCV finds no graphics chip that decodes it, the CPU does; "
+            "set hardware_decoding = false, or install an OpenCV that was built with VA-API or oneVPL"
+        )
+    return ", ".join(f"camera {name}: {accelerator}" for name, accelerator in found.items()) or "not asked for"
 
 
 def _broker(subject: Subject) -> str:

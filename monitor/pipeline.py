@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from adapters.classes import ClassSet
 from adapters.classifier import Classification, Classifier
-from adapters.encoder import Features
+from adapters.encoder import Features, unit
 from monitor.policy import EndReason, Policy, Situation
+from monitor.scenery import Scenery
 from monitor.stages import Stages
 from monitor.values import Frame, Sighting
-from monitor.watch import CameraWatch
+from monitor.watch import CameraWatch, Seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +45,15 @@ class Pipeline:
         budgets: Mapping[str, Budget],
         *,
         learn: Callable[[Features, Sequence[Classification]], None] = lambda features, answers: None,
+        scenery: Scenery | None = None,
         stages: Stages | None = None,
     ) -> None:
-        """Start with no tracks; `learn` is given all that was classified.
+        """Start with no tracks; `learn` is given all that was classified, `scenery` is what people have dismissed.
 
         `stages` and `crops` tell what it has spent its time on, and how many crops it has classified.
         """
         self._classifier, self._policy, self._budgets, self._learn = classifier, policy, budgets, learn
+        self._scenery = scenery or Scenery()
         self.stages, self.crops = stages or Stages(), 0
         self.take_up(class_set)
         self._watches: dict[str, CameraWatch] = {}
@@ -73,15 +76,15 @@ class Pipeline:
         """
         with self.stages.timed("plan"):
             plans = [(watch := self._watch(frame), watch.plan(frame, now_s)) for frame in frames]
-        answers = self._classify([look.crop for _, looks in plans for look in looks])
+        seen = self._classify([look.crop for _, looks in plans for look in looks])
         sightings: list[Sighting] = []
         with self.stages.timed("decide"):
             for watch, looks in plans:
-                sightings += watch.conclude(looks, answers[: len(looks)], now_s)
-                answers = answers[len(looks) :]
+                sightings += watch.conclude(looks, seen[: len(looks)], now_s)
+                seen = seen[len(looks) :]
             return Outcome(sightings, self._policy.decide(sightings, now_s, blind=blind))
 
-    def _classify(self, crops: list[NDArray[np.uint8]]) -> list[Classification]:
+    def _classify(self, crops: list[NDArray[np.uint8]]) -> list[Seen]:
         if not crops:
             return []
         self.crops += len(crops)
@@ -90,7 +93,15 @@ class Pipeline:
         with self.stages.timed("match"):
             answers = self._classifier.answer(crops, features, self.class_set.memory)
         self._learn(features, answers)
-        return answers
+        looks_like = unit(features.glob - self._classifier.knowledge.mu)
+        return [Seen(answer, like) for answer, like in zip(answers, looks_like, strict=True)]
+
+    def dismiss(self, situation: str, by: str, now_s: float) -> list[Situation]:
+        """End a situation that a person has seen to be none, and remember the place where nothing moves."""
+        for camera, track in self._policy.tracks_of(situation):
+            if camera in self._watches:
+                self._watches[camera].dismiss(track, now_s)
+        return self._policy.dismiss(situation, by, now_s)
 
     def idle(self, now_s: float, *, blind: frozenset[str] = frozenset()) -> list[Situation]:
         """Let time pass without a frame: situations that nobody sees any more end."""
@@ -111,6 +122,7 @@ class Pipeline:
             self._watches[frame.camera] = CameraWatch(
                 frame.camera,
                 frame.size,
+                self._scenery,
                 crops_per_frame=budget.crops_per_frame,
                 sweep_tiles_per_frame=budget.sweep_tiles_per_frame,
             )

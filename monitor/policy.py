@@ -19,12 +19,12 @@ from typing import Literal
 from adapters.classifier import NONE, UNKNOWN
 from monitor.places import Place, Position, size_of
 from monitor.policy_table import Circumstances, Rule, Size, Table
+from monitor.tracking import TRAVELLED
 from monitor.values import Box, Sighting
 from monitor.zones import Zone, zone_of
 
 EndReason = Literal["left", "timeout", "merged", "false-alarm", "camera-lost", "shutdown", "restart"]
 PROBABILITY_STEP = 0.2  # a change of probability worth an update
-TRAVELLED = 0.6  # sizes from its origin that a track must come to count as moving
 MAX_ASPECT = 4.0  # longer to shorter side; no animal is so thin, but a lane marking and a pole are
 REACH = 2.5  # sizes around an open situation in which another track is the same animal or its herd
 REACH_GROWTH_PER_S = 1.0  # sizes a second that an animal may move while unseen
@@ -183,13 +183,16 @@ class Policy:
         seen = replace(known, confirmed_by=by)
         return [self._tell(seen, Phase.UPDATE, now_s, because=(f"confirmed by {by}",))]
 
+    def tracks_of(self, situation_id: str) -> list[tuple[str, int]]:
+        """Return (camera, number) of the tracks that make a situation."""
+        return [track for track, member_of in self._members.items() if member_of == situation_id]
+
     def dismiss(self, situation_id: str, by: str, now_s: float) -> list[Situation]:
         """End an open situation that a person has seen to be none; its tracks start no other."""
         if (known := self._open.get(situation_id)) is None:
             return []
         fresh = {track: since_s for track, since_s in self._dismissed.items() if now_s - since_s < DISMISSED_S}
-        tracks = [track for track, member_of in self._members.items() if member_of == situation_id]
-        self._dismissed = fresh | dict.fromkeys(tracks, now_s)
+        self._dismissed = fresh | dict.fromkeys(self.tracks_of(situation_id), now_s)
         return [self._tell(known, Phase.END, now_s, because=(f"dismissed by {by}",), reason="false-alarm")]
 
     def rehearse(self, zone_id: str, by: str, now_s: float) -> list[Situation]:
@@ -334,7 +337,7 @@ class Policy:
         )
         if phase is Phase.END:
             del self._open[told.id]
-            for track in [track for track, member_of in self._members.items() if member_of == told.id]:
+            for track in self.tracks_of(told.id):
                 del self._members[track], self._member_seen_s[track]
         else:
             self._open[told.id] = told

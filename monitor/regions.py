@@ -5,6 +5,7 @@ Motion finds what moves, a slow sweep of tiles what stands still.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -38,7 +39,9 @@ class MotionRegions:
         Zivkovic 2004, "Improved adaptive Gaussian mixture model for background subtraction", ICPR.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, masks: Sequence[NDArray[np.int32]] = ()) -> None:
+        """Begin with nothing learned; motion inside the `masks`, polygons (n, 2) in the frame's pixels, is none."""
+        self._masks = masks
         self._begin()
         self._opening = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
         self._closing = cv2.getStructuringElement(cv2.MORPH_RECT, (MERGE_GAP_PX, MERGE_GAP_PX))
@@ -70,6 +73,8 @@ class MotionRegions:
         self._frames_seen += 1
         if self._frames_seen <= 2:  # the first frame is all background, the second often a codec's key-frame jump
             return []
+        if self._masks:
+            cv2.fillPoly(mask, [(polygon * scale).round().astype(np.int32) for polygon in self._masks], 0)
         moving = cv2.morphologyEx((mask == 255).astype(np.uint8), cv2.MORPH_OPEN, self._opening)
         if moving.mean() > MAX_MOVING_SHARE:
             self._storms += 1

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adapters.classifier import Classification
 from monitor.values import Box
 
@@ -23,6 +26,7 @@ LOST_AFTER_S = 1.6  # without being seen; a car passing in front takes about tha
 VELOCITY_GAIN = 0.5  # share of the newest step in the smoothed velocity
 MEMORY = 0.9  # weight of the past when a look is added: about the last ten looks count,
 MEMORY_S = 3.0  # and about the last three seconds: a track may slip from one thing to another
+TRAVELLED = 0.6  # sizes from its origin that a track must come to count as moving
 LOGIT_LIMIT = 6.0  # one overwhelming look must not outvote ten
 FULL_QUALITY_PX = 64.0  # a crop of this side or more counts whole
 
@@ -72,6 +76,7 @@ class Track:
     velocity: tuple[float, float] = (0.0, 0.0)  # pixels a second
     evidence: Evidence = field(default_factory=Evidence)
     last_look_s: float = -math.inf
+    looks_like: NDArray[np.float32] | None = None  # of its last look: centred, a unit vector (d_pooled,)
     origin: tuple[float, float] = field(init=False)
     travelled: float = 0.0  # farthest from the origin so far, in multiples of its size
 

@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 
 Light = Literal["day", "dark", "infra-red"]  # of a picture: as a camera delivers it, not as the sun stands
 
-PictureFault = Literal["frozen", "dark", "overexposed", "covered", "moved", "defocused"]
+Polygon = tuple[tuple[float, float], ...]  # corners: x and y in pixels
+
+# of a camera's picture, or of its time
+Fault = Literal["frozen", "dark", "overexposed", "covered", "moved", "defocused", "clock"]
 # how long each must last before it is told, in seconds
-FAULT_TIMES_S: Mapping[PictureFault, float] = {
+FAULT_TIMES_S: Mapping[Fault, float] = {
     "frozen": 6.0,
     "dark": 5.0,
     "overexposed": 5.0,
     "covered": 5.0,
     "moved": 8.0,
     "defocused": 20.0,
+    "clock": 5.0,
 }
 
 
@@ -90,7 +94,7 @@ class Frame:
     image: NDArray[np.uint8]
     slot: int
     moving: tuple[Box, ...]
-    fault: PictureFault | None = None
+    fault: Fault | None = None
     dropped: int = 0
 
     @property

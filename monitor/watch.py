@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from adapters.classifier import NONE, UNKNOWN, Classification
 from monitor.regions import CROP_MARGIN, TileSweep, crop_box
-from monitor.tracking import Track, Tracker
+from monitor.scenery import Scenery, View
+from monitor.tracking import TRAVELLED, Track, Tracker
 from monitor.values import Box, Frame, Light, Sighting
 
 P_TILE = 0.9  # a tile holds much that is no animal, and is looked at for ever: it must say so clearly
@@ -36,11 +37,27 @@ class Look:
     crop: NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the classifier made of a crop, and how it looks: centred, a unit vector (d_pooled,)."""
+
+    answer: Classification
+    looks_like: NDArray[np.float32]
+
+
 class CameraWatch:
     """The tracks and the sweep of one camera."""
 
-    def __init__(self, camera: str, size: tuple[int, int], *, crops_per_frame: int, sweep_tiles_per_frame: int) -> None:
-        self.camera, self._size = camera, size
+    def __init__(
+        self,
+        camera: str,
+        size: tuple[int, int],
+        scenery: Scenery,
+        *,
+        crops_per_frame: int,
+        sweep_tiles_per_frame: int,
+    ) -> None:
+        self.camera, self._size, self._scenery = camera, size, scenery
         self.change_budget(crops_per_frame=crops_per_frame, sweep_tiles_per_frame=sweep_tiles_per_frame)
         self._tracker = Tracker()
         self._sweep = TileSweep(size)
@@ -73,19 +90,34 @@ class CameraWatch:
         x, y = x + dx * square.width, y + dy * square.width
         return Box(x - half, y - half, x + half, y + half).clipped(self._size)
 
-    def conclude(self, looks: Sequence[Look], answers: Sequence[Classification], now_s: float) -> list[Sighting]:
-        """Add the answers to the tracks and return a sighting of each track that was seen in this frame."""
-        for look, answer in zip(looks, answers, strict=True):
-            if look.track is not None:
-                _learn(look.track, look, answer, now_s)
-            elif answer.legible and answer.p_animal >= P_TILE and not self._is_followed(look.box):
-                track = self._tracker.begin(_without_margin(look.box), now_s, standing=True)
-                _learn(track, look, answer, now_s)
+    def conclude(self, looks: Sequence[Look], seen: Sequence[Seen], now_s: float) -> list[Sighting]:
+        """Add what was seen to the tracks and return a sighting of each track that was seen in this frame."""
+        for look, one in zip(looks, seen, strict=True):
+            if look.track is None:
+                self._take_tile(look, one, now_s)
+            elif not (look.track.standing and self._is_scenery(look.track.box, one, now_s)):
+                _learn(look.track, look, one, now_s)
         return [
             self._sighting(track)
             for track in self._tracker.tracks
             if track.last_seen_s == now_s and track.evidence.looks
         ]
+
+    def _take_tile(self, look: Look, seen: Seen, now_s: float) -> None:
+        """Begin a track where a tile of the sweep shows an animal that nobody follows."""
+        box = _without_margin(look.box)
+        is_animal = seen.answer.legible and seen.answer.p_animal >= P_TILE
+        if is_animal and not self._is_followed(look.box) and not self._is_scenery(box, seen, now_s):
+            _learn(self._tracker.begin(box, now_s, standing=True), look, seen, now_s)
+
+    def dismiss(self, number: int, now_s: float) -> None:
+        """Remember the place of a track that a person has seen to be none; what moves has no place."""
+        for track in self._tracker.tracks:
+            if track.number == number and track.travelled < TRAVELLED and track.looks_like is not None:
+                self._scenery.dismiss(View(self.camera, track.box, track.looks_like), now_s)
+
+    def _is_scenery(self, box: Box, seen: Seen, now_s: float) -> bool:
+        return self._scenery.knows(View(self.camera, box, seen.looks_like), now_s)
 
     def _is_followed(self, tile: Box) -> bool:
         return any(track.box.overlap(tile) > 0.5 * min(track.box.area, tile.area) for track in self._tracker.tracks)
@@ -139,10 +171,10 @@ def _urgency(track: Track, now_s: float) -> tuple[float, float]:
     return likely * waited_s, track.box.area
 
 
-def _learn(track: Track, look: Look, answer: Classification, now_s: float) -> None:
-    track.evidence.add(answer, min(look.crop.shape[:2]), now_s)
-    track.last_look_s = now_s
-    if track.last_seen_s < now_s and answer.p_animal >= P_STANDS:
+def _learn(track: Track, look: Look, seen: Seen, now_s: float) -> None:
+    track.evidence.add(seen.answer, min(look.crop.shape[:2]), now_s)
+    track.last_look_s, track.looks_like = now_s, seen.looks_like
+    if track.last_seen_s < now_s and seen.answer.p_animal >= P_STANDS:
         track.stand(now_s)
 
 

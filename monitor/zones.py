@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from monitor.values import Box
+from monitor.values import Box, Polygon
 
 WHOLE_VIEW = "whole-view"
 
@@ -25,7 +25,7 @@ class Zone:
 
     id: str
     kind: str
-    polygon_px: tuple[tuple[float, float], ...] = ()
+    polygon_px: Polygon = ()
 
     def holds(self, box: Box) -> bool:
         """Tell whether a thing in this box stands in the zone: its foot point counts, not its head."""

@@ -228,8 +228,18 @@ def test_check_config_and_doctor_find_the_shipped_set_up_in_order(tmp_path: Path
     findings = json.loads(ended.stdout)
 
     assert ended.returncode == 0, ended.stdout
-    looked_at = {"model", "sources", "video decoding", "broker", "certificates", "state folder"}
+    looked_at = {"model", "sources", "video decoding", "hardware decoding", "broker", "certificates", "state folder"}
     assert {finding["what"] for finding in findings} == looked_at
+
+
+def test_doctor_tells_that_a_camera_gets_no_hardware_to_decode_it(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[cameras.road]\nsource = "{DEMO_CLIP}"\nhardware_decoding = true\n[broker]\nembedded = true\n')
+    ended = wildlane("doctor", "--config", config, "--json", state=tmp_path / "state")
+    finding = next(one for one in json.loads(ended.stdout) if one["what"] == "hardware decoding")
+
+    assert finding["ok"] or "camera road: OpenCV finds no graphics chip that decodes it" in finding["detail"]
+    assert (ended.returncode == 0) == finding["ok"]
 
 
 def test_without_a_config_in_the_folder_the_shipped_one_is_used(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ class Publisher:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self.connected = threading.Event()
+        self.unheard = False  # the broker says that nobody subscribes to our events
 
     def start(self) -> None:
         """Begin to connect and publish."""
@@ -146,6 +147,7 @@ class Publisher:
             if session.take_receipts(self._journal):
                 # refused for now: again from the oldest, after a second
                 sent, hold_until_s = None, time.monotonic() + 1.0
+            self.unheard = session.unheard
             if session.waiting_s > self._patience_s:
                 session.problem = f"no receipt for {self._patience_s:.0f} s"
                 self._patience_s = min(MOST_PATIENCE_S, 2 * self._patience_s)

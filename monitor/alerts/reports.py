@@ -29,6 +29,14 @@ class Told(NamedTuple):
     inside: tuple[tuple[str, bool], ...]
 
 
+class Machine(NamedTuple):
+    """What `health` tells of the machine: where the encoder runs, whether its GPU failed, and our certificates."""
+
+    provider: str
+    lost_device: bool
+    certificates: Sequence[Validity]
+
+
 class Reports:
     """What a site tells: situation versions through the journal, the level of each zone, the health of its cameras."""
 
@@ -111,13 +119,7 @@ class Reports:
             advisory=schema.ADVISORY,
         )
 
-    def tell_health(
-        self,
-        healths: Mapping[str, HealthMonitor],
-        class_set: ClassSet,
-        provider: str,
-        certificates: Sequence[Validity] = (),
-    ) -> None:
+    def tell_health(self, healths: Mapping[str, HealthMonitor], class_set: ClassSet, machine: Machine) -> None:
         """Leave the health of the site for the publisher."""
         unsent, parked = self._journal.counts()
         now = datetime.now(UTC)
@@ -130,14 +132,19 @@ class Reports:
             unsent=unsent,
             parked=parked,
             class_set=class_set.version,
-            provider=provider,
+            provider=machine.provider,
             clock=self._clock_part(),
             certificates=tuple(
                 schema.CertificatePart(role=known.role, not_after=known.not_after, days_left=known.days_left(now))
-                for known in certificates
+                for known in machine.certificates
             ),
+            warnings=self._warnings(machine),
         )
         self._publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
+
+    def _warnings(self, machine: Machine) -> tuple[schema.Warned, ...]:
+        warned: dict[schema.Warned, bool] = {"no-subscriber": self._publisher.unheard, "gpu-lost": machine.lost_device}
+        return tuple(warning for warning, holds in warned.items() if holds)
 
     def tell_info(self, info: schema.SiteInfo) -> None:
         """Leave what consumers must know of the site for the publisher."""

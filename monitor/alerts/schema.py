@@ -284,6 +284,10 @@ class CertificatePart(Model):
     days_left: float
 
 
+# the newest event reached the broker and nobody else; the GPU failed and the CPU has taken over
+Warned = Literal["no-subscriber", "gpu-lost"]
+
+
 class SiteHealth(Model):
     """Published on change and every 30 s."""
 
@@ -298,6 +302,7 @@ class SiteHealth(Model):
     provider: str
     clock: ClockPart
     certificates: tuple[CertificatePart, ...]
+    warnings: tuple[Warned, ...]
 
 
 class InfoApproach(ApproachPart):

@@ -112,6 +112,7 @@ class Session:
         self.speaks_only_311 = False
         self._waiting_since_s = 0.0  # for the oldest receipt
         self.was_answered = False  # at least one event has its receipt
+        self.unheard = False  # nobody subscribes to the event that was delivered last (MQTT 5 only)
         self._answered = threading.Event()
         self._accepted = False
         self._window = WINDOW
@@ -227,8 +228,7 @@ class Session:
             if row.journal != journal.id:  # left meanwhile; its row is sent again when the journal is back
                 continue
             if code < FAILURE:
-                if code == NO_SUBSCRIBER:
-                    log.debug("event %d: delivered, nobody subscribes", seq)
+                self._note_listeners(seq, nobody=code == NO_SUBSCRIBER)
                 journal.mark_acked(seq)
             elif code in REFUSED_FOR_NOW:
                 again = True
@@ -237,6 +237,11 @@ class Session:
                 journal.park(seq, name)
                 log.error("event %d: the broker refuses it (%s); set aside, `wildlane alerts` shows it", seq, name)
         return again
+
+    def _note_listeners(self, seq: int, *, nobody: bool) -> None:
+        if nobody and not self.unheard:
+            log.warning("event %d: the broker has it, but nobody subscribes to it", seq)
+        self.unheard = nobody
 
     def close(self, *, goodbye: bool) -> None:
         """End the connection: with our own offline message, or, when it broke, with none: the will speaks then."""

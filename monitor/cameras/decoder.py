@@ -19,19 +19,28 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from monitor.cameras.container import cut_short
 from monitor.cameras.picture import PictureWatch
 from monitor.cameras.ring import SLOTS, FrameRing
+from monitor.cameras.timing import StreamTiming
 from monitor.clock import Every
 from monitor.regions import MotionRegions
 from monitor.stages import Stages
-from monitor.values import PictureFault
+from monitor.values import Fault, Polygon
 
 MIN_DECODED_SHARE = 0.9  # of the frames a container declares; healthy files were seen to fall 3 % short
 FALLBACK_FPS = 25.0  # where the container names no usable rate
 SILENT = 0.9  # of the read time-out; a grab that took so long found nothing
 FAULT_EVERY_S = 0.9  # pictures are judged about once a second: a fault lasts for several
+ACCELERATORS = {
+    cv2.VIDEO_ACCELERATION_D3D11: "D3D11",
+    cv2.VIDEO_ACCELERATION_VAAPI: "VA-API",
+    cv2.VIDEO_ACCELERATION_MFX: "oneVPL",
+    cv2.VIDEO_ACCELERATION_DRM: "DRM",
+}
+MASKED = (114, 114, 114)  # what nobody may look at is shown in this grey, BGR
 PR_SET_PDEATHSIG = 1
 
 
@@ -49,7 +58,9 @@ class Request:
     analysis_rate_hz: float
     open_timeout_s: float
     read_timeout_s: float
-    fault_times_s: dict[PictureFault, float]  # how long each must last before it is told
+    hardware: bool  # decode on the graphics chip where there is one
+    masks_px: tuple[Polygon, ...]
+    fault_times_s: dict[Fault, float]  # how long each must last before it is told
     memory: int  # inherited descriptor
 
 
@@ -58,9 +69,11 @@ class Decoder:
 
     def __init__(self, request: Request, parent: Connection) -> None:
         self._request, self._parent = request, parent
-        self._motion = MotionRegions()
+        self._masks = [np.array(mask, np.float64).round().astype(np.int32) for mask in request.masks_px]
+        self._motion = MotionRegions(self._masks)
         self._watch, self._judging = PictureWatch(request.fault_times_s), Every(FAULT_EVERY_S)
-        self._fault: PictureFault | None = None
+        self._timing = StreamTiming(request.fault_times_s["clock"])
+        self._fault: Fault | None = None
         self._stages = Stages()
         self._free: set[int] = set(range(SLOTS))
         self._grabbed_frames = self._dropped_frames = 0
@@ -80,7 +93,13 @@ class Decoder:
         Raises:
             StreamEnded: always, in the end.
         """
-        self._send(event="opened", width=self.size[0], height=self.size[1], fps=self.fps)
+        self._send(
+            event="opened",
+            width=self.size[0],
+            height=self.size[1],
+            fps=self.fps,
+            accelerator=ACCELERATORS.get(int(self._capture.get(cv2.CAP_PROP_HW_ACCELERATION)), ""),
+        )
         next_due_s = 0.0
         for index, time_s, captured_s in self._grabbed():
             # half a frame of slack, so that 30 frames a second at 5 Hz is every sixth frame whatever the rounding
@@ -147,6 +166,10 @@ class Decoder:
         if self._motion.luma is not None and self._judging.is_due(time_s):
             with self._stages.timed("health"):
                 self._fault = self._watch.look(self._motion.luma, time_s)
+            if self._fault is None and self._is_off(time_s):
+                self._fault = "clock"
+        if self._masks:  # after its health was judged: a covered camera has no grey patches
+            cv2.fillPoly(image, self._masks, MASKED)
         slot = self._take_slot()
         if slot is None:
             self._dropped_frames += 1
@@ -163,6 +186,11 @@ class Decoder:
             fault=self._fault,
             dropped=self._dropped_frames,
         )
+
+    def _is_off(self, time_s: float) -> bool:
+        """Tell whether the stream's own time has left ours; a recording has no other than its own."""
+        stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return self._request.pace == "live" and self._timing.is_off(stamp_s, time_s)
 
     def _take_slot(self) -> int | None:
         """Return a free slot; None where there is none and the frame is left out. A lossless decoder waits for one."""
@@ -184,19 +212,21 @@ def _open(request: Request) -> cv2.VideoCapture:
     if request.pace != "live" and (missing := _missing_part(Path(source))):
         raise StreamEnded(missing)
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")  # UDP loses packets without a word
-    timeouts = [
+    wanted = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
         round(1000 * request.open_timeout_s),
         cv2.CAP_PROP_READ_TIMEOUT_MSEC,
         round(1000 * request.read_timeout_s),
+        cv2.CAP_PROP_HW_ACCELERATION,
+        cv2.VIDEO_ACCELERATION_ANY if request.hardware else cv2.VIDEO_ACCELERATION_NONE,
     ]
     if request.pace != "live":
         # absolute, so that a colon in the name is no protocol
-        capture = cv2.VideoCapture(str(Path(source).absolute()), cv2.CAP_FFMPEG, timeouts)
+        capture = cv2.VideoCapture(str(Path(source).absolute()), cv2.CAP_FFMPEG, wanted)
     elif source.isdecimal() or source.startswith("/dev/"):
         capture = cv2.VideoCapture(int(source) if source.isdecimal() else source, cv2.CAP_V4L2)
     else:
-        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
+        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, wanted)
     if not capture.isOpened():
         raise StreamEnded(
             "can't be opened: "

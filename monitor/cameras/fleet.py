@@ -144,7 +144,14 @@ class Fleet:
             return None
         event = camera.decoder.receive()
         if isinstance(event, Opened):
-            log.info("camera %s: open, %d x %d at %.1f frames a second", camera.name, *event.size, event.fps)
+            decoded_by = event.accelerator or "the CPU"
+            log.info(
+                "camera %s: open, %d x %d at %.1f frames a second, decoded by %s",
+                camera.name,
+                *event.size,
+                event.fps,
+                decoded_by,
+            )
         elif isinstance(event, Frame):
             self._take(camera, event)
         elif isinstance(event, Ended):

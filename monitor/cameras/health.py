@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from monitor.values import PictureFault
+from monitor.values import Fault
 
 State = Literal["ok", "degraded", "blind"]
 Reason = Literal[
@@ -17,8 +17,8 @@ STALLED_AFTER_S = 5.0  # an open stream that gives no frame for so long is blind
 RATE_WINDOW_S = 10.0
 LEAST_RATE = 0.5  # of the wanted analysis rate; less is a wrong rate
 GOOD_RATE = 0.65  # from which a wrong rate is a right one again
-SEES_NOTHING: frozenset[PictureFault] = frozenset({"frozen", "dark", "overexposed", "covered"})
-assert set(get_args(PictureFault)) <= set(get_args(Reason))  # each fault is a reason of the contract
+SEES_NOTHING: frozenset[Fault] = frozenset({"frozen", "dark", "overexposed", "covered"})
+assert set(get_args(Fault)) <= set(get_args(Reason))  # each fault is a reason of the contract
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class HealthMonitor:
         self._frames: list[float] = []
         self.health = Health("blind", "lost", now())
 
-    def frame(self, fault: PictureFault | None = None) -> None:
+    def frame(self, fault: Fault | None = None) -> None:
         """Note that a frame came, and what is wrong with its picture."""
         if self._last_frame_s is None:
             self._opened_s = self._now()

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.values import PictureFault
+from monitor.values import Fault
 
 DARK = 18.0  # mean of luma, in grey levels, below which and
 FLAT = 5.0  # standard deviation of luma below which nothing can be made out
@@ -28,21 +28,21 @@ EDGES_PX = (120, 68)  # width, height
 LEARN_S = 60.0  # time constant of what is usual
 SETTLE_S = 8.0  # until something counts as usual
 ADOPT_S = 900.0  # after so long another view is the usual one
-ORDER: tuple[PictureFault, ...] = ("dark", "overexposed", "covered", "frozen", "moved", "defocused")
+ORDER: tuple[Fault, ...] = ("dark", "overexposed", "covered", "frozen", "moved", "defocused")
 
 
 class PictureWatch:
     """The pictures of one camera, in order."""
 
-    def __init__(self, times_s: Mapping[PictureFault, float]) -> None:
+    def __init__(self, times_s: Mapping[Fault, float]) -> None:
         """Begin; `times_s` gives how long each fault must last before it is told."""
         self._times_s = times_s
-        self._since_s: dict[PictureFault, float] = {}
+        self._since_s: dict[Fault, float] = {}
         self._before: NDArray[Any] | None = None
         self._sharpness, self._edges = 0.0, np.zeros(EDGES_PX[::-1], np.float32)
         self._learned_s = self._last_s = 0.0
 
-    def look(self, luma: NDArray[np.uint8], time_s: float) -> PictureFault | None:
+    def look(self, luma: NDArray[np.uint8], time_s: float) -> Fault | None:
         """Take in a picture and return the gravest fault that has lasted long enough.
 
         Args:
@@ -60,7 +60,7 @@ class PictureWatch:
         self._last_s = time_s
         return found
 
-    def _conditions(self, luma: NDArray[np.uint8], time_s: float) -> dict[PictureFault, bool]:
+    def _conditions(self, luma: NDArray[np.uint8], time_s: float) -> dict[Fault, bool]:
         mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(luma))
         frozen = self._before is not None and _is_the_same(luma, self._before)
         self._before = luma

@@ -22,7 +22,7 @@ from typing import Literal
 from adapters.errors import InputError
 from monitor.cameras.decoder import Request
 from monitor.cameras.ring import FrameRing, make_memory
-from monitor.values import FAULT_TIMES_S, Box, Frame, PictureFault
+from monitor.values import FAULT_TIMES_S, Box, Fault, Frame, Polygon
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,11 @@ class CameraError(InputError):
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """The source is open. `size` is (width, height) in pixels."""
+    """The source is open. `size` is (width, height) in pixels; `accelerator` is empty where the CPU decodes."""
 
     size: tuple[int, int]
     fps: float
+    accelerator: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,9 @@ class Source:
     analysis_rate_hz: float
     open_timeout_s: float = 5.0
     read_timeout_s: float = 5.0
-    fault_times_s: Mapping[PictureFault, float] = field(default_factory=lambda: FAULT_TIMES_S)
+    hardware: bool = False  # decode on the graphics chip where there is one
+    masks_px: tuple[Polygon, ...] = ()  # nobody looks there
+    fault_times_s: Mapping[Fault, float] = field(default_factory=lambda: FAULT_TIMES_S)
 
     @property
     def is_recording(self) -> bool:
@@ -97,6 +100,8 @@ class DecoderProcess:
             analysis_rate_hz=source.analysis_rate_hz,
             open_timeout_s=source.open_timeout_s,
             read_timeout_s=source.read_timeout_s,
+            hardware=source.hardware,
+            masks_px=source.masks_px,
             fault_times_s=dict(source.fault_times_s),
             memory=self._memory,
         )
@@ -130,7 +135,7 @@ class DecoderProcess:
         if message["event"] == "opened":
             size = (message["width"], message["height"])
             self._ring = FrameRing(self._memory, size)
-            return Opened(size=size, fps=message["fps"])
+            return Opened(size=size, fps=message["fps"], accelerator=message["accelerator"])
         if message["event"] == "ended":
             return Ended(
                 reason=message["reason"] or self._crash_at_exit(),
@@ -213,6 +218,23 @@ def read_recording(source: Source) -> Iterator[Event]:
                 return
     finally:
         decoder.stop()
+
+
+def opened(source: Source) -> Opened:
+    """Return what a source is like, after opening it once.
+
+    Raises:
+        CameraError: it can't be opened.
+    """
+    decoder = DecoderProcess(source, "live")
+    try:
+        while not isinstance(event := decoder.receive(), Opened | Ended):
+            wait([decoder.connection], timeout=0.1)
+    finally:
+        decoder.stop()
+    if isinstance(event, Ended):
+        raise CameraError(f"camera {source.name}: {event.reason}")
+    return event
 
 
 class Reconnection:

@@ -45,6 +45,7 @@ def tell_health(journal: Journal, sender: Publisher) -> None:
         provider="none",
         clock=ClockPart(synced=False, source="system", error_ms=None),
         certificates=(),
+        warnings=(),
     )
     sender.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
 

@@ -74,10 +74,16 @@ def test_an_event_refused_for_good_is_set_aside_and_blocks_nothing(
 def test_an_event_that_nobody_listens_to_is_delivered(
     serve: Callable[..., tuple[FakeBroker, Publisher]], journal: Journal
 ) -> None:
-    broker, _ = serve(reason=lambda topic, before: 0x10)
+    broker, sender = serve(reason=lambda topic, before: 0x10 if before < 6 else 0)
 
     wait_until(lambda: journal.counts() == (0, 0), seconds=15, what="all six count as delivered")
     assert numbers(broker) == [1, 2, 3, 4, 5, 6]
+    wait_until(lambda: sender.unheard, seconds=5, what="health can warn of it")
+    journal.append([draft(situation) for situation in one_life()])
+    sender.event_committed()
+
+    wait_until(lambda: journal.counts() == (0, 0), seconds=15, what="two more, with a subscriber")
+    wait_until(lambda: not sender.unheard, seconds=5, what="the warning has gone")
 
 
 def test_a_broker_that_takes_one_at_a_time_gets_one_at_a_time(

@@ -5,6 +5,8 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -18,8 +20,8 @@ from monitor.cameras.fleet import redacted
 from monitor.cameras.health import STALLED_AFTER_S, HealthMonitor
 from monitor.cameras.knock import Knock, wants_knock
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Pace, Reconnection, Source
-from monitor.values import Frame, PictureFault
-from tests.conftest import DEMO_CLIP, free_port, missing, wait_until
+from monitor.values import FAULT_TIMES_S, Fault, Frame
+from tests.conftest import DEMO_CLIP, RtspServer, free_port, missing, wait_until
 
 
 def collect(source: Source, pace: Pace, *, release: bool = True, seconds: float = 30) -> list[Event]:
@@ -50,6 +52,18 @@ def test_a_recording_gives_every_due_frame_and_its_plain_end(small_clip: Path) -
     assert events[0] == Opened(size=(160, 120), fps=30.0)
     assert [event.index for event in events if isinstance(event, Frame)] == [0, 6, 12, 18, 24, 30, 36, 42, 48, 54]
     assert events[-1] == Ended(reason="", frames=60)
+
+
+def test_nothing_behind_a_mask_reaches_anybody(small_clip: Path) -> None:
+    source = replace(recording(small_clip), masks_px=(((0, 0), (79, 0), (79, 119), (0, 119)),))
+    decoder = DecoderProcess(source, "lossless")
+    try:
+        while not isinstance(event := decoder.receive(), Frame):
+            wait([decoder.connection], timeout=0.5)
+        assert (event.image[:, :80] == 114).all()
+        assert not (event.image[:, 80:] == 114).all()
+    finally:
+        decoder.stop()
 
 
 def test_two_readings_of_a_recording_are_the_same(small_clip: Path) -> None:
@@ -227,7 +241,7 @@ def test_a_camera_that_comes_too_rarely_has_a_wrong_rate_and_one_whose_picture_i
     clock = [0.0]
     monitor = HealthMonitor(lambda: clock[0], 5.0)
 
-    def watch(seconds: float, rate_hz: float, fault: PictureFault | None = None) -> tuple[str, str | None]:
+    def watch(seconds: float, rate_hz: float, fault: Fault | None = None) -> tuple[str, str | None]:
         for _ in range(round(seconds * rate_hz)):
             clock[0] += 1 / rate_hz
             monitor.frame(fault)
@@ -303,3 +317,24 @@ def test_a_recording_may_have_any_name(tmp_path: Path, small_clip: Path, name: s
     shutil.copy(small_clip, tmp_path / name)
 
     assert collect(recording(tmp_path / name), "lossless")[-1] == Ended(reason="", frames=60)
+
+
+def test_a_camera_whose_frames_come_ever_later_is_told_by_its_own_clock(
+    rtsp: Callable[[dict[str, dict[str, str]]], RtspServer],
+) -> None:
+    made = "videotestsrc is-live=true pattern=ball ! video/x-raw,framerate=10/1,width=320,height=180,format=I420"
+    coded = "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay name=pay0 pt=96"
+    server = rtsp(
+        {"/late": {"launch": f"{made} ! identity sleep-time=200000 ! {coded}"}}
+    )  # a frame of 0.1 s takes 0.2 s
+    source = Source(
+        name="late",
+        url=f"rtsp://127.0.0.1:{server.port}/late",
+        analysis_rate_hz=5,
+        fault_times_s={**FAULT_TIMES_S, "clock": 1.0},
+    )
+    faults = [event.fault for event in collect(source, "live", seconds=15) if isinstance(event, Frame)]
+
+    assert faults[0] is None
+    assert faults[-1] == "clock"
+    assert set(faults) == {None, "clock"}

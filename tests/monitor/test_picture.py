@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from monitor.cameras.picture import PictureWatch
-from monitor.values import FAULT_TIMES_S, PictureFault
+from monitor.values import FAULT_TIMES_S, Fault
 from tests.conftest import DEMO_CLIP
 
 Luma = NDArray[np.uint8]
@@ -27,7 +27,7 @@ def clip() -> list[Luma]:
     return pictures[::30]
 
 
-def faults(pictures: list[Luma]) -> list[PictureFault | None]:
+def faults(pictures: list[Luma]) -> list[Fault | None]:
     watch = PictureWatch(FAULT_TIMES_S)
     return [watch.look(picture, float(second)) for second, picture in enumerate(pictures)]
 
@@ -57,7 +57,7 @@ def soft(picture: Luma) -> Luma:
     return cv2.GaussianBlur(picture, (0, 0), 6)
 
 
-SPOILT: dict[PictureFault, Callable[[Luma], Luma]] = {
+SPOILT: dict[Fault, Callable[[Luma], Luma]] = {
     "dark": black,
     "overexposed": white,
     "covered": covered,
@@ -67,7 +67,7 @@ SPOILT: dict[PictureFault, Callable[[Luma], Luma]] = {
 
 
 @pytest.mark.parametrize("fault", SPOILT)
-def test_a_fault_is_told_after_its_time_and_gone_with_its_cause(clip: list[Luma], fault: PictureFault) -> None:
+def test_a_fault_is_told_after_its_time_and_gone_with_its_cause(clip: list[Luma], fault: Fault) -> None:
     lasting = round(FAULT_TIMES_S[fault]) + 4
     well, spoilt = clip[:20], [SPOILT[fault](noisy(picture)) for _, picture in zip(range(lasting), cycle(clip))]
 

@@ -37,6 +37,20 @@ def test_a_moving_thing_is_found_where_it_is_whether_darker_or_brighter(grey: in
     assert boxes[0].iou(Box(280, 150, 330, 190)) > 0.6
 
 
+def test_what_moves_behind_a_mask_is_not_found_and_what_comes_out_is() -> None:
+    motion = MotionRegions([np.array([[0, 0], [320, 0], [320, 360], [0, 360]], np.int32)])
+    seen = []
+    for index in range(40):
+        frame, x = scene(index), 20 * (index - 20)
+        if index >= 20:
+            frame[150:190, x : x + 50] = 40
+        seen.append(motion.find(frame))
+
+    assert not any(seen[:34]), "all of it is behind the mask"
+    assert [len(boxes) for boxes in seen[37:]] == [1, 1, 1]
+    assert all(box.x1 >= 318 for boxes in seen for box in boxes)
+
+
 def test_noise_alone_is_not_motion() -> None:
     motion = learned()
 

@@ -1,0 +1,42 @@
+"""Whether a stream's own time keeps step with ours.
+
+A lag that grows means that the frames are old, whatever shows in them: a server that keeps frames back, a network that
+is too slow, a camera whose clock is wrong.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+from monitor.clock import Every
+
+MOST_LAG_S = 3.0  # a key frame's worth of frames comes at once at the start, and is no lag
+BEHIND_WINDOW_S, AHEAD_WINDOW_S = 600, 60  # a crystal drifts by a hundredth of that within these
+SAMPLE_EVERY_S = 1.0
+
+
+class StreamTiming:
+    """The stamps of one stream against our monotonic clock."""
+
+    def __init__(self, lasting_s: float) -> None:
+        """Begin; the stream must be off for `lasting_s` seconds to be told so."""
+        self._lasting_s = lasting_s
+        self._lags_s: deque[float] = deque(maxlen=BEHIND_WINDOW_S)
+        self._sampling = Every(SAMPLE_EVERY_S)
+        self._off_since_s: float | None = None
+
+    def is_off(self, stamp_s: float, now_s: float) -> bool:
+        """Take in the stamp of a frame that came now, and tell whether the stream has been off for long enough."""
+        if stamp_s <= 0:  # it has none
+            return False
+        lag_s = now_s - stamp_s
+        if self._sampling.is_due(now_s):
+            self._lags_s.append(lag_s)
+        behind = lag_s - min(self._lags_s) > MOST_LAG_S
+        ahead = median(list(self._lags_s)[-AHEAD_WINDOW_S:]) - lag_s > MOST_LAG_S
+        if not (behind or ahead):
+            self._off_since_s = None
+        elif self._off_since_s is None:
+            self._off_since_s = now_s
+        return self._off_since_s is not None and now_s - self._off_since_s >= self._lasting_s
