@@ -32,7 +32,7 @@ from adapters.runtime import PRETRAINED, write_manifest
 from adapters.training.attention import unit
 from adapters.training.backbone import LITE1, EfficientNetLite, folded_lite, load_backbone
 from adapters.training.checkpoint import resume, save
-from adapters.training.domains import DOMAIN_SHARES, DOMAINS, SIDE_PX, Picture, random_square, shoot
+from adapters.training.domains import DOMAIN_SHARES, DOMAINS, Picture, random_square, shoot
 from adapters.training.export import export_encode
 from adapters.training.gradient_reversal import DomainCritic, strength_at
 from adapters.training.optimisation import as_numbers, move_average, one_cycle, take_step
@@ -42,7 +42,9 @@ LOG = "log.jsonl"
 WEIGHTS = "trained.safetensors"  # the running mean of the weights
 TEACHER, TAUGHT = "teacher", "class_means.npy"
 PROTOTYPE_PICTURES = 30  # of a class
-SMALL_PX = 160  # progressive resizing (Tan and Le 2021, EfficientNetV2, https://arxiv.org/abs/2104.00298)
+# Trained small and used at 224: half the time a step, and a drawn crop shows things larger than they come later
+# (Touvron et al. 2019, https://arxiv.org/abs/1906.06423).
+TRAIN_PX = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,6 @@ class Recipe:
     peak_rate: float = 3e-4  # AdamW, one cycle; at 4e-4 the mean with the pretrained weights beat the result itself
     warm_up: float = 0.05  # share of the steps
     weight_decay: float = 0.0  # pulls towards zero, not towards what was pretrained
-    small_share: float = 0.9  # of the steps, the first ones, at SMALL_PX: half the time a step
     clean_share: float = 0.2  # of the views: what was known must not be lost
     match_weight: float = 0.3  # the right picture among the batch
     token_weight: float = 0.5
@@ -109,8 +110,7 @@ class Pictures:
                 shot.append(shoot(crop, DOMAINS[domain], rng))
                 labels.append(int(label))
                 domains.append(domain)
-        side_px = SMALL_PX if step < recipe.small_share * recipe.steps else SIDE_PX
-        prepare = replace(EfficientNetLite.preprocessing, input_px=side_px)
+        prepare = replace(EfficientNetLite.preprocessing, input_px=TRAIN_PX)
         seen = torch.from_numpy(prepare(shot)).to(memory_format=torch.channels_last)  # which the CPU likes best
         return Batch(clean, seen, torch.tensor(labels), torch.tensor(domains))
 
@@ -140,10 +140,10 @@ class Teacher:
         means = torch.from_numpy(np.load(folder / TAUGHT, allow_pickle=False))
         self.mu = means.mean(dim=0)
         self.prototypes = unit(means - self.mu)
+        self._encode.prepare = replace(self._encode.prepare, input_px=TRAIN_PX)
 
-    def __call__(self, crops: list[Picture], side_px: int) -> tuple[Tensor, Tensor]:
-        """Return tokens (B, T, d_token) and pooled vectors (B, d_pooled) of crops, seen at the given size."""
-        self._encode.prepare = replace(self._encode.prepare, input_px=side_px)
+    def __call__(self, crops: list[Picture]) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, T, d_token) and pooled vectors (B, d_pooled) of crops, seen as small as the student does."""
         seen = self._encode(crops)
         return torch.from_numpy(seen.tok), torch.from_numpy(seen.glob)
 
@@ -180,7 +180,7 @@ class Training:
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the weighted losses by name."""
         recipe, mu = self.recipe, self.teacher.mu
-        taught_tokens, taught = self.teacher(batch.clean, batch.shot.shape[3])
+        taught_tokens, taught = self.teacher(batch.clean)
         tokens, pooled = self.student(batch.shot)
         goal, seen = unit(taught - mu), unit(pooled - mu)  # (B, d_pooled)
         return {
