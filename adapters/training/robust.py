@@ -143,7 +143,7 @@ class Teacher:
         self._encode.prepare = replace(self._encode.prepare, input_px=TRAIN_PX)
 
     def __call__(self, crops: list[Picture]) -> tuple[Tensor, Tensor]:
-        """Return tokens (B, T, d_token) and pooled vectors (B, d_pooled) of crops, seen as small as the student does."""
+        """Return tokens (B, T, d_token) and pooled vectors (B, d_pooled) of crops at `TRAIN_PX`."""
         seen = self._encode(crops)
         return torch.from_numpy(seen.tok), torch.from_numpy(seen.glob)
 
