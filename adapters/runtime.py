@@ -107,8 +107,9 @@ class Graph:
             ModelError: see `read_verified`; or the device asked for does not work, with what to install.
         """
         self._content, self._name, self._threads = read_verified(folder, name), name, threads
+        providers = _providers(device)
         try:
-            self._session = self._open(_providers(device))
+            self._session = self._open(providers)
         except Exception as error:  # noqa: BLE001  # onnxruntime raises half a dozen private classes here
             raise ModelError(f"{folder / name}: onnxruntime refuses it: {error}") from None
         self.lost_device = False
