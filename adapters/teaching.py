@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,6 +106,57 @@ def teach(
     )
 
 
+@dataclass
+class TakenIn:
+    """What taking in another site's classes led to: frames by class, and why others stayed out."""
+
+    version: str | None  # None where nothing was new
+    frames: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def take_in(
+    store: ClassSetStore, classifier: Classifier, classes: Mapping[ClassAttributes, Sequence[Shot]], reason: str
+) -> TakenIn:
+    """Teach several classes with their shots as one version; frames that are known already are left out."""
+    known, taught, taken = store.attributes(), store.shots(classifier), TakenIn(None)
+    fresh: dict[ClassAttributes, Sequence[Shot]] = {}
+    for wanted, shots in classes.items():
+        try:
+            attributes = _agreed(wanted, known.get(wanted.name))
+        except ConfigError as error:
+            taken.left_out[wanted.name] = str(error)
+            continue
+        earlier = [unit(shot.glob[0]) for shot in taught.get(wanted.name, [])]
+        new = [shot for shot in shots if not _is_known(shot.features, earlier)]
+        if new:
+            fresh[attributes] = new
+        else:
+            taken.left_out[wanted.name] = "all its frames are known already"
+    if fresh:
+        taken.version = store.teach_all(fresh, classifier.encoder_hash, reason=reason)
+        taken.frames = {attributes.name: len(shots) for attributes, shots in fresh.items()}
+    return taken
+
+
+def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return what is kept of each class of the active version, or of the named ones, and how good it is.
+
+    Raises:
+        ConfigError: no such class is taught.
+    """
+    kept, taught = store.kept(classifier, names or None), store.shots(classifier)
+    told = []
+    for attributes, shots in kept.items():
+        rate, confused, nearest = _examine(classifier, taught, attributes.name)
+        entry = vars(attributes) | {"class": attributes.name, "leave_one_out": rate}
+        del entry["name"]
+        entry |= {"confused_with": confused, "nearest": nearest}
+        entry["shots"] = [{"source": s.source, "created": s.created, "crop": s.png is not None} for s in shots]
+        told.append(entry)
+    return told
+
+
 def _sort_out(
     images: Sequence[str], crops: Sequence[Crop]
 ) -> tuple[list[tuple[str, NDArray[np.uint8]]], list[dict[str, str]]]:
@@ -148,11 +199,15 @@ def _without_repeats(
         twin = next((j for j in kept if float(seen @ plain[j]) > SAME_PICTURE), None)
         if twin is not None:
             refused.append({"image": usable[i][0], "why": f"shows the same as {usable[twin][0]}"})
-        elif any(float(seen @ other) > SAME_PICTURE for other in earlier):
+        elif _is_known(features[i], earlier):
             refused.append({"image": usable[i][0], "why": "was taught before"})
         else:
             kept.append(i)
     return [usable[i] for i in kept], [features[i] for i in kept]
+
+
+def _is_known(shot: Features, earlier: Sequence[NDArray[np.float32]]) -> bool:
+    return any(float(unit(shot.glob[0]) @ other) > SAME_PICTURE for other in earlier)
 
 
 def _examine(
