@@ -35,7 +35,9 @@ function tell(element, { state, reason, boxes }) {
   badge.className = `state ${state}`;
   badge.textContent = reason ? `${STATES[state]}: ${reason}` : STATES[state];
   const animals = boxes.filter(({ p_animal }) => p_animal >= 0.5).map(({ label }) => label);
-  element.querySelector(".seen").textContent = animals.length ? animals.join(", ") : "no animal in view";
+  const nothing = state === "blind" ? "what happens there is unknown" : "no animal in view";
+  element.querySelector(".seen").textContent = animals.length ? animals.join(", ") : nothing;
+  element.classList.toggle("old", state === "blind");
 }
 
 async function show(element, facts) {
