@@ -16,7 +16,7 @@ demo: $(VENV)/.installed | packages
 
 test: $(VENV)/.installed-dev | packages test-packages
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=15
 
 drills: $(VENV)/.installed-dev | packages test-packages
 	$(BIN)/python tools/drills.py

@@ -1,15 +1,13 @@
 """What a site has been taught, as versions: a new one is a new value, swapped whole, and old ones stay.
 
-The only module of this side that knows SQLite. Rows hold attributes and features; the crops lie beside as files named
-by their SHA-256 and are written first, so that a killed process leaves at most a file that nothing names.
+Rows hold attributes and features; the crops lie beside as files (`crops.py`).
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
+import itertools
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,12 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from adapters.classes import ClassAttributes, ClassSet, Shot, VersionRecord
+from adapters.classes import ClassAttributes, ClassSet, KeptShot, Shot, VersionRecord
 from adapters.classifier import Classifier
+from adapters.crops import Crops, crop_hash
 from adapters.encoder import Features, joined
 from adapters.errors import ConfigError, StoreError
 from adapters.starter import read_starter
@@ -70,9 +67,8 @@ class ClassSetStore:
         Raises:
             StoreError: the folder can't be written, or the file is not a class store of this or an older format.
         """
-        self._crops = state_dir / CROPS
         try:
-            self._crops.mkdir(parents=True, exist_ok=True)
+            self._crops = Crops(state_dir / CROPS)
             self._db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
@@ -131,7 +127,7 @@ class ClassSetStore:
         fresh = {a.name: list(shots) for a, shots in read_starter(starter, classifier.encoder_hash).items()}
         encoded = []
         for number, crop, name in stale:
-            picture = None if crop is None else self._crop(crop)
+            picture = self._crops.picture(crop)
             if picture is not None:
                 encoded.append((number, classifier.encode.shots([picture])[0]))
             elif crop is None and fresh.get(name):
@@ -153,14 +149,16 @@ class ClassSetStore:
         Returns:
             The name of the new version.
         """
+        return self.teach_all({attributes: shots}, encoder_hash, reason=f"taught {attributes.name}")
+
+    @_told_if_damaged
+    def teach_all(self, classes: dict[ClassAttributes, Sequence[Shot]], encoder_hash: str, *, reason: str) -> str:
+        """Add shots to several classes, new or known, as one version that becomes the active one; return its name."""
         with self._transaction():
-            for shot in shots:
+            for shot in itertools.chain.from_iterable(classes.values()):
                 if shot.crop is not None:
-                    self._keep_crop(shot.crop)
-            parent = self.active_version()
-            version = self._add(
-                {attributes: shots}, parent=parent, encoder=encoder_hash, reason=f"taught {attributes.name}"
-            )
+                    self._crops.keep(shot.crop)
+            version = self._add(classes, parent=self.active_version(), encoder=encoder_hash, reason=reason)
         return _name(version)
 
     @_told_if_damaged
@@ -261,6 +259,34 @@ class ClassSetStore:
         version = self.active_version()
         return {name: self._features(version, name, classifier) for name in self._attributes(version)}
 
+    @_told_if_damaged
+    def kept(self, classifier: Classifier, only: Sequence[str] | None = None) -> dict[ClassAttributes, list[KeptShot]]:
+        """Return the classes of the active version, or just those of `only`, with all that is kept of their shots.
+
+        Raises:
+            ConfigError: a class of `only` is not taught.
+        """
+        with self._snapshot():
+            version = self.active_version()
+            attributes = self._attributes(version)
+            _check_known(only, tuple(attributes))
+            return {
+                attributes[name]: self._kept(version, name, classifier)
+                for name in attributes
+                if only is None or name in only
+            }
+
+    def _kept(self, version: int, name: str, classifier: Classifier) -> list[KeptShot]:
+        rows = self._db.execute(
+            "SELECT crop_sha256, origin, created FROM shot JOIN taught ON shot.id = taught.shot "
+            "WHERE version = ? AND name = ? ORDER BY shot.id",
+            (version, name),
+        ).fetchall()
+        return [
+            KeptShot(features=features, png=self._crops.png(crop), source=source, created=created)
+            for features, (crop, source, created) in zip(self._features(version, name, classifier), rows, strict=True)
+        ]
+
     def _attributes(self, version: int) -> dict[str, ClassAttributes]:
         rows = self._db.execute("SELECT name, attributes FROM class WHERE version = ? ORDER BY rowid", (version,))
         return {name: ClassAttributes(**json.loads(stored)) for name, stored in rows}
@@ -285,16 +311,13 @@ class ClassSetStore:
                 return features
             if crop is None:
                 raise ValueError(f"a shot of class '{name}' is no number")
-        picture = None if crop is None else self._crop(crop)
+        picture = self._crops.picture(crop)
         if picture is None:
             raise StoreError(
                 f"class '{name}' was taught with another encoder ({encoder}) and its crop is not kept: "
                 "forget the class and teach it again"
             )
         return classifier.encode.shots([picture])[0]
-
-    def _crop(self, sha256: str) -> NDArray[np.uint8] | None:
-        return cv2.imread(str(self._crops / f"{sha256}.png"))  # type: ignore[return-value]  # cv2 types it as any array
 
     def _add(self, classes: dict[ClassAttributes, Sequence[Shot]], *, parent: int, encoder: str, reason: str) -> int:
         version = self._copy(parent, reason)
@@ -335,37 +358,18 @@ class ClassSetStore:
             (
                 encoder,
                 *_stored(shot.features),
-                None if shot.crop is None else _crop_hash(shot.crop),
+                None if shot.crop is None else crop_hash(shot.crop),
                 shot.source,
                 _now(),
             ),
         )
         return int(cursor.lastrowid or 0)
 
-    def _keep_crop(self, crop: NDArray[np.uint8]) -> None:
-        path = self._crops / f"{_crop_hash(crop)}.png"
-        if path.exists():
-            return
-        _, encoded = cv2.imencode(".png", crop)
-        draft = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            with draft.open("wb") as file:
-                file.write(encoded.tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise StoreError(f"{path}: the crop can't be kept ({error.strerror}); nothing was taught") from None
-
     def _delete_orphans(self) -> None:
         """Erase shots and crops that no version names: a class forgotten in every version is gone for good."""
         with self._transaction():
             self._db.execute("DELETE FROM shot WHERE id NOT IN (SELECT shot FROM taught)")
-        kept = {crop for (crop,) in self._db.execute("SELECT crop_sha256 FROM shot")}
-        for path in self._crops.glob("*.png"):
-            if path.stem not in kept:
-                path.unlink(missing_ok=True)
+        self._crops.delete_others({crop for (crop,) in self._db.execute("SELECT crop_sha256 FROM shot")})
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -413,10 +417,6 @@ def _number(version: str) -> int:
     if not 0 < number < 2**63:
         raise ConfigError(f"version '{version}': expected a name such as cs-3")
     return number
-
-
-def _crop_hash(crop: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(str(crop.shape).encode() + crop.tobytes()).hexdigest()
 
 
 def _now() -> str:

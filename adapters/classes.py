@@ -51,6 +51,16 @@ class Shot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeptShot:
+    """A shot as the store keeps it: the crop is a PNG file's content."""
+
+    features: Features
+    png: bytes | None
+    source: str
+    created: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class VersionRecord:
     """A line of the list of versions."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import warnings
 from pathlib import Path
 
@@ -28,37 +28,47 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"{path}: is no regular file, expected a picture")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # broken EXIF and the like: the pixels count
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            _check_whole(path)
-            with Image.open(path, formats=FORMATS) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise InputError(
-                        f"{path}: {picture.width} x {picture.height} pixels, at most {MAX_PIXELS:,} are read"
-                    )
-                picture.load()
-                return _bgr(ImageOps.exif_transpose(picture))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such picture") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, expected a picture") from None
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror})") from None
+    return decode_picture(content, str(path))
+
+
+def decode_picture(content: bytes, name: str) -> NDArray[np.uint8]:
+    """Return the still that a file's content is, as `read_picture` does; `name` tells which in an error.
+
+    Raises:
+        InputError: it is unreadable, cut short, of another format, or larger than `MAX_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # broken EXIF and the like: the pixels count
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            _check_whole(content)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise InputError(
+                        f"{name}: {picture.width} x {picture.height} pixels, at most {MAX_PIXELS:,} are read"
+                    )
+                picture.load()
+                return _bgr(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not a picture; expected one of {', '.join(FORMATS)}") from None
+        raise InputError(f"{name}: not a picture; expected one of {', '.join(FORMATS)}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path}: can't be decoded ({error})") from None
+        raise InputError(f"{name}: can't be decoded ({error})") from None
 
 
-def _check_whole(path: Path) -> None:
+def _check_whole(content: bytes) -> None:
     """Raise where a PNG fails its own checksums or lacks its end: the decoder would fill up what is missing."""
-    with path.open("rb") as file:
-        if file.read(len(PNG_START)) != PNG_START:
-            return
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - PNG_TAIL_BYTES))
-        if PNG_END not in file.read():
-            raise OSError("its end is missing")
-    with Image.open(path, formats=["PNG"]) as picture:
+    if not content.startswith(PNG_START):
+        return
+    if PNG_END not in content[-PNG_TAIL_BYTES:]:
+        raise OSError("its end is missing")
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
         picture.verify()
 
 

@@ -16,6 +16,7 @@ import typer
 from adapters.errors import ConfigError, InputError, WildlaneError
 from monitor import VERSION
 from monitor.cli_alerts import alerts_app
+from monitor.cli_classes import classes_app
 from monitor.cli_learning import evaluate, model_app
 from monitor.context import ConfigOption, Context, JsonOption, StateOption
 from monitor.output import Printer, log_to_stderr, print_answers, print_line, progress_of, say
@@ -35,6 +36,7 @@ Examples:
   wildlane classify photo.jpg --box 40,60,120,90    what is in this box?
   wildlane teach --class moose --size large --origin wild a.jpg b.jpg c.jpg
   wildlane classes list                             what was taught, version by version
+  wildlane classes export site.classes              ... as a file to carry to another site
   wildlane check-config && wildlane doctor          is everything in place?
 """
 
@@ -46,9 +48,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-)
-classes_app = typer.Typer(
-    help="What the site was taught, and its versions.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(classes_app, name="classes")
 app.add_typer(model_app, name="model")
@@ -259,40 +258,6 @@ def teach(
         print_line(f"    nearest class: {nearest}")
     for wish in report["missing"]:
         print_line(f"    would help: {wish}")
-
-
-@classes_app.command("list")
-def classes_list(as_json: JsonOption = False, config: ConfigOption = None, state: StateOption = None) -> None:
-    """List the versions, the active one marked."""
-    context = Context(config, state)
-    with context.store(context.classifier()) as store:
-        versions = store.versions()
-    if as_json:
-        print_line(json.dumps([vars(record) | {"classes": list(record.classes)} for record in versions]))
-        return
-    for record in versions:
-        mark, names = "*" if record.active else " ", ", ".join(record.classes) or "-"
-        print_line(f"{mark} {record.version:6} {record.created}  {record.reason:24} {names}")
-
-
-@classes_app.command("forget")
-def classes_forget(name: str, config: ConfigOption = None, state: StateOption = None) -> None:
-    """Make a version without a class the active one."""
-    context = Context(config, state)
-    with context.store(context.classifier()) as store:
-        print_line(f"{store.forget(name)} is live, without {name}")
-
-
-@classes_app.command("rollback")
-def classes_rollback(
-    version: Annotated[str | None, typer.Argument(help="Such as cs-3; default the one before.")] = None,
-    config: ConfigOption = None,
-    state: StateOption = None,
-) -> None:
-    """Make an older version the active one again."""
-    context = Context(config, state)
-    with context.store(context.classifier()) as store:
-        print_line(f"{store.rollback(version)} is live")
 
 
 @app.command("check-config")

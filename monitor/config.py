@@ -94,6 +94,12 @@ class MetricsConfig(Strict):
     port: int | None = Field(default=None, ge=0, le=65_535)
 
 
+class ConsoleConfig(Strict):
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, ge=0, le=65_535)
+    https: bool = False
+
+
 class MirrorsConfig(Strict):
     home_assistant: Prefix | None = None
     onvif: Prefix | None = None
@@ -267,6 +273,7 @@ class Config(Strict):
     device: DeviceConfig = DeviceConfig()
     broker: BrokerConfig = BrokerConfig()
     metrics: MetricsConfig = MetricsConfig()
+    console: ConsoleConfig = ConsoleConfig()
     mirrors: MirrorsConfig = MirrorsConfig()
     policy: PolicyConfig = PolicyConfig()
     cameras: dict[Identifier, CameraConfig] = Field(default_factory=dict)
@@ -275,7 +282,14 @@ class Config(Strict):
     def alone(self, site: str, cameras: dict[str, CameraConfig]) -> Config:
         """Return a copy for a run of its own beside the site's: its broker, its cameras, none of the site's zones."""
         broker = BrokerConfig(embedded=True, port=0)
-        parts = {"site": site, "broker": broker, "metrics": MetricsConfig(), "cameras": cameras, "zones": {}}
+        parts = {
+            "site": site,
+            "broker": broker,
+            "metrics": MetricsConfig(),
+            "console": ConsoleConfig(),
+            "cameras": cameras,
+            "zones": {},
+        }
         return self.model_copy(update=parts)
 
     @model_validator(mode="after")

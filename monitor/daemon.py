@@ -6,13 +6,14 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from datetime import time as dt_time
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Literal
 
 from adapters.classes import ClassSet
 from adapters.errors import ConfigError, WildlaneError
@@ -54,6 +55,9 @@ from monitor.stages import Stages
 from monitor.values import Frame
 from monitor.zones import Zone
 
+if TYPE_CHECKING:
+    from monitor.console.board import Board
+
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
@@ -62,7 +66,18 @@ CLASS_SET_EVERY_S = 0.5  # how often a version taught meanwhile is looked for; i
 BACKGROUND_EVERY_S = 1800.0
 RETENTION_DAYS = 7.0
 UPKEEP_EVERY_S = 3600.0  # how often old rows are dropped, and certificates looked at
-FIXED = ("site", "state_dir", "models_dir", "models_key_file", "log_format", "device", "broker", "metrics", "mirrors")
+FIXED = (
+    "site",
+    "state_dir",
+    "models_dir",
+    "models_key_file",
+    "log_format",
+    "device",
+    "broker",
+    "metrics",
+    "console",
+    "mirrors",
+)
 STUCK_S = 10.0  # a loop that has not gone round for so long is dead
 FLUSH_S = 2.0  # at the stop, for what the broker has not taken yet; the rest stays in the journal
 
@@ -104,6 +119,8 @@ class Daemon:
         self._stop = stop or threading.Event()
         self._parts = ExitStack()  # closed in reverse: what was built first is closed last
         self._metrics, self._clock = Metrics(), Clock()
+        self._board: Board | None = None  # where there is a console
+        self._orders: SimpleQueue[Order] = SimpleQueue()  # from the console
         self._site_clock = clock_of(config.policy.timezone)
         self._fleet = Fleet(sources_of(config, config_path), self._now, lost=self._lost)
         try:
@@ -147,6 +164,7 @@ class Daemon:
             facts, self._journal, self._publisher, zones, self._now, self._clock, mirrors_of(config)
         )
         self._serve_metrics(config)
+        self._serve_console(config, state_dir)
 
     def _serve_metrics(self, config: Config) -> None:
         if config.metrics.port is not None:
@@ -154,6 +172,26 @@ class Daemon:
             server = MetricsServer(config.metrics.host, config.metrics.port, self._metrics, probes)
             self._parts.callback(server.stop)
             log.info("metrics: http://%s:%d/metrics", config.metrics.host, server.port)
+
+    def _serve_console(self, config: Config, state_dir: Path) -> None:
+        if config.console.port is None:
+            return
+        from adapters.class_set import ClassSetStore
+        from monitor.console.app import Site
+        from monitor.console.board import Board
+        from monitor.console.server import Console
+
+        store = ClassSetStore(state_dir)  # of its own: another thread asks it
+        self._parts.callback(store.close)
+        self._board = Board()
+        site = Site(
+            name=config.site,
+            board=self._board,
+            versions=store.versions,
+            rollback=store.rollback,
+            order=lambda verb, about, by: self._orders.put(Order(verb=verb, about=about, by=by)),
+        )
+        self._parts.callback(Console(config.console, config.console.port, state_dir, site).stop)
 
     def _liveness(self) -> tuple[str, ...]:
         stuck_s = self._now() - self._stepped_s
@@ -257,15 +295,23 @@ class Daemon:
             outcome = self._pipeline.process(frames, now_s, blind=self._fleet.blind())
             for frame in frames:
                 self._metrics.analysed(frame)
+                if self._board is not None:
+                    self._board.frame(frame, outcome.sightings, now_s)
                 self._watch(frame, outcome)
                 self._fleet.release(frame)
             self._publish(outcome.told)
         else:
             self._publish(self._pipeline.idle(now_s, blind=self._fleet.blind()))
-        for order in self._publisher.orders():
+        for order in [*self._publisher.orders(), *self._asked()]:
             log.info("%s %s, asked for by %s", order.verb, order.about, order.by)
             self._publish(self._carry_out(order))
         self._reports.tell_levels(self._policy.open, self._fleet.healths)
+        if self._board is not None:
+            self._board.site(self._states, self._policy.open)
+
+    def _asked(self) -> Iterator[Order]:
+        while not self._orders.empty():
+            yield self._orders.get()
 
     def _carry_out(self, order: Order) -> list[Situation]:
         act = {

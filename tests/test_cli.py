@@ -321,3 +321,20 @@ def test_bench_refuses_a_number_of_cameras_that_is_none(small_clip: Path, tmp_pa
 
     assert result.returncode == 2
     assert f"expected numbers from 1 to 64 such as 4 or 1,2,4, got '{cameras}'" in result.stderr
+
+
+def test_classes_are_carried_from_one_site_to_another(demo_stills: list[Path], tmp_path: Path) -> None:
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "moose.classes"
+    taught = wildlane("teach", "--class", "moose", "--size", "large", "--origin", "wild", *demo_stills, state=here)
+    assert taught.returncode == 0, taught.stderr
+    written = wildlane("classes", "export", file, "--classes", "moose", "--json", state=here)
+    frames = json.loads(written.stdout)["classes"]["moose"]
+    imported = wildlane("classes", "import", file, "--json", state=there)
+    shown = wildlane("classes", "show", "moose", "--json", state=there)
+    again = wildlane("classes", "import", file, state=there)
+
+    assert json.loads(imported.stdout) == {"version": "cs-3", "classes": {"moose": frames}, "left_out": {}}
+    (moose,) = json.loads(shown.stdout)
+    assert (moose["class"], moose["size"], len(moose["shots"])) == ("moose", "large", frames)
+    assert again.returncode == 5
+    assert "nothing to take in: moose all its frames are known already" in again.stderr

@@ -98,7 +98,7 @@ class Journal:
 
     def _fall_back(self, error: StoreError) -> None:
         """Go on in memory: an alert that can't be recorded must still be told."""
-        self.problem = f"the journal can't be written, alerts are not recorded: {error}"
+        self.problem = f"the journal can't be used, alerts are not recorded: {error}"
         log.error("%s", self.problem)
         self._disk, self._db = self._db, storage.connect(":memory:")
         self.id = storage.checked(self._db, None)
@@ -123,7 +123,7 @@ class Journal:
         self._db, self._in_memory = self._disk, False
         (self.id,) = self._db.execute("SELECT id FROM journal").fetchone()
         self.problem = ""
-        log.warning("the journal can be written again: alerts are recorded")
+        log.warning("the journal can be used again: alerts are recorded")
 
     def append(self, drafts: Sequence[Draft]) -> list[Alert]:
         """Commit situation versions and their messages together; return the alerts as they will be published.
@@ -215,10 +215,11 @@ class Journal:
         """
         with self._lock:
             after_seq = after.seq if after is not None and after.journal == self.id else 0
-            rows = self._db.execute(
+            rows = self._rows(
                 "SELECT seq, zone, event FROM outbox WHERE acked_at IS NULL AND parked IS NULL AND seq > ? "
                 "ORDER BY seq LIMIT ?",
-                (after_seq, limit),
+                after_seq,
+                limit,
             )
             return [Outgoing(self.id, *row) for row in rows]
 
@@ -257,29 +258,24 @@ class Journal:
 
     def consumers(self) -> dict[str, int]:
         """Return up to which number each consumer has everything."""
-        with self._lock:
-            return dict(self._db.execute("SELECT name, upto FROM consumer ORDER BY name").fetchall())
+        return dict(self._rows("SELECT name, upto FROM consumer ORDER BY name"))
 
     def is_open(self, situation: str) -> bool:
         """Tell whether a situation has started and not ended."""
-        with self._lock:
-            found = self._db.execute("SELECT 1 FROM situation WHERE id = ? AND open", (situation,)).fetchone()
-        return found is not None
+        return bool(self._rows("SELECT 1 FROM situation WHERE id = ? AND open", situation))
 
     def newest(self) -> int:
         """Return the number of the newest event, 0 before the first."""
-        with self._lock:
-            (seq,) = self._db.execute("SELECT seq FROM journal").fetchone()
+        ((seq,),) = self._rows("SELECT seq FROM journal")
         return int(seq)
 
     def counts(self) -> tuple[int, int]:
         """Return how many rows are unsent, and how many are parked."""
-        with self._lock:
-            row = self._db.execute(
-                "SELECT count(*) FILTER (WHERE acked_at IS NULL AND parked IS NULL), "
-                "count(*) FILTER (WHERE parked IS NOT NULL) FROM outbox"
-            ).fetchone()
-        return int(row[0]), int(row[1])
+        ((unsent, parked),) = self._rows(
+            "SELECT count(*) FILTER (WHERE acked_at IS NULL AND parked IS NULL), "
+            "count(*) FILTER (WHERE parked IS NOT NULL) FROM outbox"
+        )
+        return int(unsent), int(parked)
 
     def forget_before(self, moment: datetime) -> int:
         """Erase acknowledged rows that are older than the retention; return how many."""
@@ -298,6 +294,17 @@ class Journal:
                 self._disk.close()
             self._mark.close()
             os.close(self._owner)
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Read; where the disk can't be read any more, the journal goes on in memory, as where it can't be written."""
+        with self._lock:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                if self._in_memory:
+                    raise
+                self._fall_back(StoreError(f"{self._path}: {error}"))
+                return self._db.execute(query, values).fetchall()
 
     def _next_seq(self) -> int:
         """Return the next number of this journal: gap-free, since it is taken and used in one transaction."""

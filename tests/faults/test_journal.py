@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -142,7 +144,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # every write to a fi
 told = [journal.append([draft(s)])[0] for _ in range(3) for s in one_life()]
 assert all(alert.data.journal == journal.id != name for alert in told)
 assert [alert.data.seq for alert in told] == [1, 2, 3, 4, 5, 6]
-assert "can't be written" in journal.problem
+assert "can't be used" in journal.problem
 for seq in range(1, 7):
     journal.mark_acked(seq)
 resource.setrlimit(resource.RLIMIT_FSIZE, limits)  # somebody made room
@@ -202,6 +204,49 @@ def test_alerts_that_can_not_be_recorded_are_delivered_all_the_same(tmp_path: Pa
     run = run_apart(DELIVERED, tmp_path)
 
     assert run.stdout == "all delivered\n", run.stderr
+
+
+class DyingDisk:
+    """A connection whose reads fail as those of a dying disk do."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.close, self._db, self.dead = db.close, db, True
+
+    def execute(self, *query: object) -> sqlite3.Cursor:
+        if self.dead:
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._db.execute(*query)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._db.in_transaction
+
+    def executemany(self, *query: object) -> sqlite3.Cursor:
+        return self._db.executemany(*query)
+
+
+@pytest.mark.parametrize(
+    "read", [Journal.counts, Journal.newest, Journal.consumers, lambda journal: journal.unsent(None, 5)]
+)
+def test_a_disk_that_fails_in_reading_stops_nothing(tmp_path: Path, read: Callable[[Journal], object]) -> None:
+    now_s = [0.0]
+    journal = Journal(tmp_path, now=lambda: now_s[0])
+    commit(journal)
+    before, rows = journal.id, journal.counts()[0]
+    journal._db = disk = DyingDisk(journal._db)
+
+    read(journal)
+    assert "the journal can't be used, alerts are not recorded" in journal.problem
+    assert journal.id != before
+    (alert,) = journal.append([draft(one_life()[0])])
+    assert journal.unsent(None, 9)[0].event == alert.json_text()
+
+    disk.dead, now_s[0] = False, 3600.0
+    journal.mark_acked(1)
+    journal.append([draft(one_life()[0])])
+    assert (journal.id, journal.problem) == (before, "")
+    assert journal.counts()[0] == rows + 1
+    journal.close()
 
 
 def test_numbers_are_never_given_twice_whatever_was_cut(alive: tuple[Path, str, list[str]], tmp_path: Path) -> None:

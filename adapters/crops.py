@@ -1,0 +1,67 @@
+"""The crops that classes were taught from: PNG files named by the SHA-256 of their pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Container
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.errors import StoreError
+
+
+class Crops:
+    """A folder of crops. A crop is written before anything names it, so that a killed process leaves no loose end."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use a folder; it is made where it is missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def keep(self, crop: NDArray[np.uint8]) -> None:
+        """Write a crop, flushed to the disk; one that is there already is left alone.
+
+        Raises:
+            StoreError: it can't be kept.
+        """
+        path = self._path(crop_hash(crop))
+        if path.exists():
+            return
+        _, encoded = cv2.imencode(".png", crop)
+        draft = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            with draft.open("wb") as file:
+                file.write(encoded.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise StoreError(f"{path}: the crop can't be kept ({error.strerror}); nothing was taught") from None
+
+    def picture(self, sha256: str | None) -> NDArray[np.uint8] | None:
+        """Return a crop, uint8 (height, width, 3), BGR; None where it is not kept or can't be read."""
+        return None if sha256 is None else cv2.imread(str(self._path(sha256)))  # type: ignore[return-value]  # cv2 types it as any array
+
+    def png(self, sha256: str | None) -> bytes | None:
+        """Return the content of a crop's file; None where it is not kept."""
+        path = None if sha256 is None else self._path(sha256)
+        return None if path is None or not path.exists() else path.read_bytes()
+
+    def delete_others(self, kept: Container[str | None]) -> None:
+        """Erase the crops that are not among `kept`."""
+        for path in self._folder.glob("*.png"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / f"{sha256}.png"
+
+
+def crop_hash(crop: NDArray[np.uint8]) -> str:
+    """Return the name of a crop: the SHA-256 of its shape and pixels."""
+    return hashlib.sha256(str(crop.shape).encode() + crop.tobytes()).hexdigest()

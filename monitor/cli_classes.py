@@ -1,0 +1,133 @@
+"""The verbs of the classes: what the site was taught, its versions, and files to carry to other sites."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapters.errors import ConfigError, InputError
+from monitor.context import ConfigOption, Context, JsonOption, StateOption
+from monitor.output import print_line
+
+classes_app = typer.Typer(
+    help="What the site was taught, and its versions.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@classes_app.command("list")
+def classes_list(as_json: JsonOption = False, config: ConfigOption = None, state: StateOption = None) -> None:
+    """List the versions, the active one marked."""
+    context = Context(config, state)
+    with context.store(context.classifier()) as store:
+        versions = store.versions()
+    if as_json:
+        print_line(json.dumps([vars(record) | {"classes": list(record.classes)} for record in versions]))
+        return
+    for record in versions:
+        mark, names = "*" if record.active else " ", ", ".join(record.classes) or "-"
+        print_line(f"{mark} {record.version:6} {record.created}  {record.reason:24} {names}")
+
+
+@classes_app.command("show")
+def classes_show(
+    names: Annotated[list[str] | None, typer.Argument(help="Classes of the active version; default all.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Show what is kept of each class: its attributes, its frames, how sure it is of its own."""
+    from adapters.teaching import describe
+
+    context = Context(config, state)
+    classifier = context.classifier()
+    with context.store(classifier) as store:
+        told = describe(store, classifier, names)
+    if as_json:
+        print_line(json.dumps(told))
+        return
+    for one in told:
+        scientific = f", {one['scientific_name']}" if one["scientific_name"] else ""
+        found = "one frame only" if one["leave_one_out"] is None else f"{100 * one['leave_one_out']:.0f} % found again"
+        print_line(f"{one['class']}: {one['size']}, {one['origin']}{scientific}; {len(one['shots'])} frames, {found}")
+        for shot in one["shots"]:
+            print_line(f"    {shot['created']}  {'crop kept' if shot['crop'] else 'no crop  '}  {shot['source']}")
+
+
+@classes_app.command("forget")
+def classes_forget(name: str, config: ConfigOption = None, state: StateOption = None) -> None:
+    """Make a version without a class the active one."""
+    context = Context(config, state)
+    with context.store(context.classifier()) as store:
+        print_line(f"{store.forget(name)} is live, without {name}")
+
+
+@classes_app.command("rollback")
+def classes_rollback(
+    version: Annotated[str | None, typer.Argument(help="Such as cs-3; default the one before.")] = None,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Make an older version the active one again."""
+    context = Context(config, state)
+    with context.store(context.classifier()) as store:
+        print_line(f"{store.rollback(version)} is live")
+
+
+@classes_app.command("export", epilog="Example: wildlane classes export site.classes --classes moose,deer")
+def classes_export(
+    path: Annotated[Path, typer.Argument(help="The file to write.")],
+    classes: Annotated[str | None, typer.Option(help="Only these: A,B,...")] = None,
+    key: Annotated[Path | None, typer.Option(help="Ed25519 private key, PEM, to sign with.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Write classes of the active version, with their crops, to a file that another site can import."""
+    from adapters.class_file import write_classes
+
+    context = Context(config, state)
+    classifier = context.classifier()
+    names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
+    with context.store(classifier) as store:
+        kept = store.kept(classifier, names)
+    if not kept:
+        raise ConfigError("nothing is taught, nothing was written")
+    write_classes(path, kept, classifier.encoder_hash, key=key)
+    told = {attributes.name: len(shots) for attributes, shots in kept.items()}
+    if as_json:
+        print_line(json.dumps({"file": str(path), "classes": told, "signed": key is not None}))
+        return
+    frames = ", ".join(f"{name} ({count})" for name, count in told.items())
+    print_line(f"{path}: {frames}{', signed' if key else ''}")
+
+
+@classes_app.command("import", epilog="Example: wildlane classes import site.classes --key road-agency.pub")
+def classes_import(
+    path: Annotated[Path, typer.Argument(help="A file of `wildlane classes export`.")],
+    key: Annotated[Path | None, typer.Option(help="Ed25519 public key, PEM: take only what its owner signed.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Teach what a file brings, as one new version; frames that are known already are left out."""
+    from adapters.class_file import read_classes
+    from adapters.teaching import take_in
+
+    context = Context(config, state)
+    classifier = context.classifier()
+    carried = read_classes(path, classifier, key=key)
+    with context.store(classifier) as store:
+        taken = take_in(store, classifier, carried.classes, f"imported {path.name}")
+    left_out = carried.left_out | taken.left_out
+    if taken.version is None:
+        raise InputError(f"{path}: nothing to take in: " + "; ".join(f"{name} {why}" for name, why in left_out.items()))
+    if as_json:
+        print_line(json.dumps({"version": taken.version, "classes": taken.frames, "left_out": left_out}))
+        return
+    frames = ", ".join(f"{name} ({count})" for name, count in taken.frames.items())
+    print_line(f"{taken.version} is live, with {frames}")
+    for name, why in left_out.items():
+        print_line(f"    left out {name}: {why}")

@@ -1,0 +1,161 @@
+"""Who is asking, whether they may, and that it was they: sessions, roles, origin, tokens, throttle, headers."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.datastructures import FormData, Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from monitor.console.accounts import Account, Accounts, Role
+
+IDLE_S, LONGEST_S = 8 * 3600.0, 3 * 86_400.0  # a session that nobody uses, and one that is used all the time
+MOST_GUESSES = RateLimitItemPerMinute(6)  # of a name, and from an address
+MOST_BODY_BYTES = 40_000_000
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request of somebody who is logged in."""
+
+    account: Account
+    csrf: str  # what a form must bring along
+
+
+class Doorkeeper:
+    """Opens and finds sessions. They live in a signed cookie; an account's epoch ends them on the server's side."""
+
+    def __init__(self, accounts: Accounts, now: Callable[[], float] = time.time) -> None:
+        self.accounts, self._now = accounts, now
+        self._throttle = MovingWindowRateLimiter(MemoryStorage())
+
+    def may_guess(self, request: Request, name: str) -> bool:
+        """Count an attempt to log in, and tell whether there may be one: neither name nor address tries too often."""
+        address = request.client.host if request.client else ""
+        by_name, by_address = (self._throttle.hit(MOST_GUESSES, *key) for key in (("name", name), ("from", address)))
+        return by_name and by_address
+
+    def open(self, request: Request, account: Account) -> None:
+        """Begin a session; whatever the cookie held before is gone."""
+        now = self._now()
+        request.session.clear()
+        csrf = secrets.token_urlsafe(24)
+        request.session.update(name=account.name, epoch=account.epoch, csrf=csrf, began=now, seen=now)
+
+    def visit(self, request: Request) -> Visit | None:
+        """Return who is asking; None where nobody is logged in, or no longer."""
+        session, now = request.session, self._now()
+        account = self.accounts.find(str(session.get("name", "")))
+        if account is None or session.get("epoch") != account.epoch:
+            return None
+        if now - session["seen"] > IDLE_S or now - session["began"] > LONGEST_S:
+            return None
+        session["seen"] = now
+        return Visit(account, session["csrf"])
+
+
+def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
+    """Let an endpoint be asked by those alone who may; `request.state` has the visit, and the form where one came."""
+
+    def guarded(endpoint: Endpoint) -> Endpoint:
+        @wraps(endpoint)
+        async def asked(request: Request) -> Response:
+            door: Doorkeeper = request.app.state.door
+            visit = door.visit(request)
+            if visit is None:
+                if request.method in SAFE and "/api/" not in request.url.path:
+                    return RedirectResponse(request.url_for("login"), 303)
+                raise HTTPException(401, "log in first")
+            if not visit.account.may(role):
+                raise HTTPException(403, f"this needs the role {role}, you are {visit.account.role}")
+            request.state.visit = visit
+            if request.method not in SAFE:
+                request.state.form = await request.form(max_files=20, max_fields=500)
+                check_token(request.state.form, request.headers, visit.csrf)
+            return await endpoint(request)
+
+        return asked
+
+    return guarded
+
+
+def check_token(form: FormData, headers: Headers, expected: str) -> None:
+    """Raise 403 where a request does not bring the token of its session."""
+    brought = headers.get("x-csrf-token") or str(form.get("csrf", ""))
+    if not expected or not secrets.compare_digest(brought.encode(), expected.encode()):
+        raise HTTPException(403, "the page is too old: load it again")
+
+
+class Gate:
+    """Refuses what comes from another site's page or is too large, and adds the headers that every answer bears."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refused = _refusal(scope["method"], headers)
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        answer = self._app if refused is None else refused
+        await answer(scope, _limited(receive), with_headers)
+
+
+def _refusal(method: str, headers: Headers) -> Response | None:
+    if int(headers.get("content-length") or 0) > MOST_BODY_BYTES:
+        return Response(f"at most {MOST_BODY_BYTES / 1e6:.0f} MB at once", 413)
+    if method in SAFE:
+        return None
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
+        return Response("asked for by another site's page", 403)
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return Response("asked for by another site's page", 403)
+    return None
+
+
+def _limited(receive: Receive) -> Receive:
+    """Count a body whose length was not told."""
+    so_far = 0
+
+    async def counted() -> Message:
+        nonlocal so_far
+        message: dict[str, Any] = dict(await receive())
+        so_far += len(message.get("body", b""))
+        if so_far > MOST_BODY_BYTES:
+            raise HTTPException(413, f"at most {MOST_BODY_BYTES / 1e6:.0f} MB at once")
+        return message
+
+    return counted

@@ -1,0 +1,131 @@
+"""What the main loop leaves for the pages, and the last half minute of every camera.
+
+The loop writes, the pages' threads read. A frame is kept twice a second in its native size, so that what has just
+passed can still be labelled; nothing of it is written to disk.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from monitor.cameras.health import Health
+from monitor.clock import Every
+from monitor.policy import Situation
+from monitor.values import Frame, Sighting
+
+KEEP_S = 30.0
+KEEP_EVERY_S = 0.5
+MOST_BYTES = 24_000_000  # of a camera's kept frames; the oldest go first
+LIVE_PX = 640  # width of the live picture
+JPEG_QUALITY, LIVE_QUALITY = 90, 75
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A frame of a camera as JPEG, and what was seen in it.
+
+    Attributes:
+        number: of the frame in its stream; with the camera's name it finds the picture again.
+        at: seconds since 1970, when it was captured.
+        size: (width, height) of the camera's own picture, in pixels; sightings are in those.
+        jpeg: the live picture is smaller than that.
+    """
+
+    camera: str
+    number: int
+    at: float
+    size: tuple[int, int]
+    jpeg: bytes
+    sightings: tuple[Sighting, ...]
+
+
+@dataclass
+class _Camera:
+    live: Picture | None = None
+    kept: deque[Picture] = field(default_factory=deque)
+    keeping: Every = field(default_factory=lambda: Every(KEEP_EVERY_S))
+
+
+class Board:
+    """The newest of everything. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cameras: dict[str, _Camera] = {}
+        self._healths: Mapping[str, Health] = {}
+        self._situations: Sequence[Situation] = ()
+        self._watched_at_s = 0.0  # nobody encodes live pictures while nobody looks
+
+    def frame(self, frame: Frame, sightings: Sequence[Sighting], now_s: float) -> None:
+        """Take in an analysed frame, while its image is valid."""
+        own = tuple(sighting for sighting in sightings if sighting.camera == frame.camera)
+        with self._lock:
+            camera = self._cameras.setdefault(frame.camera, _Camera())
+            keep, show = camera.keeping.is_due(now_s), now_s - self._watched_at_s < KEEP_S
+        kept = _picture(frame, own, frame.size[0], JPEG_QUALITY) if keep else None
+        live = _picture(frame, own, min(LIVE_PX, frame.size[0]), LIVE_QUALITY) if show else None
+        with self._lock:
+            camera.live = live or camera.live
+            if kept is not None:
+                camera.kept.append(kept)
+                _drop_old(camera.kept)
+
+    def site(self, healths: Mapping[str, Health], situations: Sequence[Situation]) -> None:
+        """Take in the health of the cameras and the open situations."""
+        with self._lock:
+            self._healths, self._situations = dict(healths), tuple(situations)
+
+    def healths(self) -> Mapping[str, Health]:
+        """Return the health of each camera."""
+        with self._lock:
+            return self._healths
+
+    def situations(self) -> Sequence[Situation]:
+        """Return the open situations."""
+        with self._lock:
+            return self._situations
+
+    def live(self, camera: str, now_s: float) -> Picture | None:
+        """Return the newest picture of a camera; from now on live ones are made for a while."""
+        with self._lock:
+            self._watched_at_s = now_s
+            found = self._cameras.get(camera)
+            return found.live or (found.kept[-1] if found.kept else None) if found else None
+
+    def kept(self, camera: str) -> list[Picture]:
+        """Return the pictures of the last half minute of a camera, oldest first."""
+        with self._lock:
+            found = self._cameras.get(camera)
+            return list(found.kept) if found else []
+
+    def find(self, camera: str, number: int) -> Picture | None:
+        """Return a kept picture; None where it has gone by."""
+        return next((picture for picture in self.kept(camera) if picture.number == number), None)
+
+
+def _picture(frame: Frame, sightings: tuple[Sighting, ...], width: int, quality: int) -> Picture:
+    image = frame.image
+    if width < frame.size[0]:
+        size = (width, round(frame.size[1] * width / frame.size[0]))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    _, coded = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return Picture(
+        camera=frame.camera,
+        number=frame.index,
+        at=frame.captured_s,
+        size=frame.size,
+        jpeg=coded.tobytes(),
+        sightings=sightings,
+    )
+
+
+def _drop_old(kept: deque[Picture]) -> None:
+    newest = kept[-1].at
+    while len(kept) > 1 and (newest - kept[0].at > KEEP_S or sum(len(one.jpeg) for one in kept) > MOST_BYTES):
+        kept.popleft()

@@ -1,0 +1,193 @@
+"""A class set carried to another site, and every file that must not be taken."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from numpy.typing import NDArray
+
+from adapters.class_file import CLASSES, MANIFEST, read_classes, write_classes
+from adapters.class_set import ClassSetStore
+from adapters.classes import ClassAttributes
+from adapters.classifier import Classifier
+from adapters.errors import InputError
+from adapters.teaching import describe, take_in, teach
+
+MOOSE = ClassAttributes(name="moose", size="large", origin="wild", scientific_name="Alces alces")
+Crops = dict[str, NDArray[np.uint8]]
+
+
+@pytest.fixture
+def carried(store: ClassSetStore, classifier: Classifier, demo_animals: Crops, tmp_path: Path) -> Path:
+    """A file of a site that was taught moose."""
+    crop = demo_animals["caribou"]
+    teach(store, classifier, MOOSE, ["a", "b"], [crop, np.ascontiguousarray(crop[10:-5, ::-1])])
+    path = tmp_path / "site.classes"
+    write_classes(path, store.kept(classifier), classifier.encoder_hash)
+    return path
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[ClassSetStore]:
+    """A site where nothing was taught."""
+    opened = ClassSetStore(tmp_path / "elsewhere")
+    yield opened
+    opened.close()
+
+
+def altered(path: Path, change: Callable[[dict[str, bytes]], None], *, named: bool = True) -> Path:
+    """The file with other parts; `named` makes a manifest that fits them."""
+    import hashlib
+
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    change(parts)
+    if named:
+        sums = {name: hashlib.sha256(part).hexdigest() for name, part in parts.items() if name != MANIFEST}
+        parts[MANIFEST] = json.dumps(sums).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, part in parts.items():
+            file.writestr(name, part)
+    return path
+
+
+def test_classes_arrive_at_another_site_as_they_were_taught(
+    carried: Path, store: ClassSetStore, elsewhere: ClassSetStore, classifier: Classifier, demo_animals: Crops
+) -> None:
+    brought = read_classes(carried, classifier)
+    taken = take_in(elsewhere, classifier, brought.classes, "imported")
+
+    assert (brought.left_out, taken.left_out) == ({}, {})
+    assert elsewhere.attributes() == store.attributes()
+    assert taken.frames["moose"] == 2
+    here, there = (site.load(classifier).memory for site in (store, elsewhere))
+    assert all(np.allclose(here.arrays[name], there.arrays[name], atol=2e-3) for name in here.arrays)
+    assert classifier.classify([demo_animals["caribou"]], there)[0].label == "moose"
+    assert elsewhere.versions()[-1].reason == "imported"
+
+
+def test_what_is_known_already_is_not_taught_twice(
+    carried: Path, elsewhere: ClassSetStore, classifier: Classifier
+) -> None:
+    classes = read_classes(carried, classifier).classes
+    first = take_in(elsewhere, classifier, classes, "imported").version
+    again = take_in(elsewhere, classifier, classes, "imported")
+
+    assert again.version is None
+    assert set(again.left_out.values()) == {"all its frames are known already"}
+    assert elsewhere.versions()[-1].version == first
+
+
+def test_a_class_that_is_known_as_something_else_stays_out_and_the_others_come(
+    carried: Path, elsewhere: ClassSetStore, classifier: Classifier, demo_animals: Crops
+) -> None:
+    small = ClassAttributes(name="moose", size="small", origin="wild")
+    teach(elsewhere, classifier, small, ["c"], [demo_animals["bear"]])
+    taken = take_in(elsewhere, classifier, read_classes(carried, classifier).classes, "imported")
+
+    assert "'moose' is taught as small and wild, this says large and wild" in taken.left_out["moose"]
+    assert "cattle" in taken.frames
+    assert elsewhere.attributes()["moose"].size == "small"
+
+
+def test_another_encoder_takes_the_crops_and_leaves_out_what_has_none(carried: Path, classifier: Classifier) -> None:
+    def of_another(parts: dict[str, bytes]) -> None:
+        parts[CLASSES] = parts[CLASSES].replace(classifier.encoder_hash.encode(), b"sha256:other")
+
+    brought = read_classes(altered(carried, of_another), classifier)
+
+    assert [attributes.name for attributes in brought.classes] == ["moose"]
+    assert brought.left_out["cattle"] == "was made by another encoder, and its pictures are not in the file"
+
+
+def test_a_signed_file_is_taken_with_its_owners_key_alone(
+    carried: Path, store: ClassSetStore, classifier: Classifier, tmp_path: Path
+) -> None:
+    owner, stranger = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    (tmp_path / "key.pem").write_bytes(owner.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    for name, key in (("key.pub", owner), ("stranger.pub", stranger)):
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (tmp_path / name).write_bytes(public)
+    signed = tmp_path / "signed.classes"
+    write_classes(signed, store.kept(classifier), classifier.encoder_hash, key=tmp_path / "key.pem")
+
+    assert read_classes(signed, classifier, key=tmp_path / "key.pub").classes
+    for path, key in ((signed, "stranger.pub"), (carried, "key.pub")):
+        with pytest.raises(InputError, match="is not signed by the owner of"):
+            read_classes(path, classifier, key=tmp_path / key)
+
+
+def bomb(parts: dict[str, bytes]) -> None:
+    content = json.loads(parts[CLASSES])
+    name = next(shot["crop"] for one in content["classes"] for shot in one["shots"] if shot["crop"])
+    parts[f"crops/{name}.png"] = parts[f"crops/{name}.png"][:-20]
+
+
+def changed(**fields: object) -> Callable[[dict[str, bytes]], None]:
+    def change(parts: dict[str, bytes]) -> None:
+        parts[CLASSES] = json.dumps(json.loads(parts[CLASSES]) | fields).encode()
+
+    return change
+
+
+def pickled(parts: dict[str, bytes]) -> None:
+    arrays = io.BytesIO()
+    np.savez(arrays, tok=np.array([{"not": "an array"}], dtype=object), glob=np.zeros(1))
+    parts["features.npz"] = arrays.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "named", "told"),
+    [
+        (lambda parts: parts.update(extra=b"x"), False, "was altered: its parts are not those that its manifest names"),
+        (changed(format=2), True, "classes.json: format"),
+        (changed(classes=[]), True, "classes.json: classes: List should have at least 1 item"),
+        (changed(more=1), True, "classes.json: more: Extra inputs are not permitted"),
+        (lambda parts: parts.pop(CLASSES), True, "not a class-set file"),
+        (lambda parts: parts.pop("features.npz"), True, "not a class-set file"),
+        (bomb, True, "can't be decoded"),
+        (pickled, True, "not a class-set file .Object arrays cannot be loaded"),
+    ],
+)
+def test_a_file_that_is_altered_or_of_another_kind_is_refused(
+    carried: Path, classifier: Classifier, change: Callable[[dict[str, bytes]], None], *, named: bool, told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        read_classes(altered(carried, change, named=named), classifier)
+
+
+@pytest.mark.parametrize("cut", [0, 10, 1000, -30])
+def test_a_cut_file_is_refused(carried: Path, classifier: Classifier, cut: int) -> None:
+    carried.write_bytes(carried.read_bytes()[:cut])
+
+    with pytest.raises(InputError, match="not a class-set file"):
+        read_classes(carried, classifier)
+
+
+def test_a_file_that_unpacks_to_more_than_is_read_is_refused(
+    carried: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.class_file.MOST_BYTES", 1000)
+
+    with pytest.raises(InputError, match="not read"):
+        read_classes(carried, classifier)
+
+
+def test_a_class_is_described_by_what_is_kept_of_it(
+    carried: Path, store: ClassSetStore, classifier: Classifier
+) -> None:
+    (moose,) = describe(store, classifier, ["moose"])
+
+    assert (moose["class"], moose["size"], moose["origin"]) == ("moose", "large", "wild")
+    assert [shot["source"] for shot in moose["shots"]] == ["a", "b"]
+    assert all(shot["crop"] for shot in moose["shots"])
+    assert moose["leave_one_out"] is not None
+    assert len(moose["nearest"]) == 3

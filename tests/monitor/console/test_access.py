@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from argon2 import PasswordHasher
+from starlette.testclient import TestClient
+
+from adapters.classes import VersionRecord
+from adapters.errors import ConfigError
+from monitor.cameras.health import Health
+from monitor.console.access import IDLE_S, LONGEST_S
+from monitor.console.accounts import Accounts
+from monitor.console.app import Site, make_app
+from monitor.console.board import Board
+from monitor.values import Frame
+
+FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+PASSWORD = "correct horse battery"
+PAGES = ["/", "/situations", "/classes"]
+VERSION = VersionRecord(
+    version="cs-2", created="2026-11-23T10:00:00Z", parent="cs-1", reason="taught moose", active=True
+)
+
+
+class FakeSite:
+    """Notes what the console asked of the program."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[str, str, str]] = []
+        self.rolled_back: list[str] = []
+
+    def rollback(self, version: str) -> str:
+        if version != "cs-1":
+            raise ConfigError(f"no version {version}")
+        self.rolled_back.append(version)
+        return version
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Iterator[Accounts]:
+    opened = Accounts(tmp_path, FAST)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def fake() -> FakeSite:
+    return FakeSite()
+
+
+@pytest.fixture
+def visitor(accounts: Accounts, fake: FakeSite) -> Callable[[], TestClient]:
+    """A browser that knows nothing yet."""
+    board = Board()
+    board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, ())
+    image = np.full((90, 160, 3), 90, np.uint8)
+    board.frame(Frame(camera="road", index=7, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
+    site = Site(
+        name="test",
+        board=board,
+        versions=lambda: [VERSION],
+        rollback=fake.rollback,
+        order=lambda *order: fake.orders.append(order),
+    )
+    app = make_app(site, accounts)
+    return lambda: TestClient(app, base_url="http://127.0.0.1:8080", follow_redirects=False)
+
+
+def begin(client: TestClient, accounts: Accounts) -> None:
+    assert accounts.token_path is not None
+    token = accounts.token_path.read_text().strip()
+    answer = client.post("/welcome", data={"token": token, "name": "anna", "password": PASSWORD})
+    assert answer.status_code == 303, answer.text
+
+
+def log_in(client: TestClient, name: str, password: str = PASSWORD) -> int:
+    return client.post("/login", data={"name": name, "password": password}).status_code
+
+
+def csrf(client: TestClient) -> str:
+    page = client.get("/classes").text
+    return page.split('name="csrf" content="')[1].split('"')[0]
+
+
+def test_a_new_site_asks_for_its_token_and_lets_nobody_in_without(
+    visitor: Callable[[], TestClient], accounts: Accounts
+) -> None:
+    client = visitor()
+
+    assert client.get("/").headers["location"].endswith("/login")
+    assert client.get("/login").headers["location"].endswith("/welcome")
+    wrong = client.post("/welcome", data={"token": "guess", "name": "eve", "password": PASSWORD})
+    assert wrong.status_code == 400
+    assert accounts.everybody() == []
+    begin(client, accounts)
+    assert client.get("/").status_code == 200
+    assert visitor().get("/welcome").headers["location"].endswith("/login")
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/audit", "/api/site", "/api/live/road"])
+def test_without_a_session_nothing_is_shown(visitor: Callable[[], TestClient], accounts: Accounts, path: str) -> None:
+    begin(visitor(), accounts)
+    answer = visitor().get(path)
+
+    assert (answer.status_code, answer.headers.get("location", "")[-6:]) in ((303, "/login"), (401, ""))
+    assert "road" not in answer.text
+
+
+def test_who_is_logged_in_sees_the_pages_and_the_picture(visitor: Callable[[], TestClient], accounts: Accounts) -> None:
+    client = visitor()
+    begin(client, accounts)
+
+    assert all(client.get(path).status_code == 200 for path in [*PAGES, "/audit"])
+    told = client.get("/api/site").json()["cameras"]
+    assert (told["road"]["state"], told["road"]["number"]) == ("ok", 7)
+    assert (told["yard"]["state"], told["yard"]["reason"], told["yard"]["number"]) == ("blind", "lost", None)
+    picture = client.get("/api/live/road")
+    assert (picture.headers["content-type"], picture.content[:2]) == ("image/jpeg", b"\xff\xd8")
+    assert client.get("/api/live/yard").status_code == 404
+
+
+def test_every_answer_forbids_what_a_page_does_not_need(visitor: Callable[[], TestClient], accounts: Accounts) -> None:
+    client = visitor()
+    begin(client, accounts)
+
+    for path in (*PAGES, "/login", "/static/console.css", "/nothing"):
+        headers = client.get(path).headers
+        assert "default-src 'self'" in headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+    for path in PAGES:
+        page = client.get(path).text
+        assert "<script>" not in page
+        assert " style=" not in page
+    cookie = client.post("/login", data={"name": "anna", "password": PASSWORD}).headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+
+
+def test_a_change_needs_the_sessions_token_and_our_own_origin(
+    visitor: Callable[[], TestClient], accounts: Accounts, fake: FakeSite
+) -> None:
+    client = visitor()
+    begin(client, accounts)
+    token = csrf(client)
+
+    for data, headers in (
+        ({"version": "cs-1"}, {}),
+        ({"version": "cs-1", "csrf": "guess"}, {}),
+        ({"version": "cs-1", "csrf": token}, {"origin": "http://evil.example"}),
+        ({"version": "cs-1", "csrf": token}, {"origin": "null"}),
+        ({"version": "cs-1", "csrf": token}, {"sec-fetch-site": "cross-site"}),
+    ):
+        assert client.post("/classes/rollback", data=data, headers=headers).status_code == 403
+    assert fake.rolled_back == []
+    own = {"origin": "http://127.0.0.1:8080"}
+    assert client.post("/classes/rollback", data={"version": "cs-1", "csrf": token}, headers=own).status_code == 303
+    assert fake.rolled_back == ["cs-1"]
+    refused = client.post("/classes/rollback", data={"version": "<b>", "csrf": token})
+    assert (refused.status_code, "no version &lt;b&gt;" in refused.text) == (400, True)
+
+
+def test_a_viewer_changes_nothing_and_an_operator_reads_no_audit(
+    visitor: Callable[[], TestClient], accounts: Accounts, fake: FakeSite
+) -> None:
+    begin(visitor(), accounts)
+    accounts.add("vera", "viewer", PASSWORD, by="anna")
+    accounts.add("otto", "operator", PASSWORD, by="anna")
+    viewer, operator = visitor(), visitor()
+    assert (log_in(viewer, "vera"), log_in(operator, "otto")) == (303, 303)
+
+    for path in ("/classes/rollback", "/situations/s1/confirm", "/situations/s1/dismiss"):
+        assert viewer.post(path, data={"version": "cs-1", "csrf": csrf(viewer)}).status_code == 403
+    assert fake.orders == []
+    assert operator.post("/situations/s1/dismiss", data={"csrf": csrf(operator)}).status_code == 303
+    assert fake.orders == [("dismiss", "s1", "otto")]
+    assert (viewer.get("/audit").status_code, operator.get("/audit").status_code) == (403, 403)
+    assert [entry.what for entry in accounts.audit(1)] == ["dismiss"]
+
+
+def test_guessing_is_slow(visitor: Callable[[], TestClient], accounts: Accounts) -> None:
+    begin(visitor(), accounts)
+    client = visitor()
+    answers = [log_in(client, "anna", f"guess number {number}") for number in range(12)]
+
+    assert answers[:5] == [403] * 5
+    assert answers[-1] == 429
+    assert log_in(client, "anna") == 429, "the right one too, for a while"
+    assert {entry.what for entry in accounts.audit(3)} == {"login refused"}
+
+
+def test_a_session_ends_when_it_is_idle_old_logged_out_or_its_password_changed(
+    visitor: Callable[[], TestClient], accounts: Accounts
+) -> None:
+    client = visitor()
+    begin(client, accounts)
+    door = client.app.state.door
+    started = door._now()
+    for later_s, status in ((IDLE_S - 1, 200), (2 * IDLE_S - 2, 200), (3 * IDLE_S, 303)):
+        door._now = lambda later_s=later_s: started + later_s
+        assert client.get("/").status_code == status
+    door._now = lambda: started
+    log_in(client, "anna")
+    for hour in range(int(LONGEST_S / 3600)):
+        door._now = lambda hour=hour: started + 3600 * hour
+        assert client.get("/").status_code == 200
+    door._now = lambda: started + LONGEST_S + 1
+    assert client.get("/").status_code == 303
+    door._now = lambda: started
+    log_in(client, "anna")
+    accounts.change_password("anna", "another one entirely", by="anna")
+    assert client.get("/").status_code == 303
+    log_in(client, "anna", "another one entirely")
+    assert client.post("/logout", data={"csrf": csrf(client)}).status_code == 303
+    assert client.get("/").status_code == 303
+
+
+def test_a_forged_cookie_is_nobody(visitor: Callable[[], TestClient], accounts: Accounts) -> None:
+    import base64
+    import json
+
+    begin(visitor(), accounts)
+    client = visitor()
+    content = base64.b64encode(json.dumps({"name": "anna", "epoch": 1, "csrf": "x", "began": 0, "seen": 9e9}).encode())
+    client.cookies.set("wildlane", content.decode() + ".aaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbbb")
+
+    assert client.get("/").status_code == 303
+
+
+def test_a_body_that_is_too_large_is_refused_told_or_not(
+    visitor: Callable[[], TestClient], accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(visitor(), accounts)
+    monkeypatch.setattr("monitor.console.access.MOST_BODY_BYTES", 1000)
+    client = visitor()
+
+    assert client.post("/login", data={"name": "x" * 2000}).status_code == 413
+    told_nothing = client.post(
+        "/login",
+        content=iter([b"name=" + b"x" * 600, b"x" * 600]),
+        headers={"content-type": "application/x-www-form-urlencoded"},
+    )
+    assert told_nothing.status_code == 413

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from monitor.cameras.health import Health
+from monitor.console.board import KEEP_S, Board
+from monitor.values import Frame
+
+
+def frame(time_s: float, *, camera: str = "road", side: int = 900) -> Frame:
+    image = np.random.default_rng(int(time_s * 10)).integers(0, 255, (side // 2, side, 3), np.uint8)
+    return Frame(
+        camera=camera, index=round(time_s * 5), time_s=time_s, captured_s=1000 + time_s, image=image, slot=0, moving=()
+    )
+
+
+def test_half_a_minute_of_a_camera_is_kept_twice_a_second_in_its_own_size() -> None:
+    board = Board()
+    for index in range(200):
+        board.frame(frame(index / 5), (), index / 5)
+    kept = board.kept("road")
+
+    assert 45 <= len(kept) <= 61
+    assert kept[-1].at - kept[0].at <= KEEP_S
+    assert {cv2.imdecode(np.frombuffer(one.jpeg, np.uint8), 1).shape for one in kept[:2]} == {(450, 900, 3)}
+    assert board.find("road", kept[7].number) == kept[7]
+    assert board.find("road", 1) is None
+    assert board.kept("yard") == []
+
+
+def test_large_pictures_are_kept_for_less_long_rather_than_fill_the_memory(monkeypatch) -> None:
+    monkeypatch.setattr("monitor.console.board.MOST_BYTES", 1_000_000)
+    board = Board()
+    for index in range(100):
+        board.frame(frame(index / 2), (), index / 2)
+
+    assert 0 < sum(len(one.jpeg) for one in board.kept("road")) <= 1_000_000
+
+
+def test_live_pictures_are_made_while_somebody_looks_and_small() -> None:
+    board = Board()
+    board.frame(frame(100), (), 100)
+    assert board.live("road", 100.1).number == 500, "the kept one, until there is a live one"
+    board.frame(frame(100.2), (), 100.2)
+    live = board.live("road", 100.3)
+
+    assert live.number == 501
+    assert cv2.imdecode(np.frombuffer(live.jpeg, np.uint8), 1).shape == (320, 640, 3)
+    assert live.size == (900, 450)
+    board.frame(frame(200), (), 200)
+    board.frame(frame(200.2), (), 200.2)
+    assert board.live("road", 200.3).number in (501, 1000), "nobody had looked for a while"
+
+
+def test_the_site_is_as_the_loop_left_it() -> None:
+    board, healths = Board(), {"road": Health("ok", None, 3.0)}
+    board.site(healths, ())
+    healths.clear()
+
+    assert board.healths() == {"road": Health("ok", None, 3.0)}
+    assert board.situations() == ()
+    assert board.live("road", 0.0) is None
