@@ -25,7 +25,7 @@ from adapters.encoder import Features, joined, unit
 from adapters.evaluation.episodes import Item
 from adapters.runtime import Graph
 
-# The best of tools/tune_baselines.py, on the tuning classes of `adapters/training/splits.py`.
+# Usual values of these methods; tools/tune_baselines.py finds the best on the tuning classes, which is due.
 LOGREG_C = 10.0
 KNN_K = 3
 TIP_BETA = 5.5
