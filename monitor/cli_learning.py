@@ -114,7 +114,7 @@ def model_export(
     out: Annotated[Path, typer.Option(help="Folder for the graphs and their manifest.")],
     run: Annotated[Path | None, typer.Option(help="Folder of a finished training.")] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Or a pretrained network: efficientnet-lite0, torchvision:NAME.")
+        str | None, typer.Option(help="Or a pretrained network: efficientnet-lite1, torchvision:NAME.")
     ] = None,
 ) -> None:
     """Turn a training, or a pretrained network, into ONNX graphs, each checked against torch."""

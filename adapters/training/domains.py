@@ -99,7 +99,16 @@ def _motion_kernel(rng: Generator) -> NDArray[np.float32]:
 
 
 DOMAINS = ("clean", "small", "night", "blur", "noise", "weather", "exposure", "compressed")
-DOMAIN_SHARES = (0.0, 0.2, 0.2, 0.12, 0.14, 0.16, 0.08, 0.1)  # of the degraded views; the worst losses come most often
+DOMAIN_SHARES = (
+    0.0,
+    0.26,
+    0.28,
+    0.1,
+    0.12,
+    0.12,
+    0.06,
+    0.06,
+)  # of degraded views; the worst come most
 SIDE_PX = 224  # of a picture that was shot
 
 

@@ -30,7 +30,7 @@ from adapters.runtime import (
     write_manifest,
 )
 from adapters.training.attention import Adapt, Head, HeadStatistics, Match
-from adapters.training.backbone import LITE0, Backbone, folded_lite0, load_backbone
+from adapters.training.backbone import LITE1, Backbone, folded_lite, load_backbone
 from adapters.training.checkpoint import save_weights
 from adapters.training.variants import write_variants
 
@@ -71,8 +71,8 @@ def export_run(run: Path, out: Path, *, progress: Callable[[str], None] = lambda
         if not (run / name).exists():
             raise ModelError(f"{run}: holds no {name}; let `wildlane model train` finish first")
     out.mkdir(parents=True, exist_ok=True)
-    progress(f"{PRETRAINED}: {export_encode(load_backbone(LITE0), out / PRETRAINED, any_size=True):.1e} from torch")
-    backbone = folded_lite0(run / BACKBONE)
+    progress(f"{PRETRAINED}: {export_encode(load_backbone(LITE1), out / PRETRAINED, any_size=True):.1e} from torch")
+    backbone = folded_lite(run / BACKBONE)
     progress(f"{ENCODE}: {export_encode(backbone, out / ENCODE):.1e} from torch")
     head = load_head(run / HEAD)
     export_head(head, out, progress=progress)

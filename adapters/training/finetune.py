@@ -29,7 +29,7 @@ from adapters.knowledge import KnowledgeBase
 from adapters.runtime import ENCODE, MODELS, SHIPPED, copy_models, file_hash, write_manifest
 from adapters.starter import STARTER, hand_on
 from adapters.training.attention import unit
-from adapters.training.backbone import EfficientNetLite0, deployed_backbone
+from adapters.training.backbone import EfficientNetLite, deployed_backbone
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
 from adapters.training.export import export_encode
 from adapters.training.optimisation import as_numbers, one_cycle, take_step
@@ -151,8 +151,8 @@ def held_out_accuracy(models: Path, lessons: Lessons) -> float:
 
 
 def _train(
-    backbone: EfficientNetLite0, models: Path, lessons: Lessons, tuning: Tuning, say: Callable[[str], None]
-) -> EfficientNetLite0:
+    backbone: EfficientNetLite, models: Path, lessons: Lessons, tuning: Tuning, say: Callable[[str], None]
+) -> EfficientNetLite:
     mu = torch.from_numpy(KnowledgeBase.load(models).mu)
     before = copy.deepcopy(backbone).requires_grad_(requires_grad=False)
     last_layer = nn.Linear(backbone.d_pooled, len(lessons.classes), bias=False)
@@ -191,7 +191,7 @@ def _losses(
     }
 
 
-def _batch(lessons: Lessons, backbone: EfficientNetLite0, tuning: Tuning, step: int) -> tuple[Tensor, Tensor]:
+def _batch(lessons: Lessons, backbone: EfficientNetLite, tuning: Tuning, step: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng((tuning.seed, 32, step))
     labels, views = [], []
     for label in rng.integers(0, len(lessons.classes), tuning.batch):  # small classes as often as large ones

@@ -2,7 +2,8 @@
 
 The frozen pretrained network is the teacher. It sees the clean crop; the student sees the same crop as a roadside
 camera would deliver it, and must give the teacher's features. Beside that: the right picture among the others of the
-batch, an episode (teacher's prototypes, student's queries), and a domain critic behind a Gradient Reversal Layer.
+batch, an episode of all training classes at once (teacher's prototypes, student's queries), and a domain critic behind
+a Gradient Reversal Layer.
 
 References:
     Hinton et al. 2015, https://arxiv.org/abs/1503.02531 (distillation)
@@ -22,23 +23,28 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from adapters.encoder import Encoder
 from adapters.errors import InputError
-from adapters.runtime import MODELS, PRETRAINED, Graph
+from adapters.runtime import PRETRAINED, write_manifest
 from adapters.training.attention import unit
-from adapters.training.backbone import LITE0, Backbone, folded_lite0
+from adapters.training.backbone import LITE1, EfficientNetLite, folded_lite, load_backbone
 from adapters.training.checkpoint import resume, save
-from adapters.training.domains import DOMAIN_SHARES, DOMAINS, SIDE_PX, random_square, shoot
+from adapters.training.domains import DOMAIN_SHARES, DOMAINS, Picture, random_square, shoot
+from adapters.training.export import export_encode
 from adapters.training.gradient_reversal import DomainCritic, strength_at
 from adapters.training.optimisation import as_numbers, move_average, one_cycle, take_step
 from adapters.training.splits import class_folders
 
 LOG = "log.jsonl"
 WEIGHTS = "trained.safetensors"  # the running mean of the weights
-SMALL_PX = 160  # progressive resizing (Tan and Le 2021, EfficientNetV2, https://arxiv.org/abs/2104.00298)
+TEACHER, TAUGHT = "teacher", "class_means.npy"
+PROTOTYPE_PICTURES = 30  # of a class
+# Trained small and used at 224: half the time a step, and a drawn crop shows things larger than they come later
+# (Touvron et al. 2019, https://arxiv.org/abs/1906.06423).
+TRAIN_PX = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +53,21 @@ class Recipe:
 
     seed: int = 20261123
     start: str = ""  # SHA-256 of the weights that it goes on from; empty for the pretrained ones
-    steps: int = 2400
-    classes_a_batch: int = 8  # an episode needs several pictures of a class,
-    pictures_a_class: int = 3  # so batches are drawn by class
+    steps: int = 6000
+    classes_a_batch: int = 8  # drawn by class, or the few pictures of the species would drown in mini-ImageNet's
+    pictures_a_class: int = 3
     small_picture_share: float = 0.35  # of the classes in a batch: mini-ImageNet's 84 px can't teach what is crisp
     crop_share: float = 0.4  # smallest side of a crop: a patient teacher sees ever new crops (Beyer et al. 2022)
-    peak_rate: float = 2e-4  # AdamW, one cycle; at 4e-4 the mean with the pretrained weights beat the result itself
-    warm_up: float = 0.1  # share of the steps
+    peak_rate: float = 3e-4  # AdamW, one cycle; at 4e-4 the mean with the pretrained weights beat the result itself
+    warm_up: float = 0.05  # share of the steps
     weight_decay: float = 0.0  # pulls towards zero, not towards what was pretrained
-    small_share: float = 0.5  # of the steps, the first ones, at SMALL_PX: half the time a step
-    clean_share: float = 0.25  # of the views: what was known must not be lost
+    clean_share: float = 0.2  # of the views: what was known must not be lost
     match_weight: float = 0.3  # the right picture among the batch
     token_weight: float = 0.5
-    episode_weight: float = 0.1
+    episode_weight: float = 0.2
     domain_weight: float = 0.02  # of the critic's reversed gradient; more costs accuracy
     match_temperature: float = 0.07
-    episode_temperature: float = 10.0  # multiplies the cosine
+    episode_temperature: float = 16.0  # multiplies the cosine
     average_decay: float = 0.998  # of the running mean of the weights
     checkpoint_every: int = 100
     threads: int = 2
@@ -72,7 +77,7 @@ class Recipe:
 class Batch:
     """Clean crops for the teacher, the same crops through bad cameras for the student, classes and domains (B,)."""
 
-    clean: NDArray[np.float32]
+    clean: list[Picture]
     shot: Tensor
     labels: Tensor
     domains: Tensor
@@ -81,47 +86,78 @@ class Batch:
 class Pictures:
     """All training pictures in memory, by class; every batch depends on the seed and its step alone."""
 
-    def __init__(self, data: Path, recipe: Recipe, backbone: Backbone) -> None:
+    def __init__(self, data: Path, recipe: Recipe) -> None:
         large = class_folders(data, "species", "train") + class_folders(data, "caltech-animals", "train")
         small = class_folders(data, "mini-imagenet", "train")
         if not large or not small:
             raise InputError(f"{data}: no training classes under images/species or images/mini-imagenet/train")
-        self._classes = [[cv2.imread(str(path)) for path in folder.pictures] for folder in large + small]
+        self.classes = [[cv2.imread(str(path)) for path in folder.pictures] for folder in large + small]
         share = recipe.small_picture_share
         self._chance = np.repeat([(1 - share) / len(large), share / len(small)], [len(large), len(small)])
-        self._recipe, self._preprocessing = recipe, backbone.preprocessing
-        self.count = sum(len(pictures) for pictures in self._classes)
+        self._recipe = recipe
+        self.count = sum(len(pictures) for pictures in self.classes)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step."""
         rng, recipe = np.random.default_rng((self._recipe.seed, step)), self._recipe
         clean, shot, labels, domains = [], [], [], []
-        for label in rng.choice(len(self._classes), recipe.classes_a_batch, replace=False, p=self._chance):
-            for number in rng.choice(len(self._classes[label]), recipe.pictures_a_class, replace=False):
-                crop = random_square(self._classes[label][number], rng, share=(recipe.crop_share, 1.0))
+        for label in rng.choice(len(self.classes), recipe.classes_a_batch, replace=False, p=self._chance):
+            for number in rng.choice(len(self.classes[label]), recipe.pictures_a_class, replace=False):
+                crop = random_square(self.classes[label][number], rng, share=(recipe.crop_share, 1.0))
                 crop = crop[:, ::-1].copy() if rng.random() < 0.5 else crop
                 domain = 0 if rng.random() < recipe.clean_share else int(rng.choice(len(DOMAINS), p=DOMAIN_SHARES))
                 clean.append(shoot(crop, "clean", rng))
                 shot.append(shoot(crop, DOMAINS[domain], rng))
                 labels.append(int(label))
                 domains.append(domain)
-        side_px = SMALL_PX if step < recipe.small_share * recipe.steps else SIDE_PX
-        prepare = replace(self._preprocessing, input_px=side_px)
+        prepare = replace(EfficientNetLite.preprocessing, input_px=TRAIN_PX)
         seen = torch.from_numpy(prepare(shot)).to(memory_format=torch.channels_last)  # which the CPU likes best
-        return Batch(prepare(clean), seen, torch.tensor(labels), torch.tensor(domains))
+        return Batch(clean, seen, torch.tensor(labels), torch.tensor(domains))
+
+
+def pretrained_encoder(folder: Path, threads: int) -> Encoder:
+    """Return the network before our training, from a folder that it is written to where it isn't there yet."""
+    if not (folder / PRETRAINED).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        export_encode(load_backbone(LITE1), folder / PRETRAINED, any_size=True)
+        write_manifest(folder, [PRETRAINED])
+    return Encoder(folder, PRETRAINED, device="cpu", threads=threads)  # three times as fast as torch here
+
+
+class Teacher:
+    """The frozen pretrained network, and where it sees the training classes.
+
+    Attributes:
+        mu: mean pooled vector, float32 (d_pooled,); centres student and teacher.
+        prototypes: unit mean of each class's centred pooled vectors, float32 (C, d_pooled).
+    """
+
+    def __init__(self, folder: Path, classes: list[list[Picture]], threads: int) -> None:
+        self._encode = pretrained_encoder(folder, threads)
+        if not (folder / TAUGHT).exists():
+            means = [self._encode(pictures[:PROTOTYPE_PICTURES]).glob.mean(axis=0) for pictures in classes]
+            np.save(folder / TAUGHT, np.stack(means))
+        means = torch.from_numpy(np.load(folder / TAUGHT, allow_pickle=False))
+        self.mu = means.mean(dim=0)
+        self.prototypes = unit(means - self.mu)
+        self._encode.prepare = replace(self._encode.prepare, input_px=TRAIN_PX)
+
+    def __call__(self, crops: list[Picture]) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, T, d_token) and pooled vectors (B, d_pooled) of crops at `TRAIN_PX`."""
+        seen = self._encode(crops)
+        return torch.from_numpy(seen.tok), torch.from_numpy(seen.glob)
 
 
 class Training:
     """Student, teacher, critic, optimiser and average, and the step that moves them."""
 
-    def __init__(self, recipe: Recipe, mu: Tensor, start: Path | None) -> None:
+    def __init__(self, recipe: Recipe, teacher: Teacher, start: Path | None) -> None:
         torch.manual_seed(recipe.seed)
         torch.set_num_threads(recipe.threads)
         torch.use_deterministic_algorithms(mode=True)
-        self.recipe, self.mu, self.step = recipe, mu, 0
-        self.teacher = Graph(MODELS, PRETRAINED, "cpu", threads=recipe.threads)  # three times as fast as torch here
-        self.student = folded_lite0(start).to(memory_format=torch.channels_last)
-        self.average = folded_lite0(start).requires_grad_(requires_grad=False)
+        self.recipe, self.teacher, self.step = recipe, teacher, 0
+        self.student = folded_lite(start).to(memory_format=torch.channels_last)
+        self.average = folded_lite(start).requires_grad_(requires_grad=False)
         self.critic = DomainCritic(self.student.d_pooled)
         self.parts = {"student": self.student, "average": self.average, "critic": self.critic}
         trained = [*self.student.stem.parameters(), *self.student.blocks.parameters(), *self.student.head.parameters()]
@@ -143,27 +179,19 @@ class Training:
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the weighted losses by name."""
-        recipe = self.recipe
-        taught_tokens, taught = map(torch.from_numpy, self.teacher.run(image=batch.clean))
+        recipe, mu = self.recipe, self.teacher.mu
+        taught_tokens, taught = self.teacher(batch.clean)
         tokens, pooled = self.student(batch.shot)
-        goal, seen = unit(taught - self.mu), unit(pooled - self.mu)  # (B, d_pooled)
+        goal, seen = unit(taught - mu), unit(pooled - mu)  # (B, d_pooled)
         return {
             "feature": (1 - (goal * seen).sum(dim=1)).mean(),
             "token": recipe.token_weight * (1 - F.cosine_similarity(tokens, taught_tokens, dim=2)).mean(),
             "match": recipe.match_weight
             * F.cross_entropy(seen @ goal.T / recipe.match_temperature, torch.arange(len(seen))),
-            "episode": recipe.episode_weight * self.episode(goal, seen, batch.labels),
+            "episode": recipe.episode_weight
+            * F.cross_entropy(recipe.episode_temperature * seen @ self.teacher.prototypes.T, batch.labels),
             "domain": recipe.domain_weight * F.cross_entropy(self.critic(seen, strength_at(progress)), batch.domains),
         }
-
-    def episode(self, goal: Tensor, seen: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of naming each query by prototypes made of the other pictures' clean features."""
-        names, where = labels.unique(return_inverse=True)
-        member = F.one_hot(where, len(names)).to(goal.dtype)  # (B, C)
-        sums = member.T @ goal  # (C, d)
-        others = sums.unsqueeze(0) - member.unsqueeze(2) * goal.unsqueeze(1)  # (B, C, d): without the query itself
-        cosine = (unit(others) * seen.unsqueeze(1)).sum(dim=2)  # (B, C)
-        return F.cross_entropy(self.recipe.episode_temperature * cosine, where)
 
 
 def train(
@@ -184,9 +212,10 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     if start is not None:
         recipe = replace(recipe, start=hashlib.sha256(start.read_bytes()).hexdigest())
-    training = Training(recipe, centring_vector(), start)
+    pictures = Pictures(data, recipe)
+    teacher = Teacher(out / TEACHER, pictures.classes, recipe.threads)
+    training = Training(recipe, teacher, start)
     training.step = resume(out, training.parts, training.optimiser, asdict(recipe))
-    pictures = Pictures(data, recipe, training.student)
     say(f"{pictures.count} pictures; from step {training.step} to {recipe.steps}")
     started, first = time.monotonic(), training.step
     for losses in _steps(training, pictures, out):
@@ -195,7 +224,7 @@ def train(
             told = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
             left_min = a_step_s * (recipe.steps - training.step) / 60
             say(f"step {training.step}/{recipe.steps}  {told}  {a_step_s:.2f} s a step, {left_min:.0f} min left")
-    save_file(training.average.state_dict(), out / WEIGHTS, {"recipe": json.dumps(asdict(recipe)), "backbone": LITE0})
+    save_file(training.average.state_dict(), out / WEIGHTS, {"recipe": json.dumps(asdict(recipe)), "backbone": LITE1})
     return out / WEIGHTS
 
 
@@ -207,10 +236,3 @@ def _steps(training: Training, pictures: Pictures, out: Path) -> Iterator[dict[s
         if training.step % training.recipe.checkpoint_every == 0:
             save(out, training.parts, training.optimiser, training.step, asdict(training.recipe))
         yield losses
-
-
-def centring_vector() -> Tensor:
-    """Return the mean pooled vector of the teacher, as the shipped knowledge base names it."""
-    from adapters.knowledge import KnowledgeBase
-
-    return torch.from_numpy(KnowledgeBase.load(MODELS).pretrained_mu)

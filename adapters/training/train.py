@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from adapters.encoder import Encoder
-from adapters.runtime import ENCODE, HEAD, MODELS, write_manifest
+from adapters.runtime import ENCODE, HEAD, write_manifest
 from adapters.training import robust
 from adapters.training.animal_probe import CutoutCrops, RoadCrops, add_clips
 from adapters.training.averaging import best_average
-from adapters.training.backbone import EfficientNetLite0, folded_lite0
+from adapters.training.backbone import EfficientNetLite, folded_lite
 from adapters.training.bank import Bank, build
 from adapters.training.calibration import calibrate
 from adapters.training.checkpoint import save_weights
@@ -78,20 +78,21 @@ def train(plan: Plan, say: Say = print) -> Path:
     return models
 
 
-def _backbone(plan: Plan, say: Say) -> EfficientNetLite0:
+def _backbone(plan: Plan, say: Say) -> EfficientNetLite:
     path = plan.out / BACKBONE
     if not path.exists():
         trained = robust.train(plan.data, plan.out / "backbone", plan.backbone, start=plan.start, say=say)
         share, weights = best_average(plan.data, load_file(trained), plan.backbone.seed, say)
         save_weights(path, weights, {"share_of_trained": str(share)})
-    return folded_lite0(path)
+    return folded_lite(path)
 
 
 def _statistics(plan: Plan, encode: Encoder, say: Say) -> Tensor:
     path = plan.out / STATISTICS
     if not path.exists():
         rng = np.random.default_rng(SEED)
-        fitted, samples, probe = fit_base(encode, Encoder(MODELS, robust.PRETRAINED), plan.data, rng)
+        pretrained = robust.pretrained_encoder(plan.out / "backbone" / robust.TEACHER, plan.head.threads)
+        fitted, samples, probe = fit_base(encode, pretrained, plan.data, rng)
         add_clips(probe, encode, plan.data, plan.road_crops, plan.cutout_crops, rng, say)
         np.savez(plan.out / CALIBRATION, pictures=samples)
         np.savez(path, **{name: np.float32(value) for name, value in (fitted | probe.fit()).items()})

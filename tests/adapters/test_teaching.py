@@ -52,10 +52,10 @@ def test_frames_that_teach_nothing_are_refused_with_the_reason(
 def test_a_frame_that_looks_like_none_of_the_others_is_refused_and_taught_when_it_comes_alone(
     store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
 ) -> None:
-    road = cv2.resize(np.tile(np.linspace(60, 180, 64, dtype=np.uint8)[:, None, None], (1, 90, 3)), (90, 64))
-    cv2.line(road, (0, 60), (89, 10), (240, 240, 240), 5)
-    lesson = teach(store, classifier, MOOSE, list("abcde"), [*views(demo_animals["caribou"]), road])
-    alone = teach(store, classifier, MOOSE, ["e"], [road])
+    sign = np.full((90, 200, 3), 255, np.uint8)
+    cv2.putText(sign, "STOP 50", (5, 60), cv2.FONT_HERSHEY_SIMPLEX, 1.6, (0, 0, 200), 5)
+    lesson = teach(store, classifier, MOOSE, list("abcde"), [*views(demo_animals["caribou"]), sign])
+    alone = teach(store, classifier, MOOSE, ["e"], [sign])
 
     assert lesson.refused == [
         {"image": "e", "why": "looks like none of the other frames; if it is one, teach it alone"}
