@@ -11,7 +11,8 @@ from statistics import median
 
 from monitor.clock import Every
 
-MOST_LAG_S = 3.0  # a key frame's worth of frames comes at once at the start, and is no lag
+SETTLE_S = 5.0  # at first FFmpeg hands out at once what it has probed, and counts the stamps anew
+MOST_LAG_S = 3.0
 BEHIND_WINDOW_S, AHEAD_WINDOW_S = 600, 60  # a crystal drifts by a hundredth of that within these
 SAMPLE_EVERY_S = 1.0
 
@@ -27,8 +28,13 @@ class StreamTiming:
         self._off_since_s: float | None = None
 
     def is_off(self, stamp_s: float, now_s: float) -> bool:
-        """Take in the stamp of a frame that came now, and tell whether the stream has been off for long enough."""
-        if stamp_s <= 0:  # it has none
+        """Tell whether the stream has been off for long enough.
+
+        Args:
+            stamp_s: of a frame that came now, in the stream's own time.
+            now_s: since the first frame came.
+        """
+        if now_s < SETTLE_S or stamp_s <= 0:  # the latter has no stamps
             return False
         lag_s = now_s - stamp_s
         if self._sampling.is_due(now_s):

@@ -27,8 +27,17 @@ JITTER_S = np.random.default_rng(1).uniform(0, 0.5, len(TIMES_S))
         TIMES_S - 4 * (TIMES_S < 3),
         np.where((TIMES_S > 100) & (TIMES_S < 104), 100, TIMES_S),
         np.zeros(len(TIMES_S)),
+        np.where(TIMES_S < 5, TIMES_S + 4, TIMES_S - 2),
     ],
-    ids=["in step", "crystal a little fast", "a little slow", "burst at the start", "short stall", "no stamps"],
+    ids=[
+        "in step",
+        "crystal a little fast",
+        "a little slow",
+        "burst at the start",
+        "short stall",
+        "no stamps",
+        "one frame a second, counted anew",
+    ],
 )
 def test_a_healthy_stream_is_never_off(stamps_s: np.ndarray) -> None:
     assert first_told_s(np.maximum(stamps_s - JITTER_S * (stamps_s > 0), 0), TIMES_S) is None
