@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -76,9 +77,24 @@ def test_classes_are_held_back_for_tuning_and_reporting(small_data: Path) -> Non
     assert len(roles["tune"]) == 10 + 16
 
 
-def test_the_backbone_training_gives_the_same_bits_again_and_after_a_kill(small_data: Path, tmp_path: Path) -> None:
-    whole = robust.train(small_data, tmp_path / "whole", RECIPE, say=silent)
-    killed = tmp_path / "killed"
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Make folders of runs that have exported the pretrained network already: that takes longer than the steps."""
+    teacher = tmp_path_factory.mktemp("pretrained") / robust.TEACHER
+    robust.pretrained_encoder(teacher, 2)
+
+    def make(folder: Path) -> Path:
+        shutil.copytree(teacher, folder / robust.TEACHER)
+        return folder
+
+    return make
+
+
+def test_the_backbone_training_gives_the_same_bits_again_and_after_a_kill(
+    small_data: Path, tmp_path: Path, run_folder: Callable[[Path], Path]
+) -> None:
+    whole = robust.train(small_data, run_folder(tmp_path / "whole"), RECIPE, say=silent)
+    killed = run_folder(tmp_path / "killed")
     run = subprocess.Popen([sys.executable, "-c", TRAIN, str(small_data), str(killed)], cwd=ROOT)
     while not (killed / "checkpoint.safetensors").exists():
         assert run.poll() is None
@@ -91,11 +107,14 @@ def test_the_backbone_training_gives_the_same_bits_again_and_after_a_kill(small_
     assert same(whole, resumed)
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(small_data: Path, tmp_path: Path) -> None:
-    robust.train(small_data, tmp_path, replace(RECIPE, steps=1), say=silent)
+def test_a_checkpoint_of_another_recipe_is_refused(
+    small_data: Path, tmp_path: Path, run_folder: Callable[[Path], Path]
+) -> None:
+    run = run_folder(tmp_path / "run")
+    robust.train(small_data, run, replace(RECIPE, steps=1), say=silent)
 
     with pytest.raises(InputError, match="made with another recipe"):
-        robust.train(small_data, tmp_path, replace(RECIPE, steps=2), say=silent)
+        robust.train(small_data, run, replace(RECIPE, steps=2), say=silent)
 
 
 def test_without_training_classes_the_folder_is_named(tmp_path: Path) -> None:
