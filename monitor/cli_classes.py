@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adapters.errors import ConfigError, InputError
-from monitor.context import ConfigOption, Context, JsonOption, StateOption
+from monitor.context import ConfigOption, Context, JsonOption, StateOption, names_of
 from monitor.output import print_line
 
 classes_app = typer.Typer(
@@ -90,9 +90,8 @@ def classes_export(
 
     context = Context(config, state)
     classifier = context.classifier()
-    names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
     with context.store(classifier) as store:
-        kept = store.kept(classifier, names)
+        kept = store.kept(classifier, names_of(classes))
     if not kept:
         raise ConfigError("nothing is taught, nothing was written")
     write_classes(path, kept, classifier.encoder_hash, key=key)

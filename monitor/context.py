@@ -61,9 +61,8 @@ class Context:
 
     def class_set(self, classifier: Classifier, only: str | None) -> ClassSet:
         """Load the active version, or just the classes `A,B` of it."""
-        names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
         with self.store(classifier) as store:
-            return store.load(classifier, names)
+            return store.load(classifier, names_of(only))
 
     def pipelines(self, only: str | None) -> Callable[[str], Pipeline]:
         """Return a maker of fresh pipelines, one a recording."""
@@ -80,3 +79,8 @@ class Context:
             Policy(settings, zones_of(self.config, [camera]), places=places),
             {camera: Budget()},
         )
+
+
+def names_of(only: str | None) -> list[str] | None:
+    """Return the class names of `A,B`; None where none were given, which means all."""
+    return None if only is None else [name.strip() for name in only.split(",") if name.strip()]
