@@ -22,6 +22,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from adapters.errors import ConfigError, StoreError
+from monitor.alerts.schema import utc_text
 
 FILE, TOKEN_FILE = "console.sqlite3", "console-token"
 LEAST_PASSWORD, MOST_PASSWORD = 10, 200  # characters
@@ -157,7 +158,9 @@ class Accounts:
         with self._transaction():
             if self._db.execute("SELECT 1 FROM account WHERE name = ?", (name,)).fetchone():
                 raise ConfigError(f"'{name}' has an account already")
-            self._db.execute("INSERT INTO account VALUES (?, ?, ?, 1, ?)", (name, role, hashed, _now()))
+            self._db.execute(
+                "INSERT INTO account VALUES (?, ?, ?, 1, ?)", (name, role, hashed, utc_text(datetime.now(UTC)))
+            )
             self._note(by, "account made", f"{name}, {role}")
         return Account(name, role, 1)
 
@@ -205,7 +208,10 @@ class Accounts:
             return [Entry(*row) for row in rows]
 
     def _note(self, who: str, what: str, about: str) -> None:
-        self._db.execute("INSERT INTO audit (at, who, what, about) VALUES (?, ?, ?, ?)", (_now(), who, what, about))
+        self._db.execute(
+            "INSERT INTO audit (at, who, what, about) VALUES (?, ?, ?, ?)",
+            (utc_text(datetime.now(UTC)), who, what, about),
+        )
 
     def _hashed(self, password: str) -> str:
         if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
@@ -230,7 +236,3 @@ class Accounts:
 def _check_name(name: str) -> None:
     if not 1 <= len(name) <= 40 or name != name.strip() or not all(c.isalnum() or c in " .-_@" for c in name):
         raise ConfigError(f"name {name!r}: expected 1 to 40 letters, digits, spaces, '.', '-', '_' or '@'")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
