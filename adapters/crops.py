@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.errors import StoreError
+
+MOSAIC_BLOCKS = 10  # across the crop, outside the animal's box: neither a face nor a number plate survives that
+
+
+@dataclass(frozen=True)
+class LabelledCrop:
+    """What an operator labelled.
+
+    Attributes:
+        pixels: the animal with a margin, uint8 (height, width, 3), BGR.
+        animal: its box in these pixels, x1, y1, x2, y2; None where all of the picture counts as the animal.
+    """
+
+    pixels: NDArray[np.uint8]
+    animal: tuple[int, int, int, int] | None = None
+
+    def masked(self) -> NDArray[np.uint8]:
+        """Return what may be kept: a mosaic outside the animal's box."""
+        if self.animal is None:
+            return self.pixels
+        height, width = self.pixels.shape[:2]
+        blocks = (min(MOSAIC_BLOCKS, width), min(MOSAIC_BLOCKS, height))
+        coarse = cv2.resize(self.pixels, blocks, interpolation=cv2.INTER_AREA)
+        masked = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+        x1, y1, x2, y2 = self.animal
+        masked[y1:y2, x1:x2] = self.pixels[y1:y2, x1:x2]
+        return masked
 
 
 class Crops:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes, Shot
-from adapters.classifier import MIN_SIDE_PX, Classifier, is_legible
+from adapters.classifier import Classifier, is_legible
+from adapters.crops import LabelledCrop
 from adapters.encoder import Features, joined, unit
 from adapters.errors import ConfigError, TeachError
 
@@ -24,13 +25,14 @@ GREY = 4.0  # mean spread of the colour channels in grey levels; less is an infr
 # 54 % of frames of another animal; of mini-ImageNet's classes 1 % and 53 %.
 STRANGER = 0.05
 LEAST_OTHERS = 3  # fewer can't tell who is the stranger
+LEAST_TAUGHT_PX = 16  # a crop's smaller side; what is recognised may be smaller, what everything is compared to not
 ENOUGH = 5
 NEAR_CLASSES = 3
 # cosine of two classes' prototypes: one of 100 pairs of tuning classes lies above, the halves of a class at 0.5 to 0.9
 NEAR_DUPLICATE = 0.5
 
-Crop = NDArray[np.uint8] | str  # a crop, or why there is none
-Usable = tuple[str, NDArray[np.uint8]]  # what the picture is called, and its crop
+Crop = LabelledCrop | str  # a crop, or why there is none
+Usable = tuple[str, LabelledCrop]  # what the picture is called, and its crop
 
 
 @dataclass
@@ -76,7 +78,7 @@ def teach(
         classifier: encodes the crops.
         attributes: of the class, known or new.
         images: what each crop is called in the answer.
-        crops: the animal with a margin, uint8 (height, width, 3), BGR; or why there is none.
+        crops: what was labelled, or why there is none; outside the animal's box only a mosaic is kept.
 
     Raises:
         ConfigError: the class is known with another size or origin.
@@ -86,14 +88,17 @@ def teach(
     attributes = _agreed(attributes, store.attributes().get(attributes.name))
     taught = store.shots(classifier)
     usable, refused = _sort_out(images, crops)
-    features = classifier.encode.shots([crop for _, crop in usable])
+    features = classifier.encode.shots([crop.pixels for _, crop in usable])
     known = taught.get(attributes.name, [])
     usable, features = _without_repeats(usable, features, known, refused)
     usable, features = _without_strangers(usable, features, known, classifier.knowledge.mu, refused)
     if not usable:
         why = "; ".join(f"{entry['image']}: {entry['why']}" for entry in refused) or "no image was given"
         raise TeachError(f"nothing of '{attributes.name}' can be taught, nothing was changed: {why}")
-    shots = [Shot(features=seen, crop=crop, source=image) for seen, (image, crop) in zip(features, usable, strict=True)]
+    shots = [
+        Shot(features=seen, crop=crop.masked(), source=image)
+        for seen, (image, crop) in zip(features, usable, strict=True)
+    ]
     own = [*known, *features]
     rate, confused, nearest = _examine(classifier, {**taught, attributes.name: own}, attributes.name)
     # committed last: whatever fails before, nothing was changed
@@ -107,7 +112,7 @@ def teach(
         seconds=time.monotonic() - started,
         leave_one_out=rate,
         confused_with=confused,
-        missing=_missing([crop for _, crop in usable], nearest),
+        missing=_missing([crop.pixels for _, crop in usable], nearest),
         nearest=nearest,
     )
 
@@ -163,18 +168,16 @@ def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] 
     return told
 
 
-def _sort_out(
-    images: Sequence[str], crops: Sequence[Crop]
-) -> tuple[list[tuple[str, NDArray[np.uint8]]], list[dict[str, str]]]:
-    usable: list[tuple[str, NDArray[np.uint8]]] = []
+def _sort_out(images: Sequence[str], crops: Sequence[Crop]) -> tuple[list[Usable], list[dict[str, str]]]:
+    usable: list[Usable] = []
     refused: list[dict[str, str]] = []
     for image, crop in zip(images, crops, strict=True):
         if isinstance(crop, str):
             refused.append({"image": image, "why": crop})
-        elif not is_legible(crop):
+        elif min(crop.pixels.shape[:2]) < LEAST_TAUGHT_PX or not is_legible(crop.pixels):
             why = (
-                f"too small or too flat: {crop.shape[1]} x {crop.shape[0]} pixels, "
-                f"at least {MIN_SIDE_PX} with some contrast are needed"
+                f"too small or too flat: {crop.pixels.shape[1]} x {crop.pixels.shape[0]} pixels, "
+                f"at least {LEAST_TAUGHT_PX} with some contrast are needed"
             )
             refused.append({"image": image, "why": why})
         else:

@@ -197,7 +197,7 @@ def classify(
     from monitor.stills import classify_still, crop_still
 
     boxes = _boxes(box, images)
-    crops = [crop_still(image, region) for image, region in zip(images, boxes, strict=True)]
+    crops = [crop_still(image, region).pixels for image, region in zip(images, boxes, strict=True)]
     context = Context(config, state)
     classifier = context.classifier()
     class_set = context.class_set(classifier, classes)

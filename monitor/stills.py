@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
+from adapters.crops import LabelledCrop
 from adapters.errors import InputError
 from adapters.stills import read_picture
 from monitor.regions import crop_box
@@ -19,27 +20,38 @@ from monitor.values import Box
 Region = tuple[float, float, float, float]  # x, y, w, h
 
 
-def crop_still(image: Path, region: Region | None) -> NDArray[np.uint8]:
-    """Return the crop of a still, uint8 (height, width, 3), BGR; the whole picture without a region.
+def crop_still(image: Path, region: Region | None) -> LabelledCrop:
+    """Return the crop of a still; the whole picture without a region.
 
     Raises:
         InputError: the picture can't be read, or the region lies outside it.
     """
     picture = read_picture(image)
-    if region is None:
-        return picture
+    return LabelledCrop(picture) if region is None else cut(picture, region, str(image))
+
+
+def cut(picture: NDArray[np.uint8], region: Region, name: str) -> LabelledCrop:
+    """Return a region of a picture, uint8 (height, width, 3), BGR, with a margin; `name` tells which in an error.
+
+    Raises:
+        InputError: the region lies outside the picture.
+    """
     x, y, w, h = region
     size = (picture.shape[1], picture.shape[0])
     box = Box(x, y, x + w, y + h).clipped(size)
     if box.width < 1 or box.height < 1:
         raise InputError(
-            f"{image}: the box {x:g},{y:g},{w:g},{h:g} lies outside the picture of {size[0]} x {size[1]} pixels"
+            f"{name}: the box {x:g},{y:g},{w:g},{h:g} lies outside the picture of {size[0]} x {size[1]} pixels"
         )
     x1, y1, x2, y2 = (round(value) for value in crop_box(box, size))
-    return picture[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+    left, top, right, bottom = (round(value) for value in box)
+    return LabelledCrop(
+        picture[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)],
+        (max(0, left - x1), max(0, top - y1), right - x1, bottom - y1),
+    )
 
 
-def crop_or_refusal(image: Path, region: Region | None) -> NDArray[np.uint8] | str:
+def crop_or_refusal(image: Path, region: Region | None) -> LabelledCrop | str:
     """Return the crop of a still, or why there is none: one bad frame does not spoil a lesson."""
     try:
         return crop_still(image, region)

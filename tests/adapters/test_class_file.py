@@ -18,6 +18,7 @@ from adapters.class_file import CLASSES, MANIFEST, read_classes, write_classes
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
+from adapters.crops import LabelledCrop
 from adapters.errors import InputError
 from adapters.teaching import describe, take_in, teach
 
@@ -29,7 +30,8 @@ Crops = dict[str, NDArray[np.uint8]]
 def carried(store: ClassSetStore, classifier: Classifier, demo_animals: Crops, tmp_path: Path) -> Path:
     """A file of a site that was taught moose."""
     crop = demo_animals["caribou"]
-    teach(store, classifier, MOOSE, ["a", "b"], [crop, np.ascontiguousarray(crop[10:-5, ::-1])])
+    mirrored = np.ascontiguousarray(crop[10:-5, ::-1])
+    teach(store, classifier, MOOSE, ["a", "b"], [LabelledCrop(crop), LabelledCrop(mirrored)])
     path = tmp_path / "site.classes"
     write_classes(path, store.kept(classifier), classifier.encoder_hash)
     return path
@@ -90,7 +92,7 @@ def test_a_class_that_is_known_as_something_else_stays_out_and_the_others_come(
     carried: Path, elsewhere: ClassSetStore, classifier: Classifier, demo_animals: Crops
 ) -> None:
     small = ClassAttributes(name="moose", size="small", origin="wild")
-    teach(elsewhere, classifier, small, ["c"], [demo_animals["bear"]])
+    teach(elsewhere, classifier, small, ["c"], [LabelledCrop(demo_animals["bear"])])
     taken = take_in(elsewhere, classifier, read_classes(carried, classifier).classes, "imported")
 
     assert "'moose' is taught as small and wild, this says large and wild" in taken.left_out["moose"]

@@ -8,10 +8,22 @@ from numpy.typing import NDArray
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
+from adapters.crops import LabelledCrop
 from adapters.errors import ConfigError, TeachError
-from adapters.teaching import teach
+from adapters.teaching import Lesson, teach
 
 MOOSE = ClassAttributes(name="moose", size="large", origin="wild")
+
+
+def learn(
+    store: ClassSetStore,
+    classifier: Classifier,
+    attributes: ClassAttributes,
+    images: list[str],
+    crops: list[NDArray[np.uint8] | str],
+) -> Lesson:
+    labelled = [crop if isinstance(crop, str) else LabelledCrop(crop) for crop in crops]
+    return teach(store, classifier, attributes, images, labelled)
 
 
 def views(crop: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -23,7 +35,7 @@ def views(crop: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 def test_a_class_taught_from_a_few_frames_is_recognised(
     store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
 ) -> None:
-    lesson = teach(store, classifier, MOOSE, list("abcd"), views(demo_animals["caribou"]))
+    lesson = learn(store, classifier, MOOSE, list("abcd"), views(demo_animals["caribou"]))
 
     answer = classifier.classify([np.roll(demo_animals["caribou"], 3, axis=1)], store.load(classifier).memory)[0]
     assert lesson.used == 4
@@ -39,7 +51,7 @@ def test_frames_that_teach_nothing_are_refused_with_the_reason(
     crop = demo_animals["caribou"]
     crops = [crop, crop.copy(), np.zeros((5, 5, 3), np.uint8), "no such picture"]
 
-    lesson = teach(store, classifier, MOOSE, ["a", "b", "c", "d"], crops)
+    lesson = learn(store, classifier, MOOSE, ["a", "b", "c", "d"], crops)
 
     assert lesson.used == 1
     assert {entry["image"]: entry["why"].split(":")[0] for entry in lesson.refused} == {
@@ -54,8 +66,8 @@ def test_a_frame_that_looks_like_none_of_the_others_is_refused_and_taught_when_i
 ) -> None:
     sign = np.full((90, 200, 3), 255, np.uint8)
     cv2.putText(sign, "STOP 50", (5, 60), cv2.FONT_HERSHEY_SIMPLEX, 1.6, (0, 0, 200), 5)
-    lesson = teach(store, classifier, MOOSE, list("abcde"), [*views(demo_animals["caribou"]), sign])
-    alone = teach(store, classifier, MOOSE, ["e"], [sign])
+    lesson = learn(store, classifier, MOOSE, list("abcde"), [*views(demo_animals["caribou"]), sign])
+    alone = learn(store, classifier, MOOSE, ["e"], [sign])
 
     assert lesson.refused == [
         {"image": "e", "why": "looks like none of the other frames; if it is one, teach it alone"}
@@ -67,7 +79,7 @@ def test_without_a_usable_frame_nothing_is_changed(store: ClassSetStore, classif
     before = store.versions()
 
     with pytest.raises(TeachError, match="nothing of 'moose' can be taught, nothing was changed"):
-        teach(store, classifier, MOOSE, ["a"], [np.zeros((5, 5, 3), np.uint8)])
+        learn(store, classifier, MOOSE, ["a"], [np.zeros((5, 5, 3), np.uint8)])
 
     assert store.versions() == before
 
@@ -77,7 +89,7 @@ def test_the_report_says_what_would_help(
 ) -> None:
     large = cv2.resize(demo_animals["bear"], (200, 200))
 
-    lesson = teach(store, classifier, MOOSE, ["a"], [large])
+    lesson = learn(store, classifier, MOOSE, ["a"], [large])
 
     assert lesson.leave_one_out is None
     assert lesson.missing == [
@@ -92,7 +104,7 @@ def test_old_classes_keep_their_answers_when_another_is_taught(
     store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
 ) -> None:
     before = store.load(classifier)
-    teach(store, classifier, MOOSE, list("abcd"), views(demo_animals["caribou"]))
+    learn(store, classifier, MOOSE, list("abcd"), views(demo_animals["caribou"]))
     after = store.load(classifier)
 
     rows = [after.memory.names.index(name) for name in before.memory.names]
@@ -104,9 +116,9 @@ def test_a_known_class_keeps_what_alerts_are_coded_by(
 ) -> None:
     small = ClassAttributes(name="cattle", size="small", origin="domestic")
     with pytest.raises(ConfigError, match="'cattle' is taught as large and domestic, this says small and domestic"):
-        teach(store, classifier, small, ["a"], [demo_animals["cattle"]])
+        learn(store, classifier, small, ["a"], [demo_animals["cattle"]])
 
-    teach(
+    learn(
         store,
         classifier,
         ClassAttributes(name="cattle", size="large", origin="domestic"),
@@ -120,10 +132,35 @@ def test_a_known_class_keeps_what_alerts_are_coded_by(
 def test_a_picture_of_an_earlier_lesson_does_not_count_twice(
     store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
 ) -> None:
-    teach(store, classifier, MOOSE, ["a"], [demo_animals["caribou"]])
+    learn(store, classifier, MOOSE, ["a"], [demo_animals["caribou"]])
 
-    lesson = teach(
+    lesson = learn(
         store, classifier, MOOSE, ["a", "b"], [demo_animals["caribou"], demo_animals["caribou"][:, ::-1].copy()]
     )
 
     assert lesson.refused == [{"image": "a", "why": "was taught before"}]
+
+
+def test_what_is_kept_shows_the_animal_and_a_mosaic_around_it(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    crop = cv2.resize(demo_animals["caribou"], (120, 120))
+    cv2.putText(crop, "AB 123", (2, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1)
+    teach(store, classifier, MOOSE, ["a"], [LabelledCrop(crop, (20, 24, 100, 96))])
+
+    ((kept,),) = [[shot.png for shot in shots] for a, shots in store.kept(classifier).items() if a == MOOSE]
+    assert kept is not None
+    picture = cv2.imdecode(np.frombuffer(kept, np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(picture[24:96, 20:100], crop[24:96, 20:100])
+    outside = np.ones((120, 120), bool)
+    outside[24:96, 20:100] = False
+    assert len({tuple(pixel) for pixel in picture[outside].tolist()}) <= 100  # one colour a block
+
+
+def test_a_crop_too_small_to_be_compared_to_is_refused(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    small = cv2.resize(demo_animals["caribou"], (12, 12), interpolation=cv2.INTER_AREA)
+
+    with pytest.raises(TeachError, match="12 x 12 pixels, at least 16"):
+        learn(store, classifier, MOOSE, ["a"], [small])
