@@ -176,22 +176,11 @@ class Daemon:
     def _serve_console(self, config: Config, state_dir: Path) -> None:
         if config.console.port is None:
             return
-        from adapters.class_set import ClassSetStore
-        from monitor.console.app import Site
-        from monitor.console.board import Board
         from monitor.console.server import Console
 
-        store = ClassSetStore(state_dir)  # of its own: another thread asks it
-        self._parts.callback(store.close)
-        self._board = Board()
-        site = Site(
-            name=config.site,
-            board=self._board,
-            versions=store.versions,
-            rollback=store.rollback,
-            order=lambda verb, about, by: self._orders.put(Order(verb=verb, about=about, by=by)),
-        )
-        self._parts.callback(Console(config.console, config.console.port, state_dir, site).stop)
+        console = Console(config, config.console.port, state_dir, self._classifier, self._orders.put)
+        self._parts.callback(console.stop)
+        self._board = console.board
 
     def _liveness(self) -> tuple[str, ...]:
         stuck_s = self._now() - self._stepped_s

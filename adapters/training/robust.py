@@ -5,6 +5,9 @@ camera would deliver it, and must give the teacher's features. Beside that: the 
 batch, an episode of all training classes at once (teacher's prototypes, student's queries), and a domain critic behind
 a Gradient Reversal Layer.
 
+It goes in rounds: after each, the weights turn back a part of the way to the pretrained ones. What helps is learned
+again in a few hundred steps, what was only learned by heart is not.
+
 References:
     Hinton et al. 2015, https://arxiv.org/abs/1503.02531 (distillation)
     Wortsman et al. 2022, https://arxiv.org/abs/2109.01903 (averaging with the original weights)
@@ -30,6 +33,7 @@ from adapters.encoder import Encoder
 from adapters.errors import InputError
 from adapters.runtime import PRETRAINED, write_manifest
 from adapters.training.attention import unit
+from adapters.training.averaging import average
 from adapters.training.backbone import LITE1, EfficientNetLite, folded_lite, load_backbone
 from adapters.training.checkpoint import resume, save
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, Picture, random_square, shoot
@@ -58,8 +62,10 @@ class Recipe:
     pictures_a_class: int = 3
     small_picture_share: float = 0.35  # of the classes in a batch: mini-ImageNet's 84 px can't teach what is crisp
     crop_share: float = 0.4  # smallest side of a crop: a patient teacher sees ever new crops (Beyer et al. 2022)
-    peak_rate: float = 3e-4  # AdamW, one cycle; at 4e-4 the mean with the pretrained weights beat the result itself
-    warm_up: float = 0.05  # share of the steps
+    round_steps: int = 500
+    turned_back: float = 0.25  # of the way to the pretrained weights, after each round
+    peak_rate: float = 2e-4  # AdamW, one cycle a round
+    warm_up: float = 0.05  # share of a round
     weight_decay: float = 0.0  # pulls towards zero, not towards what was pretrained
     clean_share: float = 0.2  # of the views: what was known must not be lost
     match_weight: float = 0.3  # the right picture among the batch
@@ -68,7 +74,7 @@ class Recipe:
     domain_weight: float = 0.02  # of the critic's reversed gradient; more costs accuracy
     match_temperature: float = 0.07
     episode_temperature: float = 16.0  # multiplies the cosine
-    average_decay: float = 0.998  # of the running mean of the weights
+    average_decay: float = 0.99  # of the running mean of the weights
     checkpoint_every: int = 100
     threads: int = 2
 
@@ -156,6 +162,7 @@ class Training:
         torch.set_num_threads(recipe.threads)
         torch.use_deterministic_algorithms(mode=True)
         self.recipe, self.teacher, self.step = recipe, teacher, 0
+        self._pretrained = folded_lite().state_dict()
         self.student = folded_lite(start).to(memory_format=torch.channels_last)
         self.average = folded_lite(start).requires_grad_(requires_grad=False)
         self.critic = DomainCritic(self.student.d_pooled)
@@ -169,13 +176,21 @@ class Training:
 
     def advance(self, batch: Batch) -> dict[str, float]:
         """Take one step and return its losses."""
-        progress = self.step / self.recipe.steps
-        losses = self.losses(batch, progress)
-        rate = self.recipe.peak_rate * one_cycle(progress, self.recipe.warm_up)
+        recipe, step_of_round = self.recipe, self.step % self.recipe.round_steps
+        if self.step > 0 and step_of_round == 0:
+            self._turn_back()
+        losses = self.losses(batch, self.step / recipe.steps)
+        rate = recipe.peak_rate * one_cycle(step_of_round / recipe.round_steps, recipe.warm_up)
         take_step(self.optimiser, losses, rate=rate, clipped=self.student, most_norm=5.0)
         self.step += 1
         move_average(self.average, self.student, self.recipe.average_decay, self.step)
         return as_numbers(losses)
+
+    def _turn_back(self) -> None:
+        """Begin a round: from the running mean of the last one, moved towards the pretrained weights."""
+        weights = average(self._pretrained, self.average.state_dict(), 1 - self.recipe.turned_back)
+        for network in (self.student, self.average):
+            network.load_state_dict(weights)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the weighted losses by name."""

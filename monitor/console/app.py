@@ -20,8 +20,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
-from adapters.classes import VersionRecord
+from adapters.classes import ClassAttributes, VersionRecord
 from adapters.errors import ConfigError, WildlaneError
+from monitor.console import labels
 from monitor.console.access import LONGEST_S, Doorkeeper, Gate, Visit, needs
 from monitor.console.accounts import Accounts
 from monitor.console.board import Board, Picture
@@ -40,6 +41,8 @@ class Site:
     Attributes:
         name: of the site.
         board: what the main loop leaves.
+        known: the classes of the active version.
+        teach: teaches a class from labelled crops; the new version is live within a second.
         versions: what was taught, oldest first.
         rollback: makes a version the active one, and returns its name.
         order: tells the main loop to confirm or dismiss a situation, or to rehearse an alert of a zone.
@@ -47,6 +50,8 @@ class Site:
 
     name: str
     board: Board
+    known: Callable[[], Sequence[ClassAttributes]]
+    teach: labels.Teach
     versions: Callable[[], Sequence[VersionRecord]]
     rollback: Callable[[str], str]
     order: Callable[[Literal["confirm", "dismiss", "test-alert"], str, str], None]
@@ -69,6 +74,8 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
         Route("/logout", logout, methods=["POST"]),
         Route("/situations", situations),
         Route("/situations/{situation}/{verb}", judge, methods=["POST"]),
+        Route("/label", label),
+        *labels.routes(),
         Route("/classes", classes),
         Route("/classes/rollback", rollback, methods=["POST"]),
         Route("/audit", audit),
@@ -81,7 +88,7 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
         middleware=[Middleware(Gate), session],
         exception_handlers={HTTPException: _told, WildlaneError: _told},
     )
-    app.state.site, app.state.door = site, Doorkeeper(accounts)
+    app.state.site, app.state.door, app.state.held = site, Doorkeeper(accounts), labels.HeldPictures()
     return app
 
 
@@ -168,6 +175,14 @@ async def judge(request: Request) -> Response:
     request.app.state.site.order(verb, situation, request.state.visit.account.name)
     request.app.state.door.accounts.note(request.state.visit.account.name, verb, situation)
     return RedirectResponse(request.url_for("situations"), 303)
+
+
+@needs("operator")
+async def label(request: Request) -> Response:
+    """Show the page to teach an animal on."""
+    site: Site = request.app.state.site
+    cameras, chosen = sorted(site.board.healths()), request.query_params.get("camera")
+    return _page(request, "label.html", cameras=cameras, chosen=chosen, known=site.known())
 
 
 @needs("viewer")

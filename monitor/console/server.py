@@ -5,15 +5,24 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 
+from adapters.class_set import ClassSetStore
+from adapters.classes import ClassAttributes
+from adapters.classifier import Classifier
 from adapters.errors import ConfigError
-from monitor.config import ConsoleConfig
+from adapters.teaching import Crop, Lesson, teach
+from monitor.alerts.consumers import Order
+from monitor.config import Config
 from monitor.console.accounts import Accounts
 from monitor.console.app import Site, make_app
+from monitor.console.board import Board
+from monitor.console.labels import Teach
 
 log = logging.getLogger(__name__)
 
@@ -66,27 +75,64 @@ class ConsoleServer:
 
 
 class Console:
-    """The pages of a running program, and the accounts that may see them."""
+    """The pages of a running program, the accounts that may see them, and what they change.
 
-    def __init__(self, config: ConsoleConfig, port: int, state_dir: Path, site: Site) -> None:
+    Attributes:
+        board: what the main loop fills.
+        url: where the pages are.
+    """
+
+    def __init__(
+        self, config: Config, port: int, state_dir: Path, classifier: Classifier, order: Callable[[Order], None]
+    ) -> None:
         """Serve.
+
+        Args:
+            config: of the site.
+            port: to listen on; a free one where it is 0.
+            state_dir: where accounts and class sets are kept.
+            classifier: of the main loop; it may be asked from another thread.
+            order: hands an order to the main loop.
 
         Raises:
             ConfigError: the port can't be had.
-            StoreError: the accounts can't be opened.
+            StoreError: the accounts or the class sets can't be opened.
         """
-        self._accounts = Accounts(state_dir)
+        self._parts, self.board = ExitStack(), Board()
+        store = ClassSetStore(state_dir)  # of its own: another thread asks it
+        self._parts.callback(store.close)
         try:
-            self._server = ConsoleServer(config.host, port, make_app(site, self._accounts, https=config.https))
-        except ConfigError:
-            self._accounts.close()
+            accounts = Accounts(state_dir)
+            self._parts.callback(accounts.close)
+            site = Site(
+                name=config.site,
+                board=self.board,
+                known=lambda: list(store.attributes().values()),
+                teach=_teach(store, classifier),
+                versions=store.versions,
+                rollback=store.rollback,
+                order=lambda verb, about, by: order(Order(verb=verb, about=about, by=by)),
+            )
+            server = ConsoleServer(config.console.host, port, make_app(site, accounts, https=config.console.https))
+        except BaseException:
+            self._parts.close()
             raise
-        self.url = f"http://{config.host}:{self._server.port}"
+        self._parts.callback(server.stop)
+        self.url = f"http://{config.console.host}:{server.port}"
         log.info("console: %s", self.url)
-        if self._accounts.token_path is not None:
-            log.info("console: nobody has an account; the first one needs the token in %s", self._accounts.token_path)
+        if accounts.token_path is not None:
+            log.info("console: nobody has an account; the first one needs the token in %s", accounts.token_path)
 
     def stop(self) -> None:
-        """Stop serving, and close the accounts."""
-        self._server.stop()
-        self._accounts.close()
+        """Stop serving, and close what is kept."""
+        self._parts.close()
+
+
+def _teach(store: ClassSetStore, classifier: Classifier) -> Teach:
+    one_at_a_time = threading.Lock()  # two operators at once: the second builds on what the first has taught
+
+    def learn(attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop]) -> Lesson:
+        with one_at_a_time:
+            return teach(store, classifier, attributes, names, crops)
+
+    return learn

@@ -1,88 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import numpy as np
 import pytest
-from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
-from adapters.classes import VersionRecord
-from adapters.errors import ConfigError
-from monitor.cameras.health import Health
 from monitor.console.access import IDLE_S, LONGEST_S
 from monitor.console.accounts import Accounts
-from monitor.console.app import Site, make_app
-from monitor.console.board import Board
-from monitor.values import Frame
+from tests.monitor.console.conftest import PASSWORD, FakeSite, begin, csrf, log_in
 
-FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-PASSWORD = "correct horse battery"
-PAGES = ["/", "/situations", "/classes"]
-VERSION = VersionRecord(
-    version="cs-2", created="2026-11-23T10:00:00Z", parent="cs-1", reason="taught moose", active=True
-)
-
-
-class FakeSite:
-    """Notes what the console asked of the program."""
-
-    def __init__(self) -> None:
-        self.orders: list[tuple[str, str, str]] = []
-        self.rolled_back: list[str] = []
-
-    def rollback(self, version: str) -> str:
-        if version != "cs-1":
-            raise ConfigError(f"no version {version}")
-        self.rolled_back.append(version)
-        return version
-
-
-@pytest.fixture
-def accounts(tmp_path: Path) -> Iterator[Accounts]:
-    opened = Accounts(tmp_path, FAST)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def fake() -> FakeSite:
-    return FakeSite()
-
-
-@pytest.fixture
-def visitor(accounts: Accounts, fake: FakeSite) -> Callable[[], TestClient]:
-    """A browser that knows nothing yet."""
-    board = Board()
-    board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, ())
-    image = np.full((90, 160, 3), 90, np.uint8)
-    board.frame(Frame(camera="road", index=7, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
-    site = Site(
-        name="test",
-        board=board,
-        versions=lambda: [VERSION],
-        rollback=fake.rollback,
-        order=lambda *order: fake.orders.append(order),
-    )
-    app = make_app(site, accounts)
-    return lambda: TestClient(app, base_url="http://127.0.0.1:8080", follow_redirects=False)
-
-
-def begin(client: TestClient, accounts: Accounts) -> None:
-    assert accounts.token_path is not None
-    token = accounts.token_path.read_text().strip()
-    answer = client.post("/welcome", data={"token": token, "name": "anna", "password": PASSWORD})
-    assert answer.status_code == 303, answer.text
-
-
-def log_in(client: TestClient, name: str, password: str = PASSWORD) -> int:
-    return client.post("/login", data={"name": name, "password": password}).status_code
-
-
-def csrf(client: TestClient) -> str:
-    page = client.get("/classes").text
-    return page.split('name="csrf" content="')[1].split('"')[0]
+PAGES = ["/", "/situations", "/label", "/classes"]
 
 
 def test_a_new_site_asks_for_its_token_and_lets_nobody_in_without(

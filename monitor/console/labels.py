@@ -1,0 +1,217 @@
+"""Teaching from the page: pictures that stay while somebody draws on them, and the lesson that follows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from adapters.classes import ClassAttributes, check_class_name
+from adapters.errors import InputError
+from adapters.stills import decode_picture
+from adapters.teaching import Crop, Lesson
+from monitor.console.access import needs
+from monitor.console.board import JPEG_QUALITY, Picture
+from monitor.stills import cut
+
+UPLOADED = "uploaded"  # stands in a camera's place
+MOST_OWNERS, HOLD_S = 8, 1800.0
+MOST_HELD_BYTES = 60_000_000  # of one person; the oldest pictures go first
+MOST_SIDE_PX = 4096  # of an uploaded picture as it is held
+
+Teach = Callable[[ClassAttributes, Sequence[str], Sequence[Crop]], Lesson]
+
+
+@dataclass
+class _Hold:
+    pictures: dict[tuple[str, int], Picture]
+    touched_s: float
+
+
+class HeldPictures:
+    """What each person draws on, while the cameras' own half minute moves on; in memory alone. Safe from any thread."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._lock, self._now = Lock(), now
+        self._holds: OrderedDict[str, _Hold] = OrderedDict()
+
+    def hold(self, owner: str, pictures: Sequence[Picture]) -> None:
+        """Keep pictures for somebody, beside those that are held already."""
+        with self._lock:
+            self._let_go()
+            held = self._holds.setdefault(owner, _Hold({}, 0.0))
+            held.touched_s = self._now()
+            held.pictures |= {(picture.camera, picture.number): picture for picture in pictures}
+            while sum(len(one.jpeg) for one in held.pictures.values()) > MOST_HELD_BYTES:
+                del held.pictures[next(iter(held.pictures))]
+            self._holds.move_to_end(owner)
+            while len(self._holds) > MOST_OWNERS:
+                self._holds.popitem(last=False)
+
+    def find(self, owner: str, camera: str, number: int) -> Picture | None:
+        """Return a picture that somebody holds; None where it was let go."""
+        with self._lock:
+            self._let_go()
+            held = self._holds.get(owner)
+            if held is None:
+                return None
+            held.touched_s = self._now()
+            return held.pictures.get((camera, number))
+
+    def _let_go(self) -> None:
+        late = [owner for owner, held in self._holds.items() if self._now() - held.touched_s > HOLD_S]
+        for owner in late:
+            del self._holds[owner]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Coordinate = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Label(_Strict):
+    """A box that somebody drew: x, y, w, h in pixels of the camera's own picture."""
+
+    camera: str
+    number: int
+    box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] = Field(strict=False)  # JSON has no tuples
+
+
+class Asked(_Strict):
+    """What the page sends to teach."""
+
+    name: str
+    size: Literal["small", "large"]
+    origin: Literal["wild", "domestic"]
+    scientific_name: str | None = Field(default=None, max_length=80)
+    labels: list[Label] = Field(min_length=1, max_length=50)
+
+
+def routes() -> list[Route]:
+    """Return what the label page asks for."""
+    return [
+        Route("/api/hold/{camera}", hold, methods=["POST"]),
+        Route("/api/upload", upload, methods=["POST"]),
+        Route("/api/held/{camera}/{number:int}", held_picture),
+        Route("/api/teach", teach, methods=["POST"]),
+    ]
+
+
+@needs("operator")
+async def hold(request: Request) -> Response:
+    """Hold the last half minute of a camera, and list it."""
+    pictures = request.app.state.site.board.kept(request.path_params["camera"])
+    request.app.state.held.hold(_owner(request), pictures)
+    return JSONResponse({"pictures": [_listed(picture) for picture in pictures]})
+
+
+@needs("operator")
+async def upload(request: Request) -> Response:
+    """Take in pictures from the operator's own machine: decoded strictly, coded anew."""
+    files = [file for file in request.state.form.getlist("picture") if isinstance(file, UploadFile)]
+    taken, refused = [], []
+    for file in files:
+        name = (file.filename or "picture")[:80]
+        try:
+            picture = await run_in_threadpool(_uploaded, await file.read(), name)
+        except InputError as error:
+            refused.append({"image": name, "why": str(error).removeprefix(f"{name}: ")})
+        else:
+            taken.append(picture)
+    numbered = [replace(picture, number=time.monotonic_ns() // 1000 + i) for i, picture in enumerate(taken)]
+    request.app.state.held.hold(_owner(request), numbered)
+    return JSONResponse({"pictures": [_listed(picture) for picture in numbered], "refused": refused})
+
+
+@needs("operator")
+async def held_picture(request: Request) -> Response:
+    """Return a held picture."""
+    picture = _find(request, request.path_params["camera"], request.path_params["number"])
+    if picture is None:
+        raise HTTPException(404, "that picture is not held any more")
+    return Response(picture.jpeg, media_type="image/jpeg")
+
+
+@needs("operator")
+async def teach(request: Request) -> Response:
+    """Teach a class from boxes on held pictures, and answer with its report card."""
+    try:
+        asked = Asked.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise HTTPException(400, _worded(error)) from None
+    check_class_name(asked.name)
+    attributes = ClassAttributes(
+        name=asked.name, size=asked.size, origin=asked.origin, scientific_name=asked.scientific_name or None
+    )
+    names = [f"{label.camera} {label.number}" for label in asked.labels]
+    crops = [_crop(request, label, name) for label, name in zip(asked.labels, names, strict=True)]
+    lesson = await run_in_threadpool(request.app.state.site.teach, attributes, names, crops)
+    about = f"{asked.name}: {lesson.used} of {lesson.frames} frames, {lesson.version}"
+    request.app.state.door.accounts.note(_owner(request), "taught", about)
+    return JSONResponse(lesson.answer())
+
+
+def _crop(request: Request, label: Label, name: str) -> Crop:
+    picture = _find(request, label.camera, label.number)
+    if picture is None:
+        return "that picture is not held any more: hold the camera again"
+    pixels = np.asarray(cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
+    try:
+        return cut(pixels, label.box, name)
+    except InputError as error:
+        return str(error).removeprefix(f"{name}: ")
+
+
+def _uploaded(content: bytes, name: str) -> Picture:
+    pixels = decode_picture(content, name)
+    scale = MOST_SIDE_PX / max(pixels.shape[:2])
+    if scale < 1:
+        pixels = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    _, coded = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    size = (pixels.shape[1], pixels.shape[0])
+    return Picture(camera=UPLOADED, number=0, at=time.time(), size=size, jpeg=coded.tobytes(), sightings=())
+
+
+def _find(request: Request, camera: str, number: int) -> Picture | None:
+    held: HeldPictures = request.app.state.held
+    return held.find(_owner(request), camera, number)
+
+
+def _owner(request: Request) -> str:
+    return str(request.state.visit.account.name)
+
+
+def _listed(picture: Picture) -> Mapping[str, object]:
+    boxes = [
+        {"box": [s.box.x1, s.box.y1, s.box.width, s.box.height], "label": s.label, "p_animal": s.p_animal}
+        for s in picture.sightings
+    ]
+    return {
+        "camera": picture.camera,
+        "number": picture.number,
+        "at": picture.at,
+        "size": picture.size,
+        "boxes": boxes,
+    }
+
+
+def _worded(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(json.dumps(first["msg"]))

@@ -1,0 +1,280 @@
+// The label page: hold pictures, draw a box on a few of them, name the animal, read the report card.
+const csrf = document.querySelector('meta[name="csrf"]').content;
+const source = document.querySelector("#source");
+const lesson = document.querySelector("#lesson");
+const canvas = document.querySelector("#picture");
+const slider = document.querySelector("#step");
+const report = document.querySelector("#report");
+const pen = canvas.getContext("2d");
+const LEAST_PX = 3; // a shorter drag is a click
+const NUDGE = 0.01; // of the picture's width, by key
+const YELLOW = "#f5b301", BLUE = "#4da3ff";
+
+let pictures = []; // {camera, number, at, size, boxes}
+let at = 0;
+let image = null;
+let drawn = null; // the box being drawn, [x, y, w, h] in the camera's pixels
+const labels = new Map(); // "camera number" -> {camera, number, box, thumb}
+
+async function ask(path, options = {}) {
+  const answer = await fetch(path, { ...options, headers: { "x-csrf-token": csrf, ...options.headers } });
+  if (answer.status === 401) location.assign("/login");
+  const told = answer.headers.get("content-type")?.includes("json") ? await answer.json() : { error: await answer.text() };
+  if (!answer.ok) throw new Error(told.error);
+  return told;
+}
+
+const keyOf = ({ camera, number }) => `${camera} ${number}`;
+const scale = () => canvas.width / pictures[at].size[0];
+
+function tell(text, kind = "error") {
+  report.replaceChildren(Object.assign(document.createElement("p"), { className: kind, textContent: text }));
+}
+
+// Pictures
+
+function take(list) {
+  pictures = list;
+  if (!pictures.length) {
+    tell("There is no picture of that camera in the last half minute.");
+    return;
+  }
+  document.querySelector("#hint").hidden = true;
+  document.querySelector("#desk").hidden = false;
+  slider.max = pictures.length - 1;
+  go(pictures.length - 1);
+}
+
+async function go(index) {
+  at = Math.max(0, Math.min(pictures.length - 1, index));
+  slider.value = at;
+  const picture = pictures[at];
+  const when = new Date(1000 * picture.at);
+  document.querySelector("#when").textContent = `${when.toLocaleTimeString()} · ${at + 1} of ${pictures.length}`;
+  const answer = await fetch(`/api/held/${encodeURIComponent(picture.camera)}/${picture.number}`);
+  if (!answer.ok) {
+    tell("That picture is not held any more: hold the camera again.");
+    return;
+  }
+  const loaded = await createImageBitmap(await answer.blob());
+  if (picture !== pictures[at]) return; // somebody has stepped on meanwhile
+  image = loaded;
+  drawn = labels.get(keyOf(picture))?.box ?? null;
+  suggest(picture.boxes);
+  paint();
+  canvas.dataset.shown = at;
+}
+
+function suggest(boxes) {
+  const offers = boxes.map(({ box, label, p_animal }, index) => {
+    const text = `${index + 1}: ${label}, an animal at ${Math.round(100 * p_animal)} %`;
+    const offer = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: text });
+    offer.addEventListener("click", () => keep(box));
+    return offer;
+  });
+  document.querySelector("#suggested").replaceChildren(...offers);
+}
+
+function paint() {
+  if (!image) return;
+  canvas.width = image.width;
+  canvas.height = image.height;
+  pen.drawImage(image, 0, 0);
+  const width = Math.max(2, image.width / 400);
+  pen.font = `600 ${Math.max(14, image.width / 60)}px system-ui, sans-serif`;
+  pen.lineWidth = width;
+  pictures[at].boxes.forEach(({ box: [x, y, w, h] }, index) => {
+    pen.setLineDash([3 * width, 3 * width]);
+    pen.strokeStyle = pen.fillStyle = BLUE;
+    pen.strokeRect(x * scale(), y * scale(), w * scale(), h * scale());
+    pen.fillText(`${index + 1}`, x * scale(), Math.max(18, y * scale() - 2 * width));
+  });
+  pen.setLineDash([]);
+  if (drawn) {
+    const [x, y, w, h] = drawn.map((value) => value * scale());
+    pen.strokeStyle = YELLOW;
+    pen.lineWidth = 1.5 * width;
+    pen.strokeRect(x, y, w, h);
+  }
+}
+
+// Boxes
+
+function clipped([x, y, w, h]) {
+  const [width, height] = pictures[at].size;
+  const left = Math.max(0, Math.min(x, width - LEAST_PX)), top = Math.max(0, Math.min(y, height - LEAST_PX));
+  return [left, top, Math.max(LEAST_PX, Math.min(x + w, width) - left), Math.max(LEAST_PX, Math.min(y + h, height) - top)];
+}
+
+function keep(box) {
+  drawn = clipped(box);
+  const picture = pictures[at];
+  const [x, y, w, h] = drawn.map((value) => value * scale());
+  const thumb = document.createElement("canvas");
+  thumb.width = thumb.height = 96;
+  const side = Math.max(w, h);
+  thumb.getContext("2d").drawImage(image, x + w / 2 - side / 2, y + h / 2 - side / 2, side, side, 0, 0, 96, 96);
+  labels.set(keyOf(picture), { camera: picture.camera, number: picture.number, box: drawn, thumb });
+  paint();
+  list();
+}
+
+function drop(key) {
+  labels.delete(key);
+  if (pictures.length && key === keyOf(pictures[at])) drawn = null;
+  paint();
+  list();
+}
+
+function list() {
+  const items = [...labels].map(([key, { thumb, box }]) => {
+    const item = document.createElement("li");
+    const remove = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: "✕" });
+    remove.setAttribute("aria-label", `Remove the label of ${key}`);
+    remove.addEventListener("click", () => drop(key));
+    item.title = `${key}: ${Math.round(box[2])} x ${Math.round(box[3])} pixels`;
+    item.append(thumb, remove);
+    return item;
+  });
+  document.querySelector("#labels").replaceChildren(...items);
+  const count = labels.size;
+  const advice = count < 3 ? "three to five are good" : count < 5 ? "good; five are better" : "enough to begin with";
+  document.querySelector("#count").textContent = count ? `${count}, ${advice}` : "none yet";
+  document.querySelector("#teach").disabled = !count;
+}
+
+function point(event) {
+  const frame = canvas.getBoundingClientRect();
+  const ratio = pictures[at].size[0] / frame.width;
+  return [(event.clientX - frame.left) * ratio, (event.clientY - frame.top) * ratio];
+}
+
+let corner = null;
+canvas.addEventListener("pointerdown", (event) => {
+  corner = point(event);
+  canvas.setPointerCapture(event.pointerId);
+});
+canvas.addEventListener("pointermove", (event) => {
+  if (!corner) return;
+  const [x, y] = point(event);
+  drawn = clipped([Math.min(x, corner[0]), Math.min(y, corner[1]), Math.abs(x - corner[0]), Math.abs(y - corner[1])]);
+  paint();
+});
+canvas.addEventListener("pointerup", (event) => {
+  const [x, y] = point(event);
+  const moved = corner && Math.max(Math.abs(x - corner[0]), Math.abs(y - corner[1])) > LEAST_PX;
+  corner = null;
+  if (moved) keep(drawn);
+});
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+function nudge([dx, dy], resize) {
+  const step = NUDGE * pictures[at].size[0];
+  const [x, y, w, h] = drawn;
+  keep(resize ? [x, y, w + dx * step, h + dy * step] : [x + dx * step, y + dy * step, w, h]);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey && event.key === "Enter") {
+    event.preventDefault();
+    lesson.requestSubmit();
+    return;
+  }
+  if (!pictures.length || event.target.matches("input:not([type=range]), select, textarea")) return;
+  const arrow = ARROWS[event.key];
+  if (arrow && event.altKey && drawn) nudge(arrow, event.shiftKey);
+  else if (event.key === "ArrowLeft") go(at - 1);
+  else if (event.key === "ArrowRight") go(at + 1);
+  else if (event.key === "Home") go(0);
+  else if (event.key === "End") go(pictures.length - 1);
+  else if (event.key === "b" || event.key === "B") {
+    const [width, height] = pictures[at].size;
+    keep([0.4 * width, 0.4 * height, 0.2 * width, 0.2 * height]);
+  } else if (event.key >= "1" && event.key <= "9") {
+    const suggested = pictures[at].boxes[Number(event.key) - 1];
+    if (suggested) keep(suggested.box);
+  } else if (event.key === "Delete" || event.key === "Backspace") drop(keyOf(pictures[at]));
+  else return;
+  event.preventDefault();
+});
+
+slider.addEventListener("input", () => go(Number(slider.value)));
+document.querySelector("#back").addEventListener("click", () => go(at - 1));
+document.querySelector("#on").addEventListener("click", () => go(at + 1));
+
+source.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    take((await ask(`/api/hold/${encodeURIComponent(source.camera.value)}`, { method: "POST" })).pictures);
+    canvas.focus();
+  } catch (error) {
+    tell(error.message);
+  }
+});
+
+source.picture.addEventListener("change", async () => {
+  const body = new FormData();
+  for (const file of source.picture.files) body.append("picture", file);
+  source.picture.value = "";
+  try {
+    const { pictures: taken, refused } = await ask("/api/upload", { method: "POST", body });
+    if (taken.length) take(taken);
+    if (refused.length) tell(refused.map(({ image: name, why }) => `${name}: ${why}`).join("; "));
+  } catch (error) {
+    tell(error.message);
+  }
+});
+
+// The lesson
+
+lesson.name.addEventListener("input", () => {
+  const known = document.querySelector(`#known option[value="${CSS.escape(lesson.name.value)}"]`);
+  if (!known) return;
+  lesson.size.value = known.dataset.size; // alerts are coded by them: they stay
+  lesson.origin.value = known.dataset.origin;
+});
+
+function row(term, text) {
+  const name = Object.assign(document.createElement("dt"), { textContent: term });
+  return [name, Object.assign(document.createElement("dd"), { textContent: text })];
+}
+
+const shares = (found) => Object.entries(found).map(([name, share]) => `${name} ${Math.round(100 * share)} %`).join(", ");
+
+function show({ class: name, version, frames, used, refused, seconds, report: card }) {
+  const head = Object.assign(document.createElement("h2"), { textContent: `${name} is live` });
+  const facts = document.createElement("dl");
+  facts.append(...row("Version", `${version}, after ${seconds.toFixed(2)} s`), ...row("Frames", `${used} of ${frames} used`));
+  for (const { image: which, why } of refused) facts.append(...row("Refused", `${which}: ${why}`));
+  const found = card.leave_one_out === null ? "one frame only: nothing to compare" : `${Math.round(100 * card.leave_one_out)} % of its frames`;
+  facts.append(...row("Found again", found));
+  if (Object.keys(card.confused_with).length) facts.append(...row("Taken for", shares(card.confused_with)));
+  if (Object.keys(card.nearest).length) facts.append(...row("Most alike", shares(card.nearest)));
+  for (const wish of card.missing) facts.append(...row("Would help", wish));
+  report.replaceChildren(head, facts);
+}
+
+lesson.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (!labels.size) return;
+  const button = document.querySelector("#teach");
+  button.disabled = true;
+  const body = JSON.stringify({
+    name: lesson.name.value.trim(),
+    size: lesson.size.value,
+    origin: lesson.origin.value,
+    scientific_name: lesson.scientific_name.value.trim() || null,
+    labels: [...labels.values()].map(({ camera, number, box }) => ({ camera, number, box })),
+  });
+  try {
+    show(await ask("/api/teach", { method: "POST", body, headers: { "content-type": "application/json" } }));
+    labels.clear();
+    list();
+  } catch (error) {
+    tell(error.message);
+    button.disabled = false;
+  }
+});
+
+list();

@@ -1,0 +1,143 @@
+"""The console in a real Chromium: what an operator does, from the first token to the roll-back.
+
+Every page's picture is kept under `out/console/`, so that a person can look.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+
+from monitor.alerts.schema import Alert
+from tests.conftest import ROOT, Mosquitto, Program, RtspServer, free_port, missing, wait_until, write_config
+from tests.monitor.console.conftest import PASSWORD
+
+SCREENS = ROOT / "out/console"
+SURE = re.compile(r"unknown-animal, an animal at (9\d|100) %")
+SIZES = {"wide": (1280, 800), "phone": (390, 844)}
+
+
+class Browser:
+    """A page in Chromium that remembers what its console complained of."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.complaints: list[str] = []
+        page.on("console", self._told)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _told(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.url + path)
+
+    def keep(self, name: str) -> None:
+        """Take pictures of the page, light and dark, wide and narrow; nothing may stick out to the side."""
+        for size, (width, height) in SIZES.items():
+            for scheme in ("light", "dark"):
+                self.page.set_viewport_size({"width": width, "height": height})
+                self.page.emulate_media(color_scheme=scheme)
+                self.page.screenshot(path=SCREENS / f"{name}-{size}-{scheme}.png", full_page=True)
+            assert self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+                f"{name} on a {size} screen"
+            )
+        self.page.set_viewport_size({"width": 1280, "height": 800})
+
+
+@pytest.fixture
+def browser(
+    mosquitto: Mosquitto, rtsp_server: RtspServer, run_program: Callable[[Path, Path], Program], tmp_path: Path
+) -> Iterator[Browser]:
+    """At the console of a program that watches the demonstration clip over RTSP, again and again; nobody is known."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        missing("chromium")
+    port = free_port()
+    cameras = {"road": rtsp_server.url, "yard": "rtsp://127.0.0.1:9/none"}
+    config = write_config(tmp_path / "c.toml", cameras, mosquitto.port, f"[console]\nport = {port}")
+    program = run_program(config, tmp_path / "state")
+    wait_until(lambda: "watching road" in program.log(), seconds=40, what="the program is up")
+    SCREENS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        driven = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        at = Browser(driven.new_page(), f"http://127.0.0.1:{port}")
+        at.page.set_default_timeout(30_000)
+        at.open("/")
+        at.keep("welcome")
+        at.page.get_by_label("Token").fill((tmp_path / "state/console-token").read_text().strip())
+        at.page.get_by_label("Your name").fill("anna")
+        at.page.get_by_label("Password").fill(PASSWORD)
+        at.page.get_by_role("button", name="Make the administrator's account").click()
+        at.page.wait_for_selector(".wall")
+        yield at
+        driven.close()
+
+
+def label_unknown_animals(page: Page, wanted: int) -> int:
+    """Step back through the held pictures, take the first box of an unknown animal in each; return how many it were."""
+    page.get_by_role("button", name="Hold its last 30 seconds").click()
+    page.wait_for_selector("#desk:not([hidden])")
+    pictures = int(page.locator("#step").get_attribute("max") or 0) + 1
+    labelled = 0
+    for index in range(pictures, 0, -1):
+        expect(page.locator("#when")).to_contain_text(f"{index} of {pictures}")
+        expect(page.locator("#picture")).to_have_attribute("data-shown", str(index - 1))
+        offer = page.get_by_role("button", name=SURE).first
+        if offer.is_visible():
+            offer.click()
+            labelled += 1
+        if labelled == wanted:
+            break
+        page.locator("#picture").press("ArrowLeft")
+    return labelled
+
+
+@pytest.mark.timeout(300)
+def test_an_operator_teaches_an_animal_and_takes_it_back(browser: Browser, mosquitto: Mosquitto) -> None:
+    page, listener = browser.page, mosquitto.listen()
+    expect(page.locator("[data-camera=yard] .state")).to_contain_text("blind")
+    browser.keep("cameras")
+
+    browser.open("/classes")  # a site to which nothing was taught
+    page.locator("tr", has_text="nothing taught yet").get_by_role("button", name="Make it live").click()
+    browser.open("/situations")
+    wait_until(lambda: page.reload() and page.locator(".situation").count(), seconds=60, what="a situation is open")
+    browser.keep("situations")
+
+    browser.open("/label?camera=road")
+    browser.keep("teach-empty")
+    assert label_unknown_animals(page, 4) >= 3
+    browser.keep("teach")
+    page.get_by_label("Name", exact=True).fill("moose")
+    page.get_by_label("large").check()
+    page.get_by_label("wild").check()
+    page.keyboard.press("Control+Enter")
+    page.get_by_role("heading", name="moose is live").wait_for()
+    assert "frames" in (page.locator("#report").text_content() or "")
+    browser.keep("report-card")
+
+    browser.open("/")
+    expect(page.locator("[data-camera=road] .seen")).to_contain_text("moose", timeout=60_000)
+
+    def named() -> set[str]:
+        return {Alert.model_validate_json(text).data.animal.class_ for text in listener.got("/event/road")}
+
+    wait_until(lambda: "moose" in named(), seconds=60, what="an alert names it")
+    browser.keep("cameras-taught")
+
+    browser.open("/classes")
+    browser.keep("classes")
+    page.locator("tr", has_text="nothing taught yet").get_by_role("button", name="Make it live").click()
+    page.locator("tr.active", has_text="nothing taught yet").wait_for()
+    browser.open("/audit")
+    assert "moose" in (page.locator("table").text_content() or "")
+    browser.keep("audit")
+    listener.stop()
+    assert browser.complaints == []

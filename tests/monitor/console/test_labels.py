@@ -1,0 +1,152 @@
+"""Teaching from the page, as a browser asks for it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from monitor.console.accounts import Accounts
+from monitor.console.board import Picture
+from monitor.console.labels import HOLD_S, MOST_HELD_BYTES, MOST_OWNERS, HeldPictures
+from tests.monitor.console.conftest import PASSWORD, FakeSite, begin, csrf, log_in
+
+
+@pytest.fixture
+def operator(visitor: Callable[[], TestClient], accounts: Accounts) -> TestClient:
+    """Logged in, with the last half minute of `road` held."""
+    begin(visitor(), accounts)
+    accounts.add("olga", "operator", PASSWORD, by="anna")
+    client = visitor()
+    assert log_in(client, "olga") == 303
+    client.headers["x-csrf-token"] = csrf(client)
+    assert [one["number"] for one in client.post("/api/hold/road").json()["pictures"]] == [7]
+    return client
+
+
+def lesson(**changes: object) -> dict[str, object]:
+    asked = {
+        "name": "moose",
+        "size": "large",
+        "origin": "wild",
+        "labels": [{"camera": "road", "number": 7, "box": [40, 30, 50, 40]}],
+    }
+    return asked | changes
+
+
+def test_a_box_on_a_held_picture_is_taught_with_its_margin_and_audited(
+    operator: TestClient, fake: FakeSite, accounts: Accounts
+) -> None:
+    told = operator.post("/api/teach", json=lesson(scientific_name="Alces alces"))
+
+    assert told.status_code == 200, told.text
+    assert told.json()["report"] == {"leave_one_out": None, "confused_with": {}, "missing": [], "nearest": {}}
+    ((attributes, names, (crop,)),) = fake.lessons
+    assert (attributes.name, attributes.scientific_name, names) == ("moose", "Alces alces", ["road 7"])
+    assert np.abs(np.array(crop.pixels.shape[:2]) - 65).max() <= 1  # 50 with a margin of 15 % at either side
+    assert crop.animal is not None
+    assert (crop.animal[2] - crop.animal[0], crop.animal[3] - crop.animal[1]) == (50, 40)
+    assert (accounts.audit(1)[0].who, accounts.audit(1)[0].about) == ("olga", "moose: 1 of 1 frames, cs-9")
+
+
+def test_held_pictures_are_those_of_their_owner(
+    operator: TestClient, visitor: Callable[[], TestClient], accounts: Accounts
+) -> None:
+    assert operator.get("/api/held/road/7").content[:2] == b"\xff\xd8"
+    accounts.add("omar", "operator", PASSWORD, by="anna")
+    other = visitor()
+    log_in(other, "omar")
+    assert other.get("/api/held/road/7").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (lesson(labels=[]), "labels"),
+        (lesson(size="huge"), "size"),
+        (lesson(name="none"), "'none' is an answer of its own"),
+        (lesson(name="<b>"), "expected 1 to 64 letters"),
+        (lesson(extra=1), "extra"),
+        (lesson(labels=[{"camera": "road", "number": 7, "box": [1, 2, 3]}]), "labels.0.box"),
+        (lesson(labels=[{"camera": "road", "number": "7", "box": [1, 2, 3, 4]}]), "labels.0.number"),
+    ],
+)
+def test_a_lesson_that_is_none_is_refused_and_teaches_nothing(
+    operator: TestClient, fake: FakeSite, asked: dict[str, object], said: str
+) -> None:
+    told = operator.post("/api/teach", json=asked)
+
+    assert told.status_code == 400
+    assert said in told.json()["error"]
+    assert fake.lessons == []
+
+
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [
+        ({"camera": "road", "number": 7, "box": [500, 500, 20, 20]}, "lies outside the picture of 160 x 90 pixels"),
+        ({"camera": "road", "number": 8, "box": [5, 5, 20, 20]}, "not held any more"),
+    ],
+)
+def test_a_frame_that_can_not_be_cut_is_left_out_with_the_reason(
+    operator: TestClient, fake: FakeSite, label: dict[str, object], why: str
+) -> None:
+    operator.post("/api/teach", json=lesson(labels=[label]))
+
+    ((_, _, (crop,)),) = fake.lessons
+    assert why in crop
+
+
+def png(width: int, height: int) -> bytes:
+    coded = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
+    Image.fromarray(noise).save(coded, "PNG")
+    return coded.getvalue()
+
+
+def test_pictures_of_ones_own_are_coded_anew_and_what_is_none_is_refused(operator: TestClient) -> None:
+    bomb = io.BytesIO()
+    Image.new("L", (30_000, 30_000)).save(bomb, "PNG")
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40), "red").save(turned, "JPEG", exif=exif)
+    sent = {
+        "moose.png": png(60, 40),
+        "turned.jpg": turned.getvalue(),
+        "large.png": png(5000, 50),
+        "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+        "bomb.png": bomb.getvalue(),
+        "cut.png": png(60, 40)[:-30],
+    }
+    told = operator.post("/api/upload", files=[("picture", (name, content)) for name, content in sent.items()]).json()
+
+    assert [one["size"] for one in told["pictures"]] == [[60, 40], [40, 60], [4096, 41]]
+    assert {one["image"] for one in told["refused"]} == {"drawing.svg", "bomb.png", "cut.png"}
+    for one in told["pictures"]:
+        held = operator.get(f"/api/held/uploaded/{one['number']}")
+        assert held.headers["content-type"] == "image/jpeg"
+        assert b"Exif" not in held.content
+
+
+def test_what_is_held_is_bounded_and_let_go() -> None:
+    now = [0.0]
+    held = HeldPictures(lambda: now[0])
+
+    def picture(number: int, size: int = 10) -> Picture:
+        return Picture(camera="road", number=number, at=0.0, size=(10, 10), jpeg=b"x" * size, sightings=())
+
+    held.hold("anna", [picture(1, MOST_HELD_BYTES // 2), picture(2, MOST_HELD_BYTES // 2), picture(3)])
+    assert [held.find("anna", "road", n) is None for n in (1, 2, 3)] == [True, False, False]
+    for number in range(MOST_OWNERS):
+        held.hold(f"operator {number}", [picture(1)])
+    assert held.find("anna", "road", 2) is None
+    now[0] = HOLD_S - 1
+    assert held.find("operator 1", "road", 1) is not None
+    now[0] = HOLD_S + 1
+    assert held.find("operator 0", "road", 1) is None
+    assert held.find("operator 1", "road", 1) is not None
