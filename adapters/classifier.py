@@ -157,6 +157,16 @@ class Classifier:
         to_taught = (unit(self.knowledge.key_of(features.tok).mean(axis=1)) @ memory.keys.T).max(axis=1)
         return weights, p_class, p_animal, np.maximum(similarity, to_taught)
 
+    def heat(self, features: Features, memory: ClassMemory) -> dict[str, NDArray[np.float32]]:
+        """Return where in one encoded crop each taught class is seen, 0 to 1, (side, side)."""
+        if not memory.names:
+            return {}
+        *_, heat = self._match.run(
+            tok=features.tok, glob=features.glob, **memory.arrays, mkey=self.knowledge.keys, mu=self.knowledge.mu
+        )
+        side = round(heat.shape[2] ** 0.5)
+        return {name: heat[0, row].reshape(side, side) for row, name in enumerate(memory.names)}
+
     def _nothing_taught(self) -> ClassMemory:
         """Return a stand-in class that resembles nothing, since the graph takes at least one row."""
         width, key = len(self.knowledge.mu), self.knowledge.keys.shape[1]

@@ -98,6 +98,7 @@ class ConsoleConfig(Strict):
     host: str = "127.0.0.1"
     port: int | None = Field(default=None, ge=0, le=65_535)
     https: bool = False
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")] | None = None
 
 
 class MirrorsConfig(Strict):
@@ -270,6 +271,7 @@ class Config(Strict):
     models_dir: str | None = None
     models_key_file: str | None = None
     log_format: Literal["text", "json"] = "text"
+    retention_days: Annotated[Number, Field(ge=1, le=3650)] = 7.0
     device: DeviceConfig = DeviceConfig()
     broker: BrokerConfig = BrokerConfig()
     metrics: MetricsConfig = MetricsConfig()

@@ -51,6 +51,7 @@ from monitor.metrics import Metrics, MetricsServer
 from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Policy, Situation
 from monitor.scenery import Scenery
+from monitor.snapshots import Snapshots
 from monitor.stages import Stages
 from monitor.values import Frame
 from monitor.zones import Zone
@@ -64,7 +65,6 @@ TICK_S = 0.1
 HEALTH_EVERY_S = 30.0
 CLASS_SET_EVERY_S = 0.5  # how often a version taught meanwhile is looked for; it must be live within a second
 BACKGROUND_EVERY_S = 1800.0
-RETENTION_DAYS = 7.0
 UPKEEP_EVERY_S = 3600.0  # how often old rows are dropped, and certificates looked at
 FIXED = (
     "site",
@@ -72,6 +72,7 @@ FIXED = (
     "models_dir",
     "models_key_file",
     "log_format",
+    "retention_days",
     "device",
     "broker",
     "metrics",
@@ -160,8 +161,16 @@ class Daemon:
         )
         self._publisher = _publisher(config.site, address, self._journal, _ids(zones))
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
+        self._snapshots = Snapshots(state_dir, config.retention_days, config.console.url)
         self._reports = Reports(
-            facts, self._journal, self._publisher, zones, self._now, self._clock, mirrors_of(config)
+            facts,
+            self._journal,
+            self._publisher,
+            zones,
+            self._now,
+            self._clock,
+            mirrors_of(config),
+            self._snapshots.evidence,
         )
         self._serve_metrics(config)
         self._serve_console(config, state_dir)
@@ -178,7 +187,7 @@ class Daemon:
             return
         from monitor.console.server import Console
 
-        console = Console(config, config.console.port, state_dir, self._classifier, self._orders.put)
+        console = Console(config, state_dir, self._classifier, self._orders.put, self._snapshots.read)
         self._parts.callback(console.stop)
         self._board = console.board
 
@@ -287,6 +296,8 @@ class Daemon:
                 if self._board is not None:
                     self._board.frame(frame, outcome.sightings, now_s)
                 self._watch(frame, outcome)
+                for situation in outcome.told:
+                    self._snapshots.take(situation, frame)
                 self._fleet.release(frame)
             self._publish(outcome.told)
         else:
@@ -338,8 +349,9 @@ class Daemon:
     def _forget_old_rows(self) -> None:
         if not self._clock.state().steady:  # a clock set ahead by mistake must not empty the journal
             return
+        self._snapshots.forget_old(datetime.now(UTC))
         try:
-            self._journal.forget_before(datetime.now(UTC) - timedelta(days=RETENTION_DAYS))
+            self._journal.forget_before(datetime.now(UTC) - timedelta(days=self._config.retention_days))
         except WildlaneError as error:
             log.error("old rows stay in the journal: %s", error)  # noqa: TRY400  # one line
 

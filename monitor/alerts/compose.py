@@ -55,6 +55,7 @@ class Draft:
     attributes: ClassAttributes | None  # None for an animal of no taught class
     at: Callable[[float], datetime]  # the run's clock -> wall time
     clock: schema.ClockPart
+    evidence: schema.EvidencePart | None = None
 
     def numbered(self, seq: int, journal: str, etsi_sequence: int) -> schema.Alert:
         """Return the alert under a sequence number."""
@@ -81,7 +82,7 @@ class Draft:
                 certainty=self._certainty(),
                 severity=self._severity(),
                 codes=self._codes(animal, etsi_sequence),
-                evidence=None,
+                evidence=self.evidence,
                 provenance=self._provenance(),
                 recognition=self._recognition(),
                 because=situation.because,

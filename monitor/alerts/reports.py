@@ -49,9 +49,10 @@ class Reports:
         now: Callable[[], float],
         clock: Clock,
         mirrors: Prefixes,
+        evidence: Callable[[Situation], schema.EvidencePart | None],
     ) -> None:
         self._facts, self._journal, self._publisher, self._now, self._clock = facts, journal, publisher, now, clock
-        self._cameras_of = _cameras_of(zones)
+        self._cameras_of, self._evidence = _cameras_of(zones), evidence
         self._prefixes, self._mirrors = mirrors, Mirrors(mirrors, publisher, facts.site, self._cameras_of)
         self._told: dict[str, Told] = {}
         self._telling = Every(LEVEL_EVERY_S)
@@ -78,6 +79,7 @@ class Reports:
                 attributes=class_set.attributes.get(situation.label),
                 at=at,
                 clock=self._clock_part(),
+                evidence=self._evidence(situation),
             )
             for situation in situations
         ]

@@ -14,6 +14,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import FormData, Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,7 @@ from monitor.console.accounts import Account, Accounts, Role
 IDLE_S, LONGEST_S = 8 * 3600.0, 3 * 86_400.0  # a session that nobody uses, and one that is used all the time
 MOST_GUESSES = RateLimitItemPerMinute(6)  # of a name, and from an address
 MOST_BODY_BYTES = 40_000_000
+MultiPartParser.spool_max_size = MOST_BODY_BYTES  # an uploaded picture stays in memory: it may show people
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; "
@@ -93,10 +95,11 @@ def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
             if not visit.account.may(role):
                 raise HTTPException(403, f"this needs the role {role}, you are {visit.account.role}")
             request.state.visit = visit
-            if request.method not in SAFE:
-                request.state.form = await request.form(max_files=20, max_fields=500)
+            if request.method in SAFE:
+                return await endpoint(request)
+            async with request.form(max_files=20, max_fields=500) as request.state.form:
                 check_token(request.state.form, request.headers, visit.csrf)
-            return await endpoint(request)
+                return await endpoint(request)
 
         return asked
 

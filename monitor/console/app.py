@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,43 +14,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.templating import Jinja2Templates
 
-from adapters.classes import ClassAttributes, VersionRecord
 from adapters.errors import ConfigError, WildlaneError
-from monitor.console import labels
-from monitor.console.access import LONGEST_S, Doorkeeper, Gate, Visit, needs
+from monitor.console import classes, labels, situations
+from monitor.console.access import LONGEST_S, Doorkeeper, Gate, needs
 from monitor.console.accounts import Accounts
 from monitor.console.board import Board, Picture
+from monitor.console.pages import ROOM, page
+from monitor.console.site import Site
 
-ROOM = Path(__file__).parent
 AUDIT_LINES = 200
-
-templates = Jinja2Templates(ROOM / "templates")
-templates.env.filters["clock"] = lambda seconds: datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """What the pages may ask of the running program; every call is safe from any thread.
-
-    Attributes:
-        name: of the site.
-        board: what the main loop leaves.
-        known: the classes of the active version.
-        teach: teaches a class from labelled crops; the new version is live within a second.
-        versions: what was taught, oldest first.
-        rollback: makes a version the active one, and returns its name.
-        order: tells the main loop to confirm or dismiss a situation, or to rehearse an alert of a zone.
-    """
-
-    name: str
-    board: Board
-    known: Callable[[], Sequence[ClassAttributes]]
-    teach: labels.Teach
-    versions: Callable[[], Sequence[VersionRecord]]
-    rollback: Callable[[str], str]
-    order: Callable[[Literal["confirm", "dismiss", "test-alert"], str, str], None]
 
 
 def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlette:
@@ -72,12 +41,9 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
         Route("/welcome", welcome, methods=["GET", "POST"]),
         Route("/login", login, methods=["GET", "POST"]),
         Route("/logout", logout, methods=["POST"]),
-        Route("/situations", situations),
-        Route("/situations/{situation}/{verb}", judge, methods=["POST"]),
-        Route("/label", label),
+        *situations.routes(),
         *labels.routes(),
-        Route("/classes", classes),
-        Route("/classes/rollback", rollback, methods=["POST"]),
+        *classes.routes(),
         Route("/audit", audit),
         Route("/api/site", site_now),
         Route("/api/live/{camera}", live),
@@ -92,19 +58,12 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
     return app
 
 
-def _page(request: Request, template: str, status: int = 200, **facts: Any) -> Response:  # noqa: ANN401  # what a template shows
-    visit: Visit | None = getattr(request.state, "visit", None)
-    return templates.TemplateResponse(
-        request, template, {"site": request.app.state.site.name, "visit": visit, **facts}, status
-    )
-
-
 async def _told(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 400
     text = error.detail if isinstance(error, HTTPException) else str(error)
     if "/api/" in request.url.path:
         return JSONResponse({"error": text}, status)
-    return _page(request, "error.html", status, error=text)
+    return page(request, "error.html", {"error": text}, status=status)
 
 
 async def welcome(request: Request) -> Response:
@@ -113,17 +72,16 @@ async def welcome(request: Request) -> Response:
     if door.accounts.token_path is None:
         return RedirectResponse(request.url_for("login"), 303)
     if request.method == "GET":
-        return _page(request, "welcome.html", where=door.accounts.token_path)
+        return page(request, "welcome.html", {"where": door.accounts.token_path})
     form = await request.form()
     token, name, password = (str(form.get(key, "")) for key in ("token", "name", "password"))
     if not door.may_guess(request, "welcome"):
-        return _page(
-            request, "welcome.html", status=429, where=door.accounts.token_path, error="too often: wait a minute"
-        )
+        facts = {"where": door.accounts.token_path, "error": "too often: wait a minute"}
+        return page(request, "welcome.html", facts, status=429)
     try:
         door.open(request, door.accounts.begin(token.strip(), name.strip(), password))
     except ConfigError as error:
-        return _page(request, "welcome.html", status=400, where=door.accounts.token_path, error=str(error))
+        return page(request, "welcome.html", {"where": door.accounts.token_path, "error": str(error)}, status=400)
     return RedirectResponse(request.url_for("wall"), 303)
 
 
@@ -133,15 +91,15 @@ async def login(request: Request) -> Response:
     if door.accounts.token_path is not None:
         return RedirectResponse(request.url_for("welcome"), 303)
     if request.method == "GET":
-        return _page(request, "login.html")
+        return page(request, "login.html")
     form = await request.form()
     name, password = str(form.get("name", "")).strip(), str(form.get("password", ""))
     if not door.may_guess(request, name):
-        return _page(request, "login.html", status=429, error="Too many attempts: wait a minute.", name=name)
+        return page(request, "login.html", {"error": "Too many attempts: wait a minute.", "name": name}, status=429)
     account = await run_in_threadpool(door.accounts.log_in, name, password)  # slow on purpose
     if account is None:
         door.accounts.note(name[:40], "login refused", request.client.host if request.client else "")
-        return _page(request, "login.html", status=403, error="Name or password is wrong.", name=name)
+        return page(request, "login.html", {"error": "Name or password is wrong.", "name": name}, status=403)
     door.open(request, account)
     door.accounts.note(account.name, "logged in", request.client.host if request.client else "")
     return RedirectResponse(request.url_for("wall"), 303)
@@ -157,52 +115,13 @@ async def logout(request: Request) -> Response:
 @needs("viewer")
 async def wall(request: Request) -> Response:
     """Show every camera."""
-    return _page(request, "wall.html", cameras=sorted(request.app.state.site.board.healths()))
-
-
-@needs("viewer")
-async def situations(request: Request) -> Response:
-    """Show what is open now."""
-    return _page(request, "situations.html", situations=request.app.state.site.board.situations())
-
-
-@needs("operator")
-async def judge(request: Request) -> Response:
-    """Confirm or dismiss a situation."""
-    verb, situation = request.path_params["verb"], request.path_params["situation"]
-    if verb not in ("confirm", "dismiss"):
-        raise HTTPException(404, "no such page")
-    request.app.state.site.order(verb, situation, request.state.visit.account.name)
-    request.app.state.door.accounts.note(request.state.visit.account.name, verb, situation)
-    return RedirectResponse(request.url_for("situations"), 303)
-
-
-@needs("operator")
-async def label(request: Request) -> Response:
-    """Show the page to teach an animal on."""
-    site: Site = request.app.state.site
-    cameras, chosen = sorted(site.board.healths()), request.query_params.get("camera")
-    return _page(request, "label.html", cameras=cameras, chosen=chosen, known=site.known())
-
-
-@needs("viewer")
-async def classes(request: Request) -> Response:
-    """Show what was taught, version by version."""
-    return _page(request, "classes.html", versions=list(reversed(request.app.state.site.versions())))
-
-
-@needs("operator")
-async def rollback(request: Request) -> Response:
-    """Go back to a version."""
-    version = request.app.state.site.rollback(str(request.state.form.get("version", "")))
-    request.app.state.door.accounts.note(request.state.visit.account.name, "rolled back", version)
-    return RedirectResponse(request.url_for("classes"), 303)
+    return page(request, "wall.html", {"cameras": sorted(request.app.state.site.board.healths())})
 
 
 @needs("admin")
 async def audit(request: Request) -> Response:
     """Show who did what."""
-    return _page(request, "audit.html", entries=request.app.state.door.accounts.audit(AUDIT_LINES))
+    return page(request, "audit.html", {"entries": request.app.state.door.accounts.audit(AUDIT_LINES)})
 
 
 @needs("viewer")

@@ -23,17 +23,16 @@ from starlette.routing import Route
 from adapters.classes import ClassAttributes, check_class_name
 from adapters.errors import InputError
 from adapters.stills import decode_picture
-from adapters.teaching import Crop, Lesson
+from adapters.teaching import Crop
 from monitor.console.access import needs
 from monitor.console.board import JPEG_QUALITY, Picture
+from monitor.console.pages import page
 from monitor.stills import cut
 
 UPLOADED = "uploaded"  # stands in a camera's place
 MOST_OWNERS, HOLD_S = 8, 1800.0
 MOST_HELD_BYTES = 60_000_000  # of one person; the oldest pictures go first
 MOST_SIDE_PX = 4096  # of an uploaded picture as it is held
-
-Teach = Callable[[ClassAttributes, Sequence[str], Sequence[Crop]], Lesson]
 
 
 @dataclass
@@ -104,13 +103,22 @@ class Asked(_Strict):
 
 
 def routes() -> list[Route]:
-    """Return what the label page asks for."""
+    """Return the page, and what it asks for."""
     return [
+        Route("/label", label),
         Route("/api/hold/{camera}", hold, methods=["POST"]),
         Route("/api/upload", upload, methods=["POST"]),
         Route("/api/held/{camera}/{number:int}", held_picture),
         Route("/api/teach", teach, methods=["POST"]),
     ]
+
+
+@needs("operator")
+async def label(request: Request) -> Response:
+    """Show the page to teach an animal on."""
+    site = request.app.state.site
+    cameras, chosen = sorted(site.board.healths()), request.query_params.get("camera")
+    return page(request, "label.html", {"cameras": cameras, "chosen": chosen, "known": site.known()})
 
 
 @needs("operator")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import cv2
+import numpy as np
 import uvicorn
 from starlette.applications import Starlette
 
@@ -16,13 +18,15 @@ from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
 from adapters.errors import ConfigError
+from adapters.stills import decode_picture
 from adapters.teaching import Crop, Lesson, teach
 from monitor.alerts.consumers import Order
+from monitor.alerts.journal import history
 from monitor.config import Config
 from monitor.console.accounts import Accounts
-from monitor.console.app import Site, make_app
+from monitor.console.app import make_app
 from monitor.console.board import Board
-from monitor.console.labels import Teach
+from monitor.console.site import Site, Teach
 
 log = logging.getLogger(__name__)
 
@@ -83,16 +87,21 @@ class Console:
     """
 
     def __init__(
-        self, config: Config, port: int, state_dir: Path, classifier: Classifier, order: Callable[[Order], None]
+        self,
+        config: Config,
+        state_dir: Path,
+        classifier: Classifier,
+        order: Callable[[Order], None],
+        snapshot: Callable[[str], bytes | None],
     ) -> None:
         """Serve.
 
         Args:
             config: of the site.
-            port: to listen on; a free one where it is 0.
             state_dir: where accounts and class sets are kept.
             classifier: of the main loop; it may be asked from another thread.
             order: hands an order to the main loop.
+            snapshot: the picture of a situation.
 
         Raises:
             ConfigError: the port can't be had.
@@ -112,7 +121,11 @@ class Console:
                 versions=store.versions,
                 rollback=store.rollback,
                 order=lambda verb, about, by: order(Order(verb=verb, about=about, by=by)),
+                history=lambda: history(state_dir),
+                snapshot=snapshot,
+                heat=_heat(store, classifier),
             )
+            port = config.console.port or 0
             server = ConsoleServer(config.console.host, port, make_app(site, accounts, https=config.console.https))
         except BaseException:
             self._parts.close()
@@ -136,3 +149,16 @@ def _teach(store: ClassSetStore, classifier: Classifier) -> Teach:
             return teach(store, classifier, attributes, names, crops)
 
     return learn
+
+
+def _heat(store: ClassSetStore, classifier: Classifier) -> Callable[[bytes, str], bytes | None]:
+    def laid_over(jpeg: bytes, name: str) -> bytes | None:
+        if name not in store.class_names():
+            return None
+        crop = decode_picture(jpeg, "snapshot")
+        heat = classifier.heat(classifier.encode([crop]), store.load(classifier, [name]).memory)[name]
+        grey = np.asarray(cv2.resize(heat, crop.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1) * 255, np.uint8)
+        _, coded = cv2.imencode(".png", cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO))
+        return bytes(coded)
+
+    return laid_over

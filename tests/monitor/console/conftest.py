@@ -13,10 +13,12 @@ from starlette.testclient import TestClient
 from adapters.classes import ClassAttributes, VersionRecord
 from adapters.errors import ConfigError
 from adapters.teaching import Crop, Lesson
+from monitor.alerts.schema import Alert
 from monitor.cameras.health import Health
 from monitor.console.accounts import Accounts
-from monitor.console.app import Site, make_app
+from monitor.console.app import make_app
 from monitor.console.board import Board
+from monitor.console.site import Site
 from monitor.values import Frame
 
 FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -32,6 +34,7 @@ class FakeSite:
     def __init__(self) -> None:
         self.orders: list[tuple[str, str, str]] = []
         self.rolled_back: list[str] = []
+        self.events: list[Alert] = []
         self.lessons: list[tuple[ClassAttributes, Sequence[str], Sequence[Crop]]] = []
 
     def teach(self, attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop]) -> Lesson:
@@ -72,6 +75,9 @@ def visitor(accounts: Accounts, fake: FakeSite) -> Callable[[], TestClient]:
         versions=lambda: [VERSION],
         rollback=fake.rollback,
         order=lambda *order: fake.orders.append(order),
+        history=lambda: fake.events,
+        snapshot=lambda situation: b"\xff\xd8" if situation == "kept" else None,
+        heat=lambda jpeg, name: b"\x89PNG" if name == "moose" else None,
     )
     app = make_app(site, accounts)
     return lambda: TestClient(app, base_url="http://127.0.0.1:8080", follow_redirects=False)

@@ -132,6 +132,11 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(browser: Browser, mosqu
     wait_until(lambda: "moose" in named(), seconds=60, what="an alert names it")
     browser.keep("cameras-taught")
 
+    browser.open("/history?words=moose")
+    page.get_by_role("button", name="why?").first.click()
+    page.locator(".situation .heat").first.wait_for()
+    browser.keep("history")
+
     browser.open("/classes")
     browser.keep("classes")
     page.locator("tr", has_text="nothing taught yet").get_by_role("button", name="Make it live").click()

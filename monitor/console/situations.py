@@ -1,0 +1,100 @@
+"""What is open now, what a person says of it, and what has happened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from monitor.console import history
+from monitor.console.access import needs
+from monitor.console.pages import page
+
+MOST_SHOWN = 200  # situations on a page; the table for download has all
+
+
+def routes() -> list[Route]:
+    """Return the pages, and what they ask for."""
+    return [
+        Route("/situations", situations),
+        Route("/situations/{situation}/picture", picture),
+        Route("/situations/{situation}/heat", heat),
+        Route("/situations/{situation}/{verb}", judge, methods=["POST"]),
+        Route("/history", past),
+        Route("/history.csv", past_csv),
+    ]
+
+
+@needs("viewer")
+async def situations(request: Request) -> Response:
+    """Show what is open now."""
+    return page(
+        request, "situations.html", {"situations": request.app.state.site.board.situations(), "known": _known(request)}
+    )
+
+
+@needs("viewer")
+async def picture(request: Request) -> Response:
+    """Return how the animal of a situation looked."""
+    return Response(_snapshot(request), media_type="image/jpeg")
+
+
+@needs("viewer")
+async def heat(request: Request) -> Response:
+    """Return where the classifier looked, to lay over the picture."""
+    name = request.query_params.get("class", "")
+    over = await run_in_threadpool(request.app.state.site.heat, _snapshot(request), name)
+    if over is None:
+        raise HTTPException(404, "that class is not taught: it has no map")
+    return Response(over, media_type="image/png")
+
+
+def _snapshot(request: Request) -> bytes:
+    found: bytes | None = request.app.state.site.snapshot(request.path_params["situation"])
+    if found is None:
+        raise HTTPException(404, "no picture is kept of that situation")
+    return found
+
+
+@needs("viewer")
+async def past(request: Request) -> Response:
+    """Show what has happened, searched and counted."""
+    words = request.query_params.get("words", "")
+    found = await run_in_threadpool(_past, request, words)
+    facts: dict[str, Any] = {
+        "classes": history.by_class(found),
+        "hours": history.by_hour(found),
+        "known": _known(request),
+    }
+    return page(request, "history.html", {"words": words, "count": len(found), "found": found[:MOST_SHOWN], **facts})
+
+
+@needs("viewer")
+async def past_csv(request: Request) -> Response:
+    """Return what has happened as a table."""
+    found = await run_in_threadpool(_past, request, request.query_params.get("words", ""))
+    named = {"Content-Disposition": f'attachment; filename="{request.app.state.site.name}-situations.csv"'}
+    return Response("".join(history.as_csv(found)), media_type="text/csv", headers=named)
+
+
+def _known(request: Request) -> set[str]:
+    return {attributes.name for attributes in request.app.state.site.known()}
+
+
+def _past(request: Request, words: str) -> list[history.Past]:
+    return history.situations(request.app.state.site.history(), words)
+
+
+@needs("operator")
+async def judge(request: Request) -> Response:
+    """Confirm or dismiss a situation."""
+    verb, situation = request.path_params["verb"], request.path_params["situation"]
+    if verb not in ("confirm", "dismiss"):
+        raise HTTPException(404, "no such page")
+    request.app.state.site.order(verb, situation, request.state.visit.account.name)
+    request.app.state.door.accounts.note(request.state.visit.account.name, verb, situation)
+    return RedirectResponse(request.url_for("situations"), 303)
