@@ -143,22 +143,32 @@ class ClassSetStore:
         return int(self._db.execute("SELECT max(id) FROM version").fetchone()[0])
 
     @_told_if_damaged
-    def teach(self, attributes: ClassAttributes, shots: Sequence[Shot], encoder_hash: str) -> str:
-        """Add shots to a class, new or known, and make the resulting version the active one.
+    def teach(self, attributes: ClassAttributes, shots: Sequence[Shot], encoder_hash: str, *, live: bool = True) -> str:
+        """Add shots to a class, new or known, and make the resulting version the active one where it is to be `live`.
 
         Returns:
             The name of the new version.
         """
-        return self.teach_all({attributes: shots}, encoder_hash, reason=f"taught {attributes.name}")
+        return self.teach_all({attributes: shots}, encoder_hash, reason=f"taught {attributes.name}", live=live)
 
     @_told_if_damaged
-    def teach_all(self, classes: dict[ClassAttributes, Sequence[Shot]], encoder_hash: str, *, reason: str) -> str:
-        """Add shots to several classes, new or known, as one version that becomes the active one; return its name."""
+    def teach_all(
+        self,
+        classes: dict[ClassAttributes, Sequence[Shot]],
+        encoder_hash: str,
+        *,
+        reason: str,
+        live: bool = True,
+    ) -> str:
+        """Add shots to several classes, new or known, as one version, the active one if `live`; return its name."""
         with self._transaction():
             for shot in itertools.chain.from_iterable(classes.values()):
                 if shot.crop is not None:
                     self._crops.keep(shot.crop)
-            version = self._add(classes, parent=self.active_version(), encoder=encoder_hash, reason=reason)
+            parent = self.active_version()
+            version = self._add(classes, parent=parent, encoder=encoder_hash, reason=reason)
+            if not live:
+                self._make_active(parent)
         return _name(version)
 
     @_told_if_damaged
@@ -196,8 +206,11 @@ class ClassSetStore:
                 raise ConfigError(
                     f"no version {version or f'before {_name(active)}'}; `wildlane classes list` shows what there is"
                 )
-            self._db.execute("UPDATE active SET version = ?", (target,))
+            self._make_active(target)
         return _name(target)
+
+    def _make_active(self, version: int) -> None:
+        self._db.execute("UPDATE active SET version = ?", (version,))
 
     @_told_if_damaged
     def class_names(self) -> tuple[str, ...]:
@@ -234,24 +247,27 @@ class ClassSetStore:
         ]
 
     @_told_if_damaged
-    def load(self, classifier: Classifier, only: Sequence[str] | None = None) -> ClassSet:
-        """Return the active version as inputs of match.onnx.
+    def load(
+        self, classifier: Classifier, only: Sequence[str] | None = None, *, version: str | None = None
+    ) -> ClassSet:
+        """Return a version as inputs of match.onnx: the active one, or the named one.
 
         Args:
             classifier: its adapt.onnx makes the class memory.
             only: load just these classes.
+            version: such as cs-3.
 
         Raises:
             ConfigError: a class of `only` is not taught.
             StoreError: a shot was encoded by another encoder and its crop is not there to encode it again.
         """
         with self._snapshot():
-            version = self.active_version()
-            attributes = self._attributes(version)
+            number = self.active_version() if version is None else _number(version)
+            attributes = self._attributes(number)
             _check_known(only, tuple(attributes))
             wanted = {name: value for name, value in attributes.items() if only is None or name in only}
-            supports = {name: joined(self._features(version, name, classifier)) for name in wanted}
-        return ClassSet(_name(version), wanted, classifier.adapt(supports))
+            supports = {name: joined(self._features(number, name, classifier)) for name in wanted}
+        return ClassSet(_name(number), wanted, classifier.adapt(supports))
 
     @_told_if_damaged
     def shots(self, classifier: Classifier) -> dict[str, list[Features]]:
@@ -276,6 +292,10 @@ class ClassSetStore:
                 if only is None or name in only
             }
 
+    def crop(self, name: str) -> bytes | None:
+        """Return the PNG of a kept crop; None where there is none of that name."""
+        return self._crops.png(name)
+
     def _kept(self, version: int, name: str, classifier: Classifier) -> list[KeptShot]:
         rows = self._db.execute(
             "SELECT crop_sha256, origin, created FROM shot JOIN taught ON shot.id = taught.shot "
@@ -283,7 +303,7 @@ class ClassSetStore:
             (version, name),
         ).fetchall()
         return [
-            KeptShot(features=features, png=self._crops.png(crop), source=source, created=created)
+            KeptShot(features=features, crop=crop, png=self._crops.png(crop), source=source, created=created)
             for features, (crop, source, created) in zip(self._features(version, name, classifier), rows, strict=True)
         ]
 

@@ -52,9 +52,10 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptShot:
-    """A shot as the store keeps it: the crop is a PNG file's content."""
+    """A shot as the store keeps it: the crop is a PNG file's content, and called by the SHA-256 of its pixels."""
 
     features: Features
+    crop: str | None
     png: bytes | None
     source: str
     created: str

@@ -132,7 +132,10 @@ class Classifier:
 
     def answer(self, crops: Sequence[Image], features: Features, memory: ClassMemory) -> list[Classification]:
         """Return N(x) of crops that are encoded already."""
-        legible = [is_legible(crop) for crop in crops]
+        return self.judge(features, memory, [is_legible(crop) for crop in crops])
+
+    def judge(self, features: Features, memory: ClassMemory, legible: Sequence[bool]) -> list[Classification]:
+        """Return N(x) of features; `legible` tells whose crop can be judged at all."""
         weights, p_class, p_animal, similarity = self.match(features, memory)
         columns = (*memory.names, NONE)
         return [
@@ -143,7 +146,7 @@ class Classifier:
                 similarity_m=float(similarity[i]),
                 legible=legible[i],
             )
-            for i in range(len(crops))
+            for i in range(len(features))
         ]
 
     def match(self, features: Features, memory: ClassMemory) -> tuple[NDArray[np.float32], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from adapters.errors import StoreError
 
+NAME = re.compile(r"[0-9a-f]{64}")
 MOSAIC_BLOCKS = 10  # across the crop, outside the animal's box: neither a face nor a number plate survives that
 
 
@@ -77,8 +79,10 @@ class Crops:
 
     def png(self, sha256: str | None) -> bytes | None:
         """Return the content of a crop's file; None where it is not kept."""
-        path = None if sha256 is None else self._path(sha256)
-        return None if path is None or not path.exists() else path.read_bytes()
+        if sha256 is None or not NAME.fullmatch(sha256):
+            return None
+        path = self._path(sha256)
+        return path.read_bytes() if path.exists() else None
 
     def delete_others(self, kept: Container[str | None]) -> None:
         """Erase the crops that are not among `kept`."""

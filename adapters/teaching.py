@@ -17,6 +17,7 @@ from adapters.classifier import Classifier, is_legible
 from adapters.crops import LabelledCrop
 from adapters.encoder import Features, joined, unit
 from adapters.errors import ConfigError, TeachError
+from adapters.golden import GoldenSet
 
 SAME_PICTURE = 0.995  # cosine of pooled vectors above which two frames are one picture
 FAR_PX = 48  # crops of this side or less show how the animal looks from afar
@@ -28,6 +29,7 @@ LEAST_OTHERS = 3  # fewer can't tell who is the stranger
 LEAST_TAUGHT_PX = 16  # a crop's smaller side; what is recognised may be smaller, what everything is compared to not
 ENOUGH = 5
 NEAR_CLASSES = 3
+GOLDEN_MARGIN = 0.02  # share of the checked frames that a new version may lose and still go live
 # cosine of two classes' prototypes: one of 100 pairs of tuning classes lies above, the halves of a class at 0.5 to 0.9
 NEAR_DUPLICATE = 0.5
 
@@ -49,6 +51,7 @@ class Lesson:
     confused_with: dict[str, float]
     missing: list[str]
     nearest: dict[str, float] = field(default_factory=dict)
+    held_back: str | None = None  # why the version is not live, where it is not
 
     def answer(self) -> dict[str, Any]:
         """Return it as the contract words it."""
@@ -61,6 +64,7 @@ class Lesson:
             "refused": self.refused,
             "seconds": round(self.seconds, 3),
             "report": report,
+            **({"held_back": self.held_back} if self.held_back else {}),
         }
 
 
@@ -70,8 +74,11 @@ def teach(
     attributes: ClassAttributes,
     images: Sequence[str],
     crops: Sequence[Crop],
+    *,
+    checked_on: GoldenSet | None = None,
+    live: bool = True,
 ) -> Lesson:
-    """Teach a class from crops and make the new version the active one.
+    """Teach a class from crops and make the new version the active one, unless checked frames speak against it.
 
     Args:
         store: where the class set is kept.
@@ -79,6 +86,8 @@ def teach(
         attributes: of the class, known or new.
         images: what each crop is called in the answer.
         crops: what was labelled, or why there is none; outside the animal's box only a mosaic is kept.
+        checked_on: a version that loses more than `GOLDEN_MARGIN` of these frames is kept, but not made active.
+        live: False to keep the version without making it active, to be tried beside the one in force.
 
     Raises:
         ConfigError: the class is known with another size or origin.
@@ -100,9 +109,11 @@ def teach(
         for seen, (image, crop) in zip(features, usable, strict=True)
     ]
     own = [*known, *features]
-    rate, confused, nearest = _examine(classifier, {**taught, attributes.name: own}, attributes.name)
+    becoming = {**taught, attributes.name: own}
+    rate, confused, nearest = _examine(classifier, becoming, attributes.name)
+    held_back = None if checked_on is None else _objection(classifier, checked_on, taught, becoming)
     # committed last: whatever fails before, nothing was changed
-    version = store.teach(attributes, shots, classifier.encoder_hash)
+    version = store.teach(attributes, shots, classifier.encoder_hash, live=live and held_back is None)
     return Lesson(
         name=attributes.name,
         version=version,
@@ -114,7 +125,25 @@ def teach(
         confused_with=confused,
         missing=_missing([crop.pixels for _, crop in usable], nearest),
         nearest=nearest,
+        held_back=held_back,
     )
+
+
+def _objection(
+    classifier: Classifier,
+    golden: GoldenSet,
+    taught: Mapping[str, Sequence[Features]],
+    becoming: Mapping[str, Sequence[Features]],
+) -> str | None:
+    """Return why a version must not go live; None where the checked frames have nothing against it."""
+    if not len(golden):
+        return None
+    golden.rebuild(classifier)
+    before, after = (
+        classifier.adapt({name: joined(shots) for name, shots in known.items()}) for known in (taught, becoming)
+    )
+    trial = golden.trial(classifier, before, after)
+    return trial.told if trial.worse_than(GOLDEN_MARGIN) else None
 
 
 @dataclass
@@ -163,7 +192,9 @@ def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] 
         entry = vars(attributes) | {"class": attributes.name, "leave_one_out": rate}
         del entry["name"]
         entry |= {"confused_with": confused, "nearest": nearest}
-        entry["shots"] = [{"source": s.source, "created": s.created, "crop": s.png is not None} for s in shots]
+        entry["shots"] = [
+            {"source": s.source, "created": s.created, "crop": s.crop if s.png is not None else None} for s in shots
+        ]
         told.append(entry)
     return told
 

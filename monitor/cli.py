@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -228,6 +229,7 @@ def teach(
 ) -> None:
     """Teach a new class, or a better one, from a few labelled stills."""
     from adapters.classes import ClassAttributes, check_class_name
+    from adapters.golden import GoldenSet
     from adapters.teaching import teach as teach_class
     from monitor.stills import crop_or_refusal
 
@@ -238,15 +240,21 @@ def teach(
     crops = [crop_or_refusal(image, region) for image, region in zip(images, boxes, strict=True)]
     context = Context(config, state)
     classifier = context.classifier()
-    with context.store(classifier) as store:
-        attributes = ClassAttributes(name=name, size=size, origin=origin)  # type: ignore[arg-type]  # checked above
-        lesson = teach_class(store, classifier, attributes, [str(image) for image in images], crops)
+    attributes = ClassAttributes(name=name, size=size, origin=origin)  # type: ignore[arg-type]  # checked above
+    with context.store(classifier) as store, closing(GoldenSet(context.state_dir)) as golden:
+        paths = [str(image) for image in images]
+        lesson = teach_class(store, classifier, attributes, paths, crops, checked_on=golden)
     answer = lesson.answer()
     if as_json:
         print_line(json.dumps(answer))
         return
     used = f"{answer['used']} of {answer['frames']} frames used"
-    print_line(f"{name}: {used}, live as {answer['version']} after {answer['seconds']:.2f} s")
+    state = "held back" if lesson.held_back else "live"
+    print_line(f"{name}: {used}, {state} as {answer['version']} after {answer['seconds']:.2f} s")
+    if lesson.held_back:
+        print_line(
+            f"    {lesson.held_back}; `wildlane classes rollback {answer['version']}` makes it live all the same"
+        )
     for refused in answer["refused"]:
         print_line(f"    refused {refused['image']}: {refused['why']}")
     report = answer["report"]

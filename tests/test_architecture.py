@@ -18,6 +18,7 @@ ROOM_OF = {
         "monitor/alerts/journal.py",
         "monitor/alerts/storage.py",
         "adapters/class_set.py",
+        "adapters/golden.py",
         "adapters/site_knowledge.py",
         "monitor/doctor.py",
         "monitor/console/accounts.py",

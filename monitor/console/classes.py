@@ -1,7 +1,12 @@
-"""What was taught, version by version."""
+"""What was taught, version by version, how good it is, and the frames that every new version is tried on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -12,18 +17,93 @@ from monitor.console.pages import page
 
 def routes() -> list[Route]:
     """Return the pages, and what they ask for."""
-    return [Route("/classes", classes), Route("/classes/rollback", rollback, methods=["POST"])]
+    return [
+        Route("/classes", classes),
+        Route("/classes/report", report),
+        Route("/classes/crops/{crop}", crop),
+        Route("/classes/rollback", rollback, methods=["POST"]),
+        Route("/classes/forget", forget, methods=["POST"]),
+        Route("/golden", golden),
+        Route("/golden/crops/{crop}", golden_crop),
+        Route("/golden/remove", remove, methods=["POST"]),
+    ]
 
 
 @needs("viewer")
 async def classes(request: Request) -> Response:
     """Show what was taught, version by version."""
-    return page(request, "classes.html", {"versions": list(reversed(request.app.state.site.versions()))})
+    site = request.app.state.site
+    facts = {"versions": list(reversed(site.versions())), "known": site.known(), "checked": len(site.golden)}
+    return page(request, "classes.html", facts)
+
+
+@needs("viewer")
+async def report(request: Request) -> Response:
+    """Show how good each class is: each of its frames in turn is left out and looked for."""
+    told = await run_in_threadpool(request.app.state.site.report)
+    return page(request, "report.html", {"classes": told, "confusions": _confusions(told)})
+
+
+def _confusions(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the shares found as each class: one row a class that was examined, one column a class and *none*."""
+    columns = [*(one["class"] for one in told), "none"]
+    rows = []
+    for one in told:
+        if one["leave_one_out"] is not None:
+            found = {**one["confused_with"], one["class"]: one["leave_one_out"]}
+            rows.append((one["class"], [found.get(name, 0.0) for name in columns]))
+    return {"columns": columns, "rows": rows}
+
+
+@needs("viewer")
+async def crop(request: Request) -> Response:
+    """Return the picture of a taught frame."""
+    return _picture(request.app.state.site.crop(request.path_params["crop"]))
 
 
 @needs("operator")
 async def rollback(request: Request) -> Response:
-    """Go back to a version."""
+    """Make a version the live one."""
     version = request.app.state.site.rollback(str(request.state.form.get("version", "")))
-    request.app.state.door.accounts.note(request.state.visit.account.name, "rolled back", version)
+    _note(request, "made live", version)
     return RedirectResponse(request.url_for("classes"), 303)
+
+
+@needs("operator")
+async def forget(request: Request) -> Response:
+    """Make a version without a class the live one."""
+    name = str(request.state.form.get("class", ""))
+    version = request.app.state.site.forget(name)
+    _note(request, "forgot", f"{name}, {version}")
+    return RedirectResponse(request.url_for("classes"), 303)
+
+
+@needs("viewer")
+async def golden(request: Request) -> Response:
+    """Show the checked frames."""
+    return page(request, "golden.html", {"frames": request.app.state.site.golden.listed()})
+
+
+@needs("viewer")
+async def golden_crop(request: Request) -> Response:
+    """Return the picture of a checked frame."""
+    return _picture(request.app.state.site.golden.png(request.path_params["crop"]))
+
+
+@needs("operator")
+async def remove(request: Request) -> Response:
+    """Take a checked frame out."""
+    name = str(request.state.form.get("crop", ""))
+    request.app.state.site.golden.remove(name)
+    _note(request, "golden set", f"removed {name[:12]}")
+    return RedirectResponse(request.url_for("golden"), 303)
+
+
+def _picture(png: bytes | None) -> Response:
+    if png is None:
+        raise HTTPException(404, "no such picture is kept")
+    return Response(png, media_type="image/png")
+
+
+def _note(request: Request, what: str, about: str) -> None:
+    request.app.state.door.accounts.note(request.state.visit.account.name, what, about)

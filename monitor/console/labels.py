@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adapters.classes import ClassAttributes, check_class_name
+from adapters.classifier import NONE
 from adapters.errors import InputError
 from adapters.stills import decode_picture
 from adapters.teaching import Crop
@@ -81,6 +82,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+Model = TypeVar("Model", bound=_Strict)
+
+
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -100,6 +104,14 @@ class Asked(_Strict):
     origin: Literal["wild", "domestic"]
     scientific_name: str | None = Field(default=None, max_length=80)
     labels: list[Label] = Field(min_length=1, max_length=50)
+    live: bool = True
+
+
+class Checked(_Strict):
+    """What the page sends to check new versions with."""
+
+    name: str
+    labels: list[Label] = Field(min_length=1, max_length=50)
 
 
 def routes() -> list[Route]:
@@ -110,6 +122,7 @@ def routes() -> list[Route]:
         Route("/api/upload", upload, methods=["POST"]),
         Route("/api/held/{camera}/{number:int}", held_picture),
         Route("/api/teach", teach, methods=["POST"]),
+        Route("/api/golden", check, methods=["POST"]),
     ]
 
 
@@ -159,20 +172,42 @@ async def held_picture(request: Request) -> Response:
 @needs("operator")
 async def teach(request: Request) -> Response:
     """Teach a class from boxes on held pictures, and answer with its report card."""
-    try:
-        asked = Asked.model_validate_json(await request.body())
-    except ValidationError as error:
-        raise HTTPException(400, _worded(error)) from None
+    asked = await _asked(request, Asked)
     check_class_name(asked.name)
     attributes = ClassAttributes(
         name=asked.name, size=asked.size, origin=asked.origin, scientific_name=asked.scientific_name or None
     )
-    names = [f"{label.camera} {label.number}" for label in asked.labels]
-    crops = [_crop(request, label, name) for label, name in zip(asked.labels, names, strict=True)]
-    lesson = await run_in_threadpool(request.app.state.site.teach, attributes, names, crops)
+    names, crops = _crops(request, asked.labels)
+    lesson = await run_in_threadpool(request.app.state.site.teach, attributes, names, crops, live=asked.live)
     about = f"{asked.name}: {lesson.used} of {lesson.frames} frames, {lesson.version}"
     request.app.state.door.accounts.note(_owner(request), "taught", about)
     return JSONResponse(lesson.answer())
+
+
+@needs("operator")
+async def check(request: Request) -> Response:
+    """Take labelled boxes into the golden set, which every new version is tried on."""
+    asked = await _asked(request, Checked)
+    if asked.name != NONE:
+        check_class_name(asked.name)
+    names, crops = _crops(request, asked.labels)
+    frames = [(name, crop) for name, crop in zip(names, crops, strict=True) if not isinstance(crop, str)]
+    refused = [{"image": name, "why": crop} for name, crop in zip(names, crops, strict=True) if isinstance(crop, str)]
+    count = await run_in_threadpool(request.app.state.site.check, asked.name, frames)
+    request.app.state.door.accounts.note(_owner(request), "golden set", f"{asked.name}: {len(frames)} frames")
+    return JSONResponse({"class": asked.name, "taken": len(frames), "refused": refused, "frames": count})
+
+
+async def _asked(request: Request, model: type[Model]) -> Model:
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise HTTPException(400, _worded(error)) from None
+
+
+def _crops(request: Request, labels: Sequence[Label]) -> tuple[list[str], list[Crop]]:
+    names = [f"{label.camera} {label.number}" for label in labels]
+    return names, [_crop(request, label, name) for label, name in zip(labels, names, strict=True)]
 
 
 def _crop(request: Request, label: Label, name: str) -> Crop:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import cv2
 import numpy as np
@@ -18,8 +19,9 @@ from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
 from adapters.errors import ConfigError
+from adapters.golden import GoldenSet
 from adapters.stills import decode_picture
-from adapters.teaching import Crop, Lesson, teach
+from adapters.teaching import Crop, Lesson, describe, teach
 from monitor.alerts.consumers import Order
 from monitor.alerts.journal import history
 from monitor.config import Config
@@ -29,6 +31,9 @@ from monitor.console.board import Board
 from monitor.console.site import Site, Teach
 
 log = logging.getLogger(__name__)
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 STOP_S = 3.0
 
@@ -110,20 +115,28 @@ class Console:
         self._parts, self.board = ExitStack(), Board()
         store = ClassSetStore(state_dir)  # of its own: another thread asks it
         self._parts.callback(store.close)
+        golden = GoldenSet(state_dir)
+        self._parts.callback(golden.close)
+        alone = _OneAtATime()
         try:
             accounts = Accounts(state_dir)
             self._parts.callback(accounts.close)
             site = Site(
                 name=config.site,
                 board=self.board,
-                known=lambda: list(store.attributes().values()),
-                teach=_teach(store, classifier),
-                versions=store.versions,
-                rollback=store.rollback,
+                known=alone(lambda: list(store.attributes().values())),
+                teach=alone(_teach(store, golden, classifier)),
+                golden=golden,
+                check=alone(lambda label, frames: golden.add(label, frames, classifier)),
+                report=alone(lambda: describe(store, classifier)),
+                crop=store.crop,
+                forget=alone(store.forget),
+                versions=alone(store.versions),
+                rollback=alone(store.rollback),
                 order=lambda verb, about, by: order(Order(verb=verb, about=about, by=by)),
                 history=lambda: history(state_dir),
                 snapshot=snapshot,
-                heat=_heat(store, classifier),
+                heat=alone(_heat(store, classifier)),
             )
             port = config.console.port or 0
             server = ConsoleServer(config.console.host, port, make_app(site, accounts, https=config.console.https))
@@ -141,14 +154,25 @@ class Console:
         self._parts.close()
 
 
-def _teach(store: ClassSetStore, classifier: Classifier) -> Teach:
-    one_at_a_time = threading.Lock()  # two operators at once: the second builds on what the first has taught
-
-    def learn(attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop]) -> Lesson:
-        with one_at_a_time:
-            return teach(store, classifier, attributes, names, crops)
+def _teach(store: ClassSetStore, golden: GoldenSet, classifier: Classifier) -> Teach:
+    def learn(attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop], *, live: bool) -> Lesson:
+        return teach(store, classifier, attributes, names, crops, checked_on=golden, live=live)
 
     return learn
+
+
+class _OneAtATime:
+    """Two operators at once: the second builds on what the first has done."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __call__(self, act: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        def acted(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+            with self._lock:
+                return act(*arguments, **named)
+
+        return acted
 
 
 def _heat(store: ClassSetStore, classifier: Classifier) -> Callable[[bytes, str], bytes | None]:
@@ -157,6 +181,7 @@ def _heat(store: ClassSetStore, classifier: Classifier) -> Callable[[bytes, str]
             return None
         crop = decode_picture(jpeg, "snapshot")
         heat = classifier.heat(classifier.encode([crop]), store.load(classifier, [name]).memory)[name]
+        heat = (heat - heat.min()) / max(float(np.ptp(heat)), 1e-6)  # where more than elsewhere: all of it is faint
         grey = np.asarray(cv2.resize(heat, crop.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1) * 255, np.uint8)
         _, coded = cv2.imencode(".png", cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO))
         return bytes(coded)

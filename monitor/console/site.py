@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from adapters.classes import ClassAttributes, VersionRecord
+from adapters.crops import LabelledCrop
+from adapters.golden import GoldenSet
 from adapters.teaching import Crop, Lesson
 from monitor.alerts.schema import Alert
 from monitor.console.board import Board
 
-Teach = Callable[[ClassAttributes, Sequence[str], Sequence[Crop]], Lesson]
+
+class Teach(Protocol):
+    """Teaches a class from labelled crops; `live` tells whether the new version is to be in force at once."""
+
+    def __call__(
+        self, attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop], *, live: bool
+    ) -> Lesson:
+        """See `adapters.teaching.teach`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +31,12 @@ class Site:
         name: of the site.
         board: what the main loop leaves.
         known: the classes of the active version.
-        teach: teaches a class from labelled crops; the new version is live within a second.
+        teach: teaches a class from labelled crops; the new version is live within a second, where it is to be and no
+            checked frame speaks against it.
+        golden: the frames that every new version is tried on; `check` adds some under a label.
+        report: what is kept of each class, and how good it is; slow.
+        crop: the picture of a taught frame, a PNG, by its name.
+        forget: makes a version without a class the active one, and returns its name.
         versions: what was taught, oldest first.
         rollback: makes a version the active one, and returns its name.
         order: tells the main loop to confirm or dismiss a situation, or to rehearse an alert of a zone.
@@ -35,6 +49,11 @@ class Site:
     board: Board
     known: Callable[[], Sequence[ClassAttributes]]
     teach: Teach
+    golden: GoldenSet
+    check: Callable[[str, Sequence[tuple[str, LabelledCrop]]], int]
+    report: Callable[[], list[dict[str, Any]]]
+    crop: Callable[[str], bytes | None]
+    forget: Callable[[str], str]
     versions: Callable[[], Sequence[VersionRecord]]
     rollback: Callable[[str], str]
     order: Callable[[Literal["confirm", "dismiss", "test-alert"], str, str], None]

@@ -140,7 +140,7 @@ function list() {
   const count = labels.size;
   const advice = count < 3 ? "three to five are good" : count < 5 ? "good; five are better" : "enough to begin with";
   document.querySelector("#count").textContent = count ? `${count}, ${advice}` : "none yet";
-  document.querySelector("#teach").disabled = !count;
+  for (const button of [document.querySelector("#teach"), document.querySelector("#check")]) button.disabled = !count;
 }
 
 function point(event) {
@@ -242,9 +242,11 @@ function row(term, text) {
 
 const shares = (found) => Object.entries(found).map(([name, share]) => `${name} ${Math.round(100 * share)} %`).join(", ");
 
-function show({ class: name, version, frames, used, refused, seconds, report: card }) {
-  const head = Object.assign(document.createElement("h2"), { textContent: `${name} is live` });
+function show({ class: name, version, frames, used, refused, seconds, report: card, held_back }, live) {
+  const state = held_back ? "was held back" : live ? "is live" : "is kept, not live";
+  const head = Object.assign(document.createElement("h2"), { textContent: `${name} ${state}` });
   const facts = document.createElement("dl");
+  if (held_back) facts.append(...row("Why", held_back));
   facts.append(...row("Version", `${version}, after ${seconds.toFixed(2)} s`), ...row("Frames", `${used} of ${frames} used`));
   for (const { image: which, why } of refused) facts.append(...row("Refused", `${which}: ${why}`));
   const found = card.leave_one_out === null ? "one frame only: nothing to compare" : `${Math.round(100 * card.leave_one_out)} % of its frames`;
@@ -254,6 +256,27 @@ function show({ class: name, version, frames, used, refused, seconds, report: ca
   for (const wish of card.missing) facts.append(...row("Would help", wish));
   report.replaceChildren(head, facts);
 }
+
+const JSON_BODY = { "content-type": "application/json" };
+const drawnBoxes = () => [...labels.values()].map(({ camera, number, box }) => ({ camera, number, box }));
+
+document.querySelector("#check").addEventListener("click", async () => {
+  const name = lesson.name.value.trim();
+  if (!name) {
+    tell("Name what the frames show; “none” where it is no animal.");
+    return;
+  }
+  try {
+    const body = JSON.stringify({ name, labels: drawnBoxes() });
+    const { taken, refused, frames } = await ask("/api/golden", { method: "POST", body, headers: JSON_BODY });
+    const left = refused.map(({ image: which, why }) => ` ${which}: ${why}.`).join("");
+    tell(`${taken} frames of ${name} check every new version from now on; there are ${frames}.${left}`, "done");
+    labels.clear();
+    list();
+  } catch (error) {
+    tell(error.message);
+  }
+});
 
 lesson.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -265,10 +288,11 @@ lesson.addEventListener("submit", async (event) => {
     size: lesson.size.value,
     origin: lesson.origin.value,
     scientific_name: lesson.scientific_name.value.trim() || null,
-    labels: [...labels.values()].map(({ camera, number, box }) => ({ camera, number, box })),
+    labels: drawnBoxes(),
+    live: !lesson.later.checked,
   });
   try {
-    show(await ask("/api/teach", { method: "POST", body, headers: { "content-type": "application/json" } }));
+    show(await ask("/api/teach", { method: "POST", body, headers: JSON_BODY }), !lesson.later.checked);
     labels.clear();
     list();
   } catch (error) {

@@ -11,7 +11,9 @@ from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
 from adapters.classes import ClassAttributes, VersionRecord
+from adapters.crops import LabelledCrop
 from adapters.errors import ConfigError
+from adapters.golden import GoldenSet
 from adapters.teaching import Crop, Lesson
 from monitor.alerts.schema import Alert
 from monitor.cameras.health import Health
@@ -26,6 +28,16 @@ PASSWORD = "correct horse battery"
 VERSION = VersionRecord(
     version="cs-2", created="2026-11-23T10:00:00Z", parent="cs-1", reason="taught moose", active=True
 )
+REPORT = {
+    "class": "moose",
+    "size": "large",
+    "origin": "wild",
+    "scientific_name": "Alces alces",
+    "leave_one_out": 0.8,
+    "confused_with": {"deer": 0.2},
+    "nearest": {"deer": 0.41},
+    "shots": [{"source": "road 7", "created": "2026-11-23T10:00:00Z", "crop": "ab"}],
+}
 
 
 class FakeSite:
@@ -35,9 +47,14 @@ class FakeSite:
         self.orders: list[tuple[str, str, str]] = []
         self.rolled_back: list[str] = []
         self.events: list[Alert] = []
+        self.checked: list[tuple[str, list[str]]] = []
         self.lessons: list[tuple[ClassAttributes, Sequence[str], Sequence[Crop]]] = []
 
-    def teach(self, attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop]) -> Lesson:
+    def check(self, label: str, frames: Sequence[tuple[str, LabelledCrop]]) -> int:
+        self.checked.append((label, [name for name, _ in frames]))
+        return len(frames)
+
+    def teach(self, attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop], *, live: bool) -> Lesson:
         self.lessons.append((attributes, names, crops))
         return Lesson(attributes.name, "cs-9", len(crops), len(crops), [], 0.1, None, {}, [])
 
@@ -61,9 +78,9 @@ def fake() -> FakeSite:
 
 
 @pytest.fixture
-def visitor(accounts: Accounts, fake: FakeSite) -> Callable[[], TestClient]:
+def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Callable[[], TestClient]]:
     """A browser that knows nothing yet."""
-    board = Board()
+    board, golden = Board(), GoldenSet(tmp_path)
     board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, ())
     image = np.full((90, 160, 3), 90, np.uint8)
     board.frame(Frame(camera="road", index=7, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
@@ -72,6 +89,11 @@ def visitor(accounts: Accounts, fake: FakeSite) -> Callable[[], TestClient]:
         board=board,
         known=list,
         teach=fake.teach,
+        golden=golden,
+        check=fake.check,
+        report=lambda: [REPORT],
+        crop=lambda name: b"\x89PNG" if name == "ab" else None,
+        forget=fake.rollback,
         versions=lambda: [VERSION],
         rollback=fake.rollback,
         order=lambda *order: fake.orders.append(order),
@@ -80,7 +102,8 @@ def visitor(accounts: Accounts, fake: FakeSite) -> Callable[[], TestClient]:
         heat=lambda jpeg, name: b"\x89PNG" if name == "moose" else None,
     )
     app = make_app(site, accounts)
-    return lambda: TestClient(app, base_url="http://127.0.0.1:8080", follow_redirects=False)
+    yield lambda: TestClient(app, base_url="http://127.0.0.1:8080", follow_redirects=False)
+    golden.close()
 
 
 def begin(client: TestClient, accounts: Accounts) -> None:

@@ -139,6 +139,12 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(browser: Browser, mosqu
 
     browser.open("/classes")
     browser.keep("classes")
+    browser.open("/classes/report")
+    expect(page.locator("article", has_text="moose").locator("img")).not_to_have_count(0)
+    browser.keep("classes-report")
+    browser.open("/golden")
+    browser.keep("golden")
+    browser.open("/classes")
     page.locator("tr", has_text="nothing taught yet").get_by_role("button", name="Make it live").click()
     page.locator("tr.active", has_text="nothing taught yet").wait_for()
     browser.open("/audit")

@@ -61,7 +61,7 @@ def test_the_pages_show_it_with_its_picture_and_where_the_classifier_looked(
     fake.events = events
 
     page = client.get("/history").text
-    assert "2 situations by the hour" in page
+    assert "2 situations by the hour of the day" in page
     assert "Nothing that is kept holds" in client.get("/history?words=heron").text
     table = client.get("/history.csv?words=left")
     assert table.headers["content-type"].startswith("text/csv")

@@ -1,0 +1,173 @@
+"""Frames that an operator has checked: every new version is tried on them before it goes live.
+
+A frame's label is a class or `none`. Rows hold labels and features; the crops lie beside as files.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adapters.classifier import NONE, Classifier, ClassMemory
+from adapters.crops import Crops, LabelledCrop, crop_hash
+from adapters.encoder import Features
+from adapters.errors import StoreError, TeachError
+
+FILE = "golden.sqlite3"
+CROPS = "golden"
+MOST_FRAMES = 1000
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS frame (crop_sha256 TEXT PRIMARY KEY, label TEXT NOT NULL, source TEXT NOT NULL,
+  created TEXT NOT NULL, encoder TEXT NOT NULL, tokens INTEGER NOT NULL, tok BLOB NOT NULL, glob BLOB NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How two class memories did on the frames whose class both know.
+
+    Attributes:
+        frames: how many those are.
+        before, after: how many of them the memory in force, and the new one, named right.
+        lost: frames that only the memory in force named right, and what the new one takes each for.
+    """
+
+    frames: int
+    before: int
+    after: int
+    lost: tuple[tuple[str, str], ...]
+
+    def worse_than(self, margin: float) -> bool:
+        """Tell whether the new memory loses more than a margin, a share of the frames."""
+        return self.before - self.after > margin * self.frames
+
+    @property
+    def told(self) -> str:
+        """What an operator reads."""
+        lost = ", ".join(f"{source} as {label}" for source, label in self.lost[:3])
+        return f"of {self.frames} checked frames it names {self.after} right, the live one {self.before} ({lost})"
+
+
+class GoldenSet:
+    """The checked frames of one state folder. Safe to use from several threads, one at a time."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Open or make it.
+
+        Raises:
+            StoreError: the folder can't be written, or the file is no such store.
+        """
+        try:
+            self._crops = Crops(state_dir / CROPS)
+            self._db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{state_dir / FILE}: can't be opened as the golden set ({error})") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def add(self, label: str, frames: Sequence[tuple[str, LabelledCrop]], classifier: Classifier) -> int:
+        """Take in checked frames under a label; one that is there already gets the new label.
+
+        Returns:
+            How many frames the set has now.
+
+        Raises:
+            TeachError: the set would grow beyond `MOST_FRAMES`.
+            StoreError: they can't be kept; nothing was changed.
+        """
+        if len(self) + len(frames) > MOST_FRAMES:
+            raise TeachError(f"the golden set has {len(self)} frames; at most {MOST_FRAMES} are kept")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        rows = []
+        for source, crop in frames:
+            seen, kept = classifier.encode([crop.pixels]), crop.masked()
+            self._crops.keep(kept)
+            rows.append((crop_hash(kept), label, source, now, classifier.encoder_hash, *_stored(seen)))
+        self._run("INSERT OR REPLACE INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        return len(self)
+
+    def remove(self, crop_sha256: str) -> None:
+        """Take a frame out."""
+        self._run("DELETE FROM frame WHERE crop_sha256 = ?", [(crop_sha256,)])
+        self._crops.delete_others({row[0] for row in self.listed()})
+
+    def listed(self) -> list[tuple[str, str, str, str]]:
+        """Return (crop, label, source, created) of each frame, oldest first."""
+        return self._rows("SELECT crop_sha256, label, source, created FROM frame ORDER BY created, crop_sha256")
+
+    def png(self, crop_sha256: str) -> bytes | None:
+        """Return the picture of a frame."""
+        return self._crops.png(crop_sha256) if any(row[0] == crop_sha256 for row in self.listed()) else None
+
+    def __len__(self) -> int:
+        return int(self._rows("SELECT count(*) FROM frame")[0][0])
+
+    def rebuild(self, classifier: Classifier) -> int:
+        """Encode anew what another encoder made, and return how many frames; one whose crop is lost is dropped."""
+        stale = self._rows("SELECT crop_sha256 FROM frame WHERE encoder != ?", classifier.encoder_hash)
+        fresh, lost = [], []
+        for (crop,) in stale:
+            picture = self._crops.picture(crop)
+            if picture is None:
+                lost.append((crop,))
+            else:
+                fresh.append((classifier.encoder_hash, *_stored(classifier.encode([picture])), crop))
+        self._run("UPDATE frame SET encoder = ?, tokens = ?, tok = ?, glob = ? WHERE crop_sha256 = ?", fresh)
+        self._run("DELETE FROM frame WHERE crop_sha256 = ?", lost)
+        return len(fresh)
+
+    def trial(self, classifier: Classifier, before: ClassMemory, after: ClassMemory) -> Trial:
+        """Try two class memories on the frames whose class both know; a memory that knows none names none right."""
+        known = (set(before.names) & set(after.names)) | {NONE}
+        rows = [
+            row
+            for row in self._rows("SELECT label, source, tokens, tok, glob FROM frame WHERE encoder = ?",
+                                  classifier.encoder_hash)
+            if row[0] in known
+        ]  # fmt: skip
+        right = [0, 0]
+        lost = []
+        for label, source, tokens, tok, glob in rows:
+            features = _read(tokens, tok, glob)
+            was, now = (classifier.judge(features, memory, [True])[0].label for memory in (before, after))
+            right[0] += was == label
+            right[1] += now == label
+            if was == label != now:
+                lost.append((str(source), now))
+        return Trial(len(rows), right[0], right[1], tuple(lost))
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{FILE}: {error}") from None
+
+    def _run(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(statement, rows)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise StoreError(f"{FILE}: {error}; nothing was changed") from None
+
+
+def _stored(features: Features) -> tuple[int, bytes, bytes]:
+    tok, glob = features.tok.astype(np.float16), features.glob.astype(np.float32)
+    return tok.shape[1], tok.tobytes(), glob.tobytes()
+
+
+def _read(tokens: int, tok: bytes, glob: bytes) -> Features:
+    pooled = np.frombuffer(glob, np.float32).reshape(1, -1)
+    return Features(np.frombuffer(tok, np.float16).astype(np.float32).reshape(1, tokens, -1), pooled)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adapters.class_set import ClassSetStore
+from adapters.classes import ClassAttributes
+from adapters.classifier import Classifier
+from adapters.crops import LabelledCrop
+from adapters.errors import StoreError, TeachError
+from adapters.golden import FILE, MOST_FRAMES, GoldenSet
+from adapters.teaching import teach
+
+MOOSE = ClassAttributes(name="moose", size="large", origin="wild")
+Crops = dict[str, NDArray[np.uint8]]
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Iterator[GoldenSet]:
+    opened = GoldenSet(tmp_path)
+    yield opened
+    opened.close()
+
+
+def labelled(crop: NDArray[np.uint8]) -> LabelledCrop:
+    return LabelledCrop(np.ascontiguousarray(crop))
+
+
+def test_a_version_that_names_checked_frames_worse_is_kept_and_held_back(
+    store: ClassSetStore, golden: GoldenSet, classifier: Classifier, demo_animals: Crops
+) -> None:
+    cattle = demo_animals["cattle"]
+    golden.add("cattle", [("road 1", labelled(cattle)), ("road 2", labelled(cattle[:, ::-1]))], classifier)
+    in_force = store.load(classifier).version
+
+    wrong = [labelled(cattle), labelled(cattle[:, ::-1]), labelled(cattle[4:-4, 4:-4])]  # the cattle, called a moose
+    lesson = teach(store, classifier, MOOSE, list("abc"), wrong, checked_on=golden)
+
+    assert lesson.held_back is not None
+    assert "of 2 checked frames it names 0 right, the live one 2 (road 1 as moose" in lesson.held_back
+    assert store.load(classifier).version == in_force
+    assert lesson.version in {record.version for record in store.versions()}
+    assert store.rollback(lesson.version) == lesson.version  # a person may still make it live
+
+
+def test_a_version_that_loses_nothing_goes_live(
+    store: ClassSetStore, golden: GoldenSet, classifier: Classifier, demo_animals: Crops
+) -> None:
+    golden.add("cattle", [("road 1", labelled(demo_animals["cattle"]))], classifier)
+    lesson = teach(store, classifier, MOOSE, ["a"], [labelled(demo_animals["caribou"])], checked_on=golden)
+
+    assert lesson.held_back is None
+    assert store.load(classifier).version == lesson.version
+
+
+def test_frames_of_a_class_that_is_not_taught_say_nothing(
+    store: ClassSetStore, golden: GoldenSet, classifier: Classifier, demo_animals: Crops
+) -> None:
+    golden.add("heron", [("road 1", labelled(demo_animals["cattle"]))], classifier)
+    memory = store.load(classifier).memory
+
+    assert golden.trial(classifier, memory, memory).frames == 0
+
+
+def test_none_is_a_label_and_a_new_encoder_finds_the_frames_again(
+    golden: GoldenSet, store: ClassSetStore, classifier: Classifier, tmp_path: Path
+) -> None:
+    road = np.random.default_rng(1).integers(80, 110, (60, 60, 3)).astype(np.uint8)
+    golden.add("none", [("road 3", labelled(road))], classifier)
+    golden._db.execute("UPDATE frame SET encoder = 'sha256:another'")
+    memory = store.load(classifier).memory
+    assert golden.trial(classifier, memory, memory).frames == 0
+
+    assert golden.rebuild(classifier) == 1
+    trial = golden.trial(classifier, memory, memory)
+    assert (trial.frames, trial.before, trial.after) == (1, 1, 1)
+
+
+def test_the_same_frame_counts_once_and_can_be_taken_out(
+    golden: GoldenSet, classifier: Classifier, demo_animals: Crops
+) -> None:
+    frame = ("road 1", labelled(demo_animals["bear"]))
+    assert golden.add("bear", [frame], classifier) == golden.add("wolf", [frame], classifier) == 1
+    ((crop, label, source, _),) = golden.listed()
+    assert (label, source) == ("wolf", "road 1")
+    assert golden.png(crop) is not None
+
+    golden.remove(crop)
+    assert len(golden) == 0
+    assert golden.png(crop) is None
+
+
+def test_it_does_not_grow_without_end(golden: GoldenSet, classifier: Classifier, demo_animals: Crops) -> None:
+    with pytest.raises(TeachError, match=f"at most {MOST_FRAMES}"):
+        golden.add("bear", [("x", labelled(demo_animals["bear"]))] * (MOST_FRAMES + 1), classifier)
+
+
+def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"not a database, but long enough to look at" * 40)
+    with pytest.raises(StoreError, match=FILE):
+        GoldenSet(tmp_path)
