@@ -249,8 +249,8 @@ def teach(
         print_line(json.dumps(answer))
         return
     used = f"{answer['used']} of {answer['frames']} frames used"
-    state = "held back" if lesson.held_back else "live"
-    print_line(f"{name}: {used}, {state} as {answer['version']} after {answer['seconds']:.2f} s")
+    now = "held back" if lesson.held_back else "live"
+    print_line(f"{name}: {used}, {now} as {answer['version']} after {answer['seconds']:.2f} s")
     if lesson.held_back:
         print_line(
             f"    {lesson.held_back}; `wildlane classes rollback {answer['version']}` makes it live all the same"

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Literal
 
 from adapters.classes import ClassSet
 from adapters.errors import ConfigError, WildlaneError
-from adapters.site_knowledge import Background
 from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
@@ -36,7 +35,6 @@ from monitor.assembly import (
     info_of,
     info_version_of,
     mirrors_of,
-    open_classes,
     places_of,
     roads_of,
     settings_of,
@@ -47,6 +45,7 @@ from monitor.cameras.fleet import Fleet
 from monitor.cameras.health import Health
 from monitor.clock import Clock, Every
 from monitor.config import Config, load_config
+from monitor.in_force import InForce
 from monitor.metrics import Metrics, MetricsServer
 from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Policy, Situation
@@ -122,6 +121,7 @@ class Daemon:
         self._metrics, self._clock = Metrics(), Clock()
         self._board: Board | None = None  # where there is a console
         self._orders: SimpleQueue[Order] = SimpleQueue()  # from the console
+        self._tries: SimpleQueue[str] = SimpleQueue()  # versions to try beside the live one; an empty name ends it
         self._site_clock = clock_of(config.policy.timezone)
         self._fleet = Fleet(sources_of(config, config_path), self._now, lost=self._lost)
         try:
@@ -140,23 +140,18 @@ class Daemon:
         self._parts.callback(self._fleet.close)
         self._classifier = classifier_of(config)
         log.info("classifier: %s runs on %s", self._classifier.encoder_hash[:19], self._classifier.provider)
-        self._background = Background(self._classifier, state_dir)
-        self._parts.callback(self._background.close)
-        self._store = open_classes(self._classifier, state_dir)
-        self._parts.callback(self._store.close)
-        self._version = self._store.active_version()
+        self._in_force = InForce(self._classifier, state_dir)
+        self._parts.callback(self._in_force.close)
         zones = zones_of(config, self._fleet.names)
-        class_set = self._store.load(self._classifier)
-        log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
         facts = self._facts(config)
         self._policy = Policy(settings_of(config), zones, places=facts.places, time_of_day=self._time_of_day)
         self._pipeline = Pipeline(
             self._classifier,
-            class_set,
+            self._in_force.class_set(),
             self._policy,
             budgets_of(config),
-            learn=self._background.offer,
-            scenery=Scenery(self._background),
+            learn=self._in_force.background.offer,
+            scenery=Scenery(self._in_force.background),
             stages=Stages(self._metrics.stage_took),
         )
         self._publisher = _publisher(config.site, address, self._journal, _ids(zones))
@@ -185,9 +180,15 @@ class Daemon:
     def _serve_console(self, config: Config, state_dir: Path) -> None:
         if config.console.port is None:
             return
-        from monitor.console.server import Console
+        from monitor.console.server import Console, Hold
 
-        console = Console(config, state_dir, self._classifier, self._orders.put, self._snapshots.read)
+        hold = Hold(
+            order=self._orders.put,
+            snapshot=self._snapshots.read,
+            try_out=self._tries.put,
+            shadow=lambda: self._pipeline.shadow,
+        )
+        console = Console(config, state_dir, self._classifier, hold)
         self._parts.callback(console.stop)
         self._board = console.board
 
@@ -279,10 +280,12 @@ class Daemon:
             if self._reload.is_set():
                 self._reload.clear()
                 self._take_up_config()
-            if class_set.is_due(now_s):
-                self._take_up_class_set()
+            if class_set.is_due(now_s) and self._in_force.take_up(self._pipeline):
+                self._reports.tell_info(self._info(self._pipeline.class_set))
+            while not self._tries.empty():
+                self._in_force.try_out(self._pipeline, self._tries.get())
             if background.is_due(now_s):
-                self._learn_background()
+                self._in_force.learn_background(self._pipeline)
 
     def _step(self) -> None:
         """Wait for something to happen, and deal with one frame of each camera that has one."""
@@ -332,20 +335,6 @@ class Daemon:
         self._metrics.lost(camera, reason)
         self._pipeline.forget_camera(camera)
 
-    def _take_up_class_set(self) -> None:
-        live = self._pipeline.class_set.version
-        try:
-            version = self._store.active_version()
-            if version == self._version:
-                return
-            self._version = version  # also where it can't be loaded: that is said once, and the next version is tried
-            self._pipeline.take_up(class_set := self._store.load(self._classifier))
-        except WildlaneError as error:
-            log.error("a new class set can't be taken up, %s stays live: %s", live, error)  # noqa: TRY400  # one line
-            return
-        self._reports.tell_info(self._info(class_set))
-        log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
-
     def _forget_old_rows(self) -> None:
         if not self._clock.state().steady:  # a clock set ahead by mistake must not empty the journal
             return
@@ -392,15 +381,6 @@ class Daemon:
         for warning in filter(None, (validity.warning(now) for validity in found)):
             log.warning("%s", warning)
         return found
-
-    def _learn_background(self) -> None:
-        try:
-            rows = self._background.learn()
-            if rows:
-                self._pipeline.take_up(self._store.load(self._classifier))
-                log.info("the site's background is known by %d kinds of crops", rows)
-        except WildlaneError as error:
-            log.error("the site's background can't be learned: %s", error)  # noqa: TRY400  # one line
 
     def _shutdown(self) -> None:
         """Stop in the order that loses nothing: cameras, then the open situations, then the outbox, then the rest."""

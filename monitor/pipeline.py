@@ -13,6 +13,7 @@ from adapters.classifier import Classification, Classifier
 from adapters.encoder import Features, unit
 from monitor.policy import EndReason, Policy, Situation
 from monitor.scenery import Scenery
+from monitor.shadow import Shadow
 from monitor.stages import Stages
 from monitor.values import Frame, Sighting
 from monitor.watch import CameraWatch, Seen
@@ -55,6 +56,7 @@ class Pipeline:
         self._classifier, self._policy, self._budgets, self._learn = classifier, policy, budgets, learn
         self._scenery = scenery or Scenery()
         self.stages, self.crops = stages or Stages(), 0
+        self.shadow: Shadow | None = None  # a version that is tried beside the live one
         self.take_up(class_set)
         self._watches: dict[str, CameraWatch] = {}
 
@@ -92,6 +94,10 @@ class Pipeline:
             features = self._classifier.encode(crops)
         with self.stages.timed("match"):
             answers = self._classifier.answer(crops, features, self.class_set.memory)
+        if self.shadow is not None:
+            with self.stages.timed("shadow"):
+                others = self._classifier.answer(crops, features, self.shadow.class_set.memory)
+                self.shadow.compare(crops, answers, others)
         self._learn(features, answers)
         looks_like = unit(features.glob - self._classifier.knowledge.mu)
         return [Seen(answer, like) for answer, like in zip(answers, looks_like, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ def routes() -> list[Route]:
         Route("/classes/crops/{crop}", crop),
         Route("/classes/rollback", rollback, methods=["POST"]),
         Route("/classes/forget", forget, methods=["POST"]),
+        Route("/classes/try", try_out, methods=["POST"]),
+        Route("/classes/trial", trial),
+        Route("/classes/trial/{number:int}", trial_picture),
         Route("/golden", golden),
         Route("/golden/crops/{crop}", golden_crop),
         Route("/golden/remove", remove, methods=["POST"]),
@@ -76,6 +80,37 @@ async def forget(request: Request) -> Response:
     version = request.app.state.site.forget(name)
     _note(request, "forgot", f"{name}, {version}")
     return RedirectResponse(request.url_for("classes"), 303)
+
+
+@needs("operator")
+async def try_out(request: Request) -> Response:
+    """Let a version run beside the live one, or end that."""
+    version, site = str(request.state.form.get("version", "")), request.app.state.site
+    site.try_out(version)
+    for _ in range(20):  # the main loop takes it up with its next frame
+        shadow = site.shadow()
+        if version == (shadow.class_set.version if shadow else ""):
+            break
+        await asyncio.sleep(0.1)
+    _note(request, "tries beside the live one", version or "none")
+    return RedirectResponse(request.url_for("trial" if version else "classes"), 303)
+
+
+@needs("viewer")
+async def trial(request: Request) -> Response:
+    """Show what the version that is tried would change."""
+    shadow = request.app.state.site.shadow()
+    return page(request, "trial.html", {"trial": shadow and shadow.comparison()})
+
+
+@needs("viewer")
+async def trial_picture(request: Request) -> Response:
+    """Return an example of a change."""
+    shadow, number = request.app.state.site.shadow(), request.path_params["number"]
+    examples = shadow.comparison().examples if shadow else ()
+    if number >= len(examples):
+        raise HTTPException(404, "that example has gone")
+    return Response(examples[number].jpeg, media_type="image/jpeg")
 
 
 @needs("viewer")

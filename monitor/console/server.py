@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -29,6 +30,7 @@ from monitor.console.accounts import Accounts
 from monitor.console.app import make_app
 from monitor.console.board import Board
 from monitor.console.site import Site, Teach
+from monitor.shadow import Shadow
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,23 @@ class ConsoleServer:
         self._socket.close()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """What the pages have of the main loop.
+
+    Attributes:
+        order: hands it an order.
+        snapshot: the picture of a situation.
+        try_out: lets it run a version beside the live one; an empty name ends that.
+        shadow: the version that runs beside the live one.
+    """
+
+    order: Callable[[Order], None]
+    snapshot: Callable[[str], bytes | None]
+    try_out: Callable[[str], None]
+    shadow: Callable[[], Shadow | None]
+
+
 class Console:
     """The pages of a running program, the accounts that may see them, and what they change.
 
@@ -91,22 +110,14 @@ class Console:
         url: where the pages are.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        state_dir: Path,
-        classifier: Classifier,
-        order: Callable[[Order], None],
-        snapshot: Callable[[str], bytes | None],
-    ) -> None:
+    def __init__(self, config: Config, state_dir: Path, classifier: Classifier, hold: Hold) -> None:
         """Serve.
 
         Args:
             config: of the site.
             state_dir: where accounts and class sets are kept.
             classifier: of the main loop; it may be asked from another thread.
-            order: hands an order to the main loop.
-            snapshot: the picture of a situation.
+            hold: on the main loop.
 
         Raises:
             ConfigError: the port can't be had.
@@ -133,9 +144,11 @@ class Console:
                 forget=alone(store.forget),
                 versions=alone(store.versions),
                 rollback=alone(store.rollback),
-                order=lambda verb, about, by: order(Order(verb=verb, about=about, by=by)),
+                order=lambda verb, about, by: hold.order(Order(verb=verb, about=about, by=by)),
                 history=lambda: history(state_dir),
-                snapshot=snapshot,
+                snapshot=hold.snapshot,
+                try_out=hold.try_out,
+                shadow=hold.shadow,
                 heat=alone(_heat(store, classifier)),
             )
             port = config.console.port or 0

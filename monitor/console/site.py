@@ -12,6 +12,7 @@ from adapters.golden import GoldenSet
 from adapters.teaching import Crop, Lesson
 from monitor.alerts.schema import Alert
 from monitor.console.board import Board
+from monitor.shadow import Shadow
 
 
 class Teach(Protocol):
@@ -40,6 +41,8 @@ class Site:
         versions: what was taught, oldest first.
         rollback: makes a version the active one, and returns its name.
         order: tells the main loop to confirm or dismiss a situation, or to rehearse an alert of a zone.
+        try_out: lets a version run beside the live one; an empty name ends that.
+        shadow: the version that runs beside the live one.
         history: every event that the journal still holds, in order.
         snapshot: how the animal of a situation looked, a JPEG; None where no picture is kept.
         heat: where the classifier looked in such a picture, as a PNG to lay over it; by class.
@@ -57,6 +60,8 @@ class Site:
     versions: Callable[[], Sequence[VersionRecord]]
     rollback: Callable[[str], str]
     order: Callable[[Literal["confirm", "dismiss", "test-alert"], str, str], None]
+    try_out: Callable[[str], None]
+    shadow: Callable[[], Shadow | None]
     history: Callable[[], Iterable[Alert]]
     snapshot: Callable[[str], bytes | None]
     heat: Callable[[bytes, str], bytes | None]

@@ -21,6 +21,7 @@ from monitor.console.accounts import Accounts
 from monitor.console.app import make_app
 from monitor.console.board import Board
 from monitor.console.site import Site
+from monitor.shadow import Shadow
 from monitor.values import Frame
 
 FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -48,6 +49,8 @@ class FakeSite:
         self.rolled_back: list[str] = []
         self.events: list[Alert] = []
         self.checked: list[tuple[str, list[str]]] = []
+        self.tried: list[str] = []
+        self.shadow: Shadow | None = None
         self.lessons: list[tuple[ClassAttributes, Sequence[str], Sequence[Crop]]] = []
 
     def check(self, label: str, frames: Sequence[tuple[str, LabelledCrop]]) -> int:
@@ -97,6 +100,8 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
         versions=lambda: [VERSION],
         rollback=fake.rollback,
         order=lambda *order: fake.orders.append(order),
+        try_out=fake.tried.append,
+        shadow=lambda: fake.shadow,
         history=lambda: fake.events,
         snapshot=lambda situation: b"\xff\xd8" if situation == "kept" else None,
         heat=lambda jpeg, name: b"\x89PNG" if name == "moose" else None,

@@ -145,6 +145,13 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(browser: Browser, mosqu
     browser.open("/golden")
     browser.keep("golden")
     browser.open("/classes")
+    page.locator("tr", has_text="starter class set").get_by_role("button", name="Try it beside").click()
+    page.get_by_text("has seen").wait_for()
+    wait_until(
+        lambda: page.reload() and page.locator("table").count(), seconds=60, what="a crop it would call otherwise"
+    )
+    browser.keep("trial")
+    browser.open("/classes")
     page.locator("tr", has_text="nothing taught yet").get_by_role("button", name="Make it live").click()
     page.locator("tr.active", has_text="nothing taught yet").wait_for()
     browser.open("/audit")

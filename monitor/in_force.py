@@ -1,0 +1,85 @@
+"""The class set in force: versions taught meanwhile are taken up, tried beside it, and told the site's background."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+
+from adapters.classes import ClassSet
+from adapters.classifier import Classifier
+from adapters.errors import WildlaneError
+from adapters.site_knowledge import Background
+from monitor.assembly import open_classes
+from monitor.pipeline import Pipeline
+from monitor.shadow import Shadow
+
+log = logging.getLogger(__name__)
+
+
+class InForce:
+    """What a running program has of its state folder's class sets and knowledge base."""
+
+    def __init__(self, classifier: Classifier, state_dir: Path) -> None:
+        """Open both.
+
+        Raises:
+            StoreError: one of them can't be opened.
+        """
+        self._classifier, self._parts = classifier, ExitStack()
+        self.background = Background(classifier, state_dir)
+        self._parts.callback(self.background.close)
+        try:
+            self._store = open_classes(classifier, state_dir)
+        except BaseException:
+            self._parts.close()
+            raise
+        self._parts.callback(self._store.close)
+        self._version = self._store.active_version()
+
+    def close(self) -> None:
+        """Close both."""
+        self._parts.close()
+
+    def class_set(self) -> ClassSet:
+        """Return the active version."""
+        class_set = self._store.load(self._classifier)
+        log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
+        return class_set
+
+    def take_up(self, pipeline: Pipeline) -> bool:
+        """Let the pipeline go on with another version, where one is active now; tell whether there is one.
+
+        One that can't be loaded is said once, and changes nothing.
+        """
+        live = pipeline.class_set.version
+        try:
+            version = self._store.active_version()
+            if version == self._version:
+                return False
+            self._version = version  # also where it can't be loaded: the next version is tried
+            pipeline.take_up(class_set := self._store.load(self._classifier))
+        except WildlaneError as error:
+            log.error("a new class set can't be taken up, %s stays live: %s", live, error)  # noqa: TRY400  # one line
+            return False
+        log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
+        return True
+
+    def try_out(self, pipeline: Pipeline, version: str) -> None:
+        """Let the pipeline run a version beside the active one from now on; none where the name is empty."""
+        try:
+            tried = self._store.load(self._classifier, version=version) if version else None
+        except WildlaneError as error:
+            log.error("%s can't be tried: %s", version, error)  # noqa: TRY400  # one line
+            return
+        pipeline.shadow = Shadow(tried) if tried else None
+
+    def learn_background(self, pipeline: Pipeline) -> None:
+        """Cluster what was seen, and let the pipeline go on with it."""
+        try:
+            rows = self.background.learn()
+            if rows:
+                pipeline.take_up(self._store.load(self._classifier))
+                log.info("the site's background is known by %d kinds of crops", rows)
+        except WildlaneError as error:
+            log.error("the site's background can't be learned: %s", error)  # noqa: TRY400  # one line

@@ -1,0 +1,78 @@
+"""Versions, how good they are, and what they are tried on, as a browser asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from adapters.classes import ClassSet
+from adapters.classifier import Classification, ClassMemory
+from monitor.console.accounts import Accounts
+from monitor.shadow import EXAMPLES, Shadow
+from tests.monitor.console.conftest import FakeSite, begin, csrf
+
+CROP = np.full((40, 40, 3), 120, np.uint8)
+
+
+@pytest.fixture
+def client(visitor: Callable[[], TestClient], accounts: Accounts) -> TestClient:
+    client = visitor()
+    begin(client, accounts)
+    return client
+
+
+def answer(label: str) -> Classification:
+    weights = {label: 1.0, "none": 0.0}
+    return Classification(weights=weights, p_class={label: 1.0}, p_animal=0.9, similarity_m=0.5, legible=True)
+
+
+def test_the_report_shows_the_confusions_and_the_kept_frames(client: TestClient) -> None:
+    page = client.get("/classes/report").text
+
+    assert "80 % found again, 20 % taken for deer" in page
+    assert "moose taken for moose: 80 %" in page
+    assert 'src="/classes/crops/ab"' in page
+    assert client.get("/classes/crops/ab").headers["content-type"] == "image/png"
+    assert client.get("/classes/crops/cd").status_code == 404
+
+
+def test_a_version_is_tried_beside_the_live_one(client: TestClient, fake: FakeSite, accounts: Accounts) -> None:
+    assert "No version is tried" in client.get("/classes/trial").text
+    asked = client.post("/classes/try", data={"csrf": csrf(client), "version": "cs-2"})
+    assert asked.headers["location"].endswith("/classes/trial")
+    assert fake.tried == ["cs-2"]
+    assert accounts.audit(1)[0].what == "tries beside the live one"
+
+    fake.shadow = Shadow(ClassSet("cs-2", {}, ClassMemory.empty()))
+    assert "would have called 0 of them otherwise" in client.get("/classes/trial").text
+    fake.shadow.compare([CROP] * 3, [answer("deer")] * 3, [answer("deer"), answer("moose"), answer("moose")])
+    page = client.get("/classes/trial").text
+    assert "has seen 3 crops since it began, and would have called 2 of them otherwise" in page
+    assert "deer → moose" in page
+    assert client.get("/classes/trial/1").content[:2] == b"\xff\xd8"
+    assert client.get("/classes/trial/2").status_code == 404
+
+
+def test_examples_do_not_grow_without_end() -> None:
+    shadow = Shadow(ClassSet("cs-2", {}, ClassMemory.empty()))
+    for _ in range(3 * EXAMPLES):
+        shadow.compare([CROP], [answer("deer")], [answer("moose")])
+
+    assert len(shadow.comparison().examples) == EXAMPLES
+    assert shadow.comparison().changes == (("deer", "moose", 3 * EXAMPLES),)
+
+
+def test_boxes_become_checked_frames(client: TestClient, fake: FakeSite) -> None:
+    client.headers["x-csrf-token"] = csrf(client)
+    client.post("/api/hold/road")
+    labels = [{"camera": "road", "number": n, "box": [40, 30, 50, 40]} for n in (7, 8)]
+
+    told = client.post("/api/golden", json={"name": "none", "labels": labels}).json()
+
+    assert (told["taken"], told["frames"], [one["image"] for one in told["refused"]]) == (1, 1, ["road 8"])
+    assert fake.checked == [("none", ["road 7"])]
+    assert client.post("/api/golden", json={"name": "cannot-tell", "labels": labels}).status_code == 400
+    assert "new versions go live untried" in client.get("/golden").text
