@@ -187,6 +187,9 @@ class Daemon:
             snapshot=self._snapshots.read,
             try_out=self._tries.put,
             shadow=lambda: self._pipeline.shadow,
+            config=lambda: self._config,
+            health=lambda: self._reports.health,
+            consumers=self._journal.consumers,
         )
         console = Console(config, state_dir, self._classifier, hold)
         self._parts.callback(console.stop)
@@ -310,7 +313,7 @@ class Daemon:
             self._publish(self._carry_out(order))
         self._reports.tell_levels(self._policy.open, self._fleet.healths)
         if self._board is not None:
-            self._board.site(self._states, self._policy.open)
+            self._board.site(self._states, self._policy.open, now_s)
 
     def _asked(self) -> Iterator[Order]:
         while not self._orders.empty():

@@ -56,6 +56,7 @@ class Reports:
         self._prefixes, self._mirrors = mirrors, Mirrors(mirrors, publisher, facts.site, self._cameras_of)
         self._told: dict[str, Told] = {}
         self._telling = Every(LEVEL_EVERY_S)
+        self.health: schema.SiteHealth | None = None  # as told last
 
     def change(self, facts: SiteFacts, zones: Mapping[str, Sequence[Zone]]) -> None:
         """Go on with other zones; nobody knows of those that are gone."""
@@ -125,7 +126,7 @@ class Reports:
         """Leave the health of the site for the publisher."""
         unsent, parked = self._journal.counts()
         now = datetime.now(UTC)
-        health = schema.SiteHealth(
+        self.health = health = schema.SiteHealth(
             site=self._facts.site,
             time=now,
             cameras={name: self._camera_health(monitor) for name, monitor in healths.items()},

@@ -16,14 +16,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from adapters.errors import ConfigError, WildlaneError
-from monitor.console import classes, labels, situations
+from monitor.console import classes, labels, operate, situations
 from monitor.console.access import LONGEST_S, Doorkeeper, Gate, needs
 from monitor.console.accounts import Accounts
-from monitor.console.board import Board, Picture
+from monitor.console.board import Board
 from monitor.console.pages import ROOM, page
+from monitor.console.picture import Picture
 from monitor.console.site import Site
-
-AUDIT_LINES = 200
 
 
 def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlette:
@@ -44,7 +43,7 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
         *situations.routes(),
         *labels.routes(),
         *classes.routes(),
-        Route("/audit", audit),
+        *operate.routes(),
         Route("/api/site", site_now),
         Route("/api/live/{camera}", live),
         Mount("/static", StaticFiles(directory=ROOM / "static"), name="static"),
@@ -116,12 +115,6 @@ async def logout(request: Request) -> Response:
 async def wall(request: Request) -> Response:
     """Show every camera."""
     return page(request, "wall.html", {"cameras": sorted(request.app.state.site.board.healths())})
-
-
-@needs("admin")
-async def audit(request: Request) -> Response:
-    """Show who did what."""
-    return page(request, "audit.html", {"entries": request.app.state.door.accounts.audit(AUDIT_LINES)})
 
 
 @needs("viewer")

@@ -7,7 +7,7 @@ passed can still be labelled; nothing of it is written to disk.
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +16,8 @@ import numpy as np
 
 from monitor.cameras.health import Health
 from monitor.clock import Every
+from monitor.console.picture import Picture
+from monitor.console.worth import LabelQueue
 from monitor.policy import Situation
 from monitor.values import Frame, Sighting
 
@@ -26,30 +28,12 @@ LIVE_PX = 640  # width of the live picture
 JPEG_QUALITY, LIVE_QUALITY = 90, 75
 
 
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A frame of a camera as JPEG, and what was seen in it.
-
-    Attributes:
-        number: of the frame in its stream; with the camera's name it finds the picture again.
-        at: seconds since 1970, when it was captured.
-        size: (width, height) of the camera's own picture, in pixels; sightings are in those.
-        jpeg: the live picture is smaller than that.
-    """
-
-    camera: str
-    number: int
-    at: float
-    size: tuple[int, int]
-    jpeg: bytes
-    sightings: tuple[Sighting, ...]
-
-
 @dataclass
 class _Camera:
     live: Picture | None = None
     kept: deque[Picture] = field(default_factory=deque)
     keeping: Every = field(default_factory=lambda: Every(KEEP_EVERY_S))
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))  # in each state of health
 
 
 class Board:
@@ -60,6 +44,7 @@ class Board:
         self._cameras: dict[str, _Camera] = {}
         self._healths: Mapping[str, Health] = {}
         self._situations: Sequence[Situation] = ()
+        self._queue, self._told_s = LabelQueue(), 0.0
         self._watched_at_s = 0.0  # nobody encodes live pictures while nobody looks
 
     def frame(self, frame: Frame, sightings: Sequence[Sighting], now_s: float) -> None:
@@ -75,11 +60,28 @@ class Board:
             if kept is not None:
                 camera.kept.append(kept)
                 _drop_old(camera.kept)
+                self._queue.offer(kept)
 
-    def site(self, healths: Mapping[str, Health], situations: Sequence[Situation]) -> None:
+    def site(self, healths: Mapping[str, Health], situations: Sequence[Situation], now_s: float) -> None:
         """Take in the health of the cameras and the open situations."""
         with self._lock:
-            self._healths, self._situations = dict(healths), tuple(situations)
+            since_s = now_s - self._told_s if self._told_s else 0.0
+            for name, health in healths.items():
+                self._cameras.setdefault(name, _Camera()).seconds[health.state] += since_s
+            self._healths, self._situations, self._told_s = dict(healths), tuple(situations), now_s
+
+    def availability(self) -> dict[str, float]:
+        """Return the share of the time since the start in which each camera was not blind."""
+        with self._lock:
+            totals = {
+                name: (camera.seconds["blind"], sum(camera.seconds.values())) for name, camera in self._cameras.items()
+            }
+        return {name: 1 - blind / total for name, (blind, total) in totals.items() if total > 0}
+
+    def worth_labelling(self) -> list[Picture]:
+        """Return the pictures whose labels would help most, the best last."""
+        with self._lock:
+            return self._queue.pictures()
 
     def healths(self) -> Mapping[str, Health]:
         """Return the health of each camera."""

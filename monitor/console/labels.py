@@ -26,8 +26,9 @@ from adapters.errors import InputError
 from adapters.stills import decode_picture
 from adapters.teaching import Crop
 from monitor.console.access import needs
-from monitor.console.board import JPEG_QUALITY, Picture
+from monitor.console.board import JPEG_QUALITY
 from monitor.console.pages import page
+from monitor.console.picture import Picture
 from monitor.stills import cut
 
 UPLOADED = "uploaded"  # stands in a camera's place
@@ -118,6 +119,7 @@ def routes() -> list[Route]:
     """Return the page, and what it asks for."""
     return [
         Route("/label", label),
+        Route("/api/hold", hold_worthiest, methods=["POST"]),
         Route("/api/hold/{camera}", hold, methods=["POST"]),
         Route("/api/upload", upload, methods=["POST"]),
         Route("/api/held/{camera}/{number:int}", held_picture),
@@ -137,7 +139,16 @@ async def label(request: Request) -> Response:
 @needs("operator")
 async def hold(request: Request) -> Response:
     """Hold the last half minute of a camera, and list it."""
-    pictures = request.app.state.site.board.kept(request.path_params["camera"])
+    return _hold(request, request.app.state.site.board.kept(request.path_params["camera"]))
+
+
+@needs("operator")
+async def hold_worthiest(request: Request) -> Response:
+    """Hold the pictures of all cameras that are most worth labelling, and list them."""
+    return _hold(request, request.app.state.site.board.worth_labelling())
+
+
+def _hold(request: Request, pictures: Sequence[Picture]) -> Response:
     request.app.state.held.hold(_owner(request), pictures)
     return JSONResponse({"pictures": [_listed(picture) for picture in pictures]})
 

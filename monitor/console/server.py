@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from adapters.stills import decode_picture
 from adapters.teaching import Crop, Lesson, describe, teach
 from monitor.alerts.consumers import Order
 from monitor.alerts.journal import history
+from monitor.alerts.schema import SiteHealth
 from monitor.config import Config
 from monitor.console.accounts import Accounts
 from monitor.console.app import make_app
@@ -94,12 +95,18 @@ class Hold:
         snapshot: the picture of a situation.
         try_out: lets it run a version beside the live one; an empty name ends that.
         shadow: the version that runs beside the live one.
+        config: as it is in force now.
+        health: of the site, as it was told last.
+        consumers: up to which event each consumer has everything.
     """
 
     order: Callable[[Order], None]
     snapshot: Callable[[str], bytes | None]
     try_out: Callable[[str], None]
     shadow: Callable[[], Shadow | None]
+    config: Callable[[], Config]
+    health: Callable[[], SiteHealth | None]
+    consumers: Callable[[], Mapping[str, int]]
 
 
 class Console:
@@ -149,6 +156,9 @@ class Console:
                 snapshot=hold.snapshot,
                 try_out=hold.try_out,
                 shadow=hold.shadow,
+                config=hold.config,
+                health=hold.health,
+                consumers=hold.consumers,
                 heat=alone(_heat(store, classifier)),
             )
             port = config.console.port or 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -10,7 +10,8 @@ from adapters.classes import ClassAttributes, VersionRecord
 from adapters.crops import LabelledCrop
 from adapters.golden import GoldenSet
 from adapters.teaching import Crop, Lesson
-from monitor.alerts.schema import Alert
+from monitor.alerts.schema import Alert, SiteHealth
+from monitor.config import Config
 from monitor.console.board import Board
 from monitor.shadow import Shadow
 
@@ -43,6 +44,9 @@ class Site:
         order: tells the main loop to confirm or dismiss a situation, or to rehearse an alert of a zone.
         try_out: lets a version run beside the live one; an empty name ends that.
         shadow: the version that runs beside the live one.
+        config: as it is in force now.
+        health: of the site, as it was told last.
+        consumers: up to which event each consumer has everything.
         history: every event that the journal still holds, in order.
         snapshot: how the animal of a situation looked, a JPEG; None where no picture is kept.
         heat: where the classifier looked in such a picture, as a PNG to lay over it; by class.
@@ -62,6 +66,9 @@ class Site:
     order: Callable[[Literal["confirm", "dismiss", "test-alert"], str, str], None]
     try_out: Callable[[str], None]
     shadow: Callable[[], Shadow | None]
+    config: Callable[[], Config]
+    health: Callable[[], SiteHealth | None]
+    consumers: Callable[[], Mapping[str, int]]
     history: Callable[[], Iterable[Alert]]
     snapshot: Callable[[str], bytes | None]
     heat: Callable[[bytes, str], bytes | None]

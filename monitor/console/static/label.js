@@ -33,12 +33,12 @@ function tell(text, kind = "error") {
 
 // Pictures
 
-function take(list) {
-  pictures = list;
-  if (!pictures.length) {
-    tell("There is no picture of that camera in the last half minute.");
+function take(found, nothing) {
+  if (!found.length) {
+    tell(nothing);
     return;
   }
+  pictures = found;
   document.querySelector("#hint").hidden = true;
   document.querySelector("#desk").hidden = false;
   slider.max = pictures.length - 1;
@@ -50,7 +50,7 @@ async function go(index) {
   slider.value = at;
   const picture = pictures[at];
   const when = new Date(1000 * picture.at);
-  document.querySelector("#when").textContent = `${when.toLocaleTimeString()} · ${at + 1} of ${pictures.length}`;
+  document.querySelector("#when").textContent = `${picture.camera} ${when.toLocaleTimeString()} · ${at + 1} of ${pictures.length}`;
   const answer = await fetch(`/api/held/${encodeURIComponent(picture.camera)}/${picture.number}`);
   if (!answer.ok) {
     tell("That picture is not held any more: hold the camera again.");
@@ -203,15 +203,23 @@ slider.addEventListener("input", () => go(Number(slider.value)));
 document.querySelector("#back").addEventListener("click", () => go(at - 1));
 document.querySelector("#on").addEventListener("click", () => go(at + 1));
 
-source.addEventListener("submit", async (event) => {
-  event.preventDefault();
+async function hold(path, nothing) {
   try {
-    take((await ask(`/api/hold/${encodeURIComponent(source.camera.value)}`, { method: "POST" })).pictures);
+    take((await ask(path, { method: "POST" })).pictures, nothing);
     canvas.focus();
   } catch (error) {
     tell(error.message);
   }
+}
+
+source.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const camera = encodeURIComponent(source.camera.value);
+  hold(`/api/hold/${camera}`, "There is no picture of that camera in the last half minute.");
 });
+
+document.querySelector("#worthiest").addEventListener("click", () =>
+  hold("/api/hold", "Nothing has passed yet that a label would help with."));
 
 source.picture.addEventListener("change", async () => {
   const body = new FormData();

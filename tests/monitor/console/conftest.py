@@ -17,6 +17,7 @@ from adapters.golden import GoldenSet
 from adapters.teaching import Crop, Lesson
 from monitor.alerts.schema import Alert
 from monitor.cameras.health import Health
+from monitor.config import Config
 from monitor.console.accounts import Accounts
 from monitor.console.app import make_app
 from monitor.console.board import Board
@@ -28,6 +29,18 @@ FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse battery"
 VERSION = VersionRecord(
     version="cs-2", created="2026-11-23T10:00:00Z", parent="cs-1", reason="taught moose", active=True
+)
+CONFIG = Config.model_validate(
+    {
+        "cameras": {
+            "road": {
+                "source": "road.mp4",
+                "zones": [{"id": "crossing", "kind": "crossing", "polygon_px": [[1, 2], [30, 2], [30, 40]]}],
+                "masks_px": [[[5, 5], [9, 5], [9, 9]]],
+            },
+            "yard": {"source": "yard.mp4"},
+        }
+    }
 )
 REPORT = {
     "class": "moose",
@@ -84,7 +97,7 @@ def fake() -> FakeSite:
 def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Callable[[], TestClient]]:
     """A browser that knows nothing yet."""
     board, golden = Board(), GoldenSet(tmp_path)
-    board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, ())
+    board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, (), 1.0)
     image = np.full((90, 160, 3), 90, np.uint8)
     board.frame(Frame(camera="road", index=7, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
     site = Site(
@@ -102,6 +115,9 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
         order=lambda *order: fake.orders.append(order),
         try_out=fake.tried.append,
         shadow=lambda: fake.shadow,
+        config=lambda: CONFIG,
+        health=lambda: None,
+        consumers=lambda: {"sign": 12},
         history=lambda: fake.events,
         snapshot=lambda situation: b"\xff\xd8" if situation == "kept" else None,
         heat=lambda jpeg, name: b"\x89PNG" if name == "moose" else None,

@@ -9,7 +9,7 @@ from monitor.console.access import IDLE_S, LONGEST_S
 from monitor.console.accounts import Accounts
 from tests.monitor.console.conftest import PASSWORD, FakeSite, begin, csrf, log_in
 
-PAGES = ["/", "/situations", "/label", "/classes"]
+PAGES = ["/", "/situations", "/history", "/label", "/classes", "/golden", "/cameras/road", "/health", "/accounts"]
 
 
 def test_a_new_site_asks_for_its_token_and_lets_nobody_in_without(

@@ -55,9 +55,17 @@ def test_live_pictures_are_made_while_somebody_looks_and_small() -> None:
 
 def test_the_site_is_as_the_loop_left_it() -> None:
     board, healths = Board(), {"road": Health("ok", None, 3.0)}
-    board.site(healths, ())
+    board.site(healths, (), 1.0)
     healths.clear()
 
     assert board.healths() == {"road": Health("ok", None, 3.0)}
     assert board.situations() == ()
     assert board.live("road", 0.0) is None
+
+
+def test_availability_is_the_share_of_the_time_that_a_camera_was_not_blind() -> None:
+    board = Board()
+    for second in range(1, 12):
+        board.site({"road": Health("blind" if second > 6 else "ok", None, 0.0)}, (), float(second))
+
+    assert board.availability() == {"road": 0.5}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -99,6 +100,20 @@ def label_unknown_animals(page: Page, wanted: int) -> int:
     return labelled
 
 
+def draw_a_zone(page: Page) -> None:
+    page.get_by_label("Name of the zone").fill("crossing")
+    page.get_by_label("What it is").select_option("crossing")
+    page.get_by_role("button", name="Draw it").click()
+    plan = page.locator("#plan")
+    for x, y in ((60, 60), (300, 60), (300, 200), (60, 200)):
+        plan.click(position={"x": x, "y": y})
+    plan.press("Enter")
+    lines = page.locator("#toml").input_value()
+    assert 'id = "crossing"' in lines
+    camera = tomllib.loads(lines)["cameras"]["road"]
+    assert len(camera["zones"][0]["polygon_px"]) == 4
+
+
 @pytest.mark.timeout(300)
 def test_an_operator_teaches_an_animal_and_takes_it_back(browser: Browser, mosquitto: Mosquitto) -> None:
     page, listener = browser.page, mosquitto.listen()
@@ -154,6 +169,15 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(browser: Browser, mosqu
     browser.open("/classes")
     page.locator("tr", has_text="nothing taught yet").get_by_role("button", name="Make it live").click()
     page.locator("tr.active", has_text="nothing taught yet").wait_for()
+    browser.open("/cameras/road")
+    draw_a_zone(page)
+    browser.keep("camera")
+    browser.open("/health")
+    page.get_by_role("button", name="Send a test alert").click()
+    wait_until(lambda: any('"mode":"test"' in text for text in listener.got("/event/")), seconds=10, what="it arrives")
+    browser.keep("health")
+    browser.open("/accounts")
+    browser.keep("accounts")
     browser.open("/audit")
     assert "moose" in (page.locator("table").text_content() or "")
     browser.keep("audit")

@@ -11,8 +11,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from monitor.console.accounts import Accounts
-from monitor.console.board import Picture
 from monitor.console.labels import HOLD_S, MOST_HELD_BYTES, MOST_OWNERS, HeldPictures
+from monitor.console.picture import Picture
 from tests.monitor.console.conftest import PASSWORD, FakeSite, begin, csrf, log_in
 
 

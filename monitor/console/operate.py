@@ -1,0 +1,121 @@
+"""A camera and its zones, health of the site, a test alert through to the sign, the accounts, and the audit."""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from adapters.errors import ConfigError
+from monitor.assembly import zones_of
+from monitor.config import ZoneKind
+from monitor.console.access import Doorkeeper, Visit, needs
+from monitor.console.accounts import Role
+from monitor.console.pages import page
+
+AUDIT_LINES = 200
+
+
+def routes() -> list[Route]:
+    """Return the pages, and what they ask for."""
+    return [
+        Route("/cameras/{camera}", camera),
+        Route("/health", health),
+        Route("/health/test", rehearse, methods=["POST"]),
+        Route("/accounts", accounts),
+        Route("/accounts/add", add, methods=["POST"]),
+        Route("/accounts/remove", remove, methods=["POST"]),
+        Route("/accounts/password", change_password, methods=["POST"]),
+        Route("/audit", audit),
+    ]
+
+
+@needs("viewer")
+async def camera(request: Request) -> Response:
+    """Show a camera with its zones and masks, and draw others."""
+    name, config = request.path_params["camera"], request.app.state.site.config()
+    if name not in config.cameras:
+        raise HTTPException(404, "there is no camera of that name")
+    drawn = config.cameras[name]
+    shapes = [
+        *({"id": zone.id, "kind": zone.kind, "points": zone.polygon_px} for zone in drawn.zones),
+        *({"id": "mask", "kind": "mask", "points": points} for points in drawn.masks_px),
+    ]
+    return page(request, "camera.html", {"camera": name, "shapes": shapes, "kinds": get_args(ZoneKind)})
+
+
+@needs("viewer")
+async def health(request: Request) -> Response:
+    """Show how the site is, camera by camera, and who has its alerts."""
+    site = request.app.state.site
+    told = site.health()
+    config = site.config()
+    zones = sorted({zone.id for drawn in zones_of(config, list(config.cameras)).values() for zone in drawn})
+    facts = {"health": told, "availability": site.board.availability(), "consumers": site.consumers(), "zones": zones}
+    return page(request, "health.html", facts)
+
+
+@needs("operator")
+async def rehearse(request: Request) -> Response:
+    """Send a test alert of a zone, marked as one, the whole way."""
+    zone = str(request.state.form.get("zone", ""))
+    request.app.state.site.order("test-alert", zone, _visit(request).account.name)
+    _door(request).accounts.note(_visit(request).account.name, "test alert", zone)
+    return RedirectResponse(request.url_for("health"), 303)
+
+
+@needs("viewer")
+async def accounts(request: Request) -> Response:
+    """Show who may do what; everybody may change the password that is theirs."""
+    return page(request, "accounts.html", {"everybody": _door(request).accounts.everybody(), "roles": get_args(Role)})
+
+
+@needs("admin")
+async def add(request: Request) -> Response:
+    """Make an account."""
+    name, role, password = (str(request.state.form.get(key, "")) for key in ("name", "role", "password"))
+    if role not in get_args(Role):
+        raise HTTPException(400, f"role {role!r}: expected one of {', '.join(get_args(Role))}")
+    by = _visit(request).account.name
+    await run_in_threadpool(_door(request).accounts.add, name.strip(), cast("Role", role), password, by=by)
+    return RedirectResponse(request.url_for("accounts"), 303)
+
+
+@needs("admin")
+async def remove(request: Request) -> Response:
+    """Take an account away."""
+    _door(request).accounts.remove(str(request.state.form.get("name", "")), by=_visit(request).account.name)
+    return RedirectResponse(request.url_for("accounts"), 303)
+
+
+@needs("viewer")
+async def change_password(request: Request) -> Response:
+    """Change the password of who is asking, who must know the old one; all sessions of the account end."""
+    door, account = _door(request), _visit(request).account
+    old, new = (str(request.state.form.get(key, "")) for key in ("old", "new"))
+    if not door.may_guess(request, account.name):
+        raise HTTPException(429, "Too many attempts: wait a minute.")
+    if await run_in_threadpool(door.accounts.log_in, account.name, old) is None:
+        raise ConfigError("the old password is wrong")
+    await run_in_threadpool(door.accounts.change_password, account.name, new, by=account.name)
+    return RedirectResponse(request.url_for("login"), 303)
+
+
+@needs("admin")
+async def audit(request: Request) -> Response:
+    """Show who did what."""
+    return page(request, "audit.html", {"entries": _door(request).accounts.audit(AUDIT_LINES)})
+
+
+def _door(request: Request) -> Doorkeeper:
+    door: Doorkeeper = request.app.state.door
+    return door
+
+
+def _visit(request: Request) -> Visit:
+    visit: Visit = request.state.visit
+    return visit
