@@ -110,10 +110,10 @@ def teach(
     ]
     own = [*known, *features]
     becoming = {**taught, attributes.name: own}
-    rate, confused, nearest = _examine(classifier, becoming, attributes.name)
     held_back = None if checked_on is None else _objection(classifier, checked_on, taught, becoming)
-    # committed last: whatever fails before, nothing was changed
+    # whatever fails before this, nothing was changed; the report costs as much again, and nobody need wait for it
     version = store.teach(attributes, shots, classifier.encoder_hash, live=live and held_back is None)
+    rate, confused, nearest = _examine(classifier, becoming, attributes.name)
     return Lesson(
         name=attributes.name,
         version=version,

@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 HEALTH_EVERY_S = 30.0
-CLASS_SET_EVERY_S = 0.5  # how often a version taught meanwhile is looked for; it must be live within a second
+CLASS_SET_EVERY_S = 0.1  # how often a version taught meanwhile is looked for; it must be live within a second
 BACKGROUND_EVERY_S = 1800.0
 UPKEEP_EVERY_S = 3600.0  # how often old rows are dropped, and certificates looked at
 FIXED = (

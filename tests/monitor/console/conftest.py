@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 from argon2 import PasswordHasher
@@ -141,3 +143,36 @@ def log_in(client: TestClient, name: str, password: str = PASSWORD) -> int:
 def csrf(client: TestClient) -> str:
     page = client.get("/classes").text
     return page.split('name="csrf" content="')[1].split('"')[0]
+
+
+class Operator:
+    """Somebody at the console, logged in as the first administrator."""
+
+    def __init__(self, port: int, state: Path) -> None:
+        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=10)
+        self._enter("/welcome", token=(state / "console-token").read_text().strip())
+
+    def login(self) -> None:
+        """Log in again, at a program that was started anew."""
+        self._enter("/login")
+
+    def _enter(self, path: str, **proof: str) -> None:
+        page = self._client.post(path, data={"name": "anna", "password": PASSWORD, **proof})
+        assert page.status_code == 200, page.text
+        self._csrf = page.text.split('name="csrf" content="')[1].split('"')[0]
+
+    def close(self) -> None:
+        self._client.close()
+
+    def get(self, path: str) -> httpx2.Response:
+        return self._client.get(path)
+
+    def post(self, path: str, **form: str) -> httpx2.Response:
+        return self._client.post(path, data={"csrf": self._csrf, **form})
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> httpx2.Response:
+        """Post JSON, as the page does."""
+        return self._client.post(path, json=body, headers={"x-csrf-token": self._csrf})
+
+    def site(self) -> dict:
+        return self.get("/api/site").json()

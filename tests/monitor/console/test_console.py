@@ -6,36 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from monitor.alerts.schema import Alert
 from tests.conftest import DEMO_CLIP, Mosquitto, Program, free_port, wait_until, write_config
-
-PASSWORD = "correct horse battery"
-
-
-class Operator:
-    """Somebody at the console, logged in as the first administrator."""
-
-    def __init__(self, port: int, state: Path) -> None:
-        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=10)
-        token = (state / "console-token").read_text().strip()
-        page = self._client.post("/welcome", data={"token": token, "name": "anna", "password": PASSWORD})
-        assert page.status_code == 200, page.text
-        self._csrf = page.text.split('name="csrf" content="')[1].split('"')[0]
-
-    def close(self) -> None:
-        self._client.close()
-
-    def get(self, path: str) -> httpx2.Response:
-        return self._client.get(path)
-
-    def post(self, path: str, **form: str) -> httpx2.Response:
-        return self._client.post(path, data={"csrf": self._csrf, **form})
-
-    def site(self) -> dict:
-        return self.get("/api/site").json()
+from tests.monitor.console.conftest import PASSWORD, Operator
 
 
 @pytest.fixture

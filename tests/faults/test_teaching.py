@@ -1,0 +1,204 @@
+"""Teaching through the console while cameras are watched: nothing is lost, nothing is half done, watching goes on."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from adapters.class_set import FILE, ClassSetStore
+from adapters.classifier import Classifier
+from tests.conftest import Mosquitto, Program, RtspServer, free_port, wait_until, write_config
+from tests.monitor.console.conftest import Operator
+
+CLASSES = {"sample": 5, "full": 30}
+KILLS = {"sample": 2, "full": 20}
+FRAMES = 5
+LIVE = re.compile(r"class set cs-\d+ is live")
+WARM = 3  # classes after which memory is looked at: buffers have their size then
+
+
+def count_of(counts: dict[str, int], request: pytest.FixtureRequest) -> int:
+    return counts["full" if request.config.getoption("--drills-in-full") else "sample"]
+
+
+def resident_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1e3
+
+
+class Site:
+    """A program with a console that watches the demonstration clip over RTSP."""
+
+    def __init__(self, run: Callable[[Path, Path], Program], folder: Path, broker: int, source: str) -> None:
+        self._run, self._state = run, folder / "state"
+        self._console, self._metrics = free_port(), free_port()
+        extra = f"[console]\nport = {self._console}\n[metrics]\nport = {self._metrics}"
+        self._config = write_config(folder / "c.toml", {"road": source}, broker, extra)
+        self._operator: Operator | None = None
+
+    def start(self) -> Program:
+        program = self._run(self._config, self._state)
+        wait_until(lambda: "camera road: sees" in program.log(), seconds=40, what="the program is up")
+        return program
+
+    def operator(self) -> Operator:
+        return Operator(self._console, self._state)
+
+    def aged_frames(self) -> int:
+        """Analysed frames that were more than a second old when they were decided about."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics") as answer:
+            text = answer.read().decode()
+        counts = {
+            bound: float(count)
+            for bound, count in re.findall(r'wildlane_frame_age_seconds_bucket\{[^}]*le="([^"]+)"[^}]*\} (\S+)', text)
+        }
+        return int(counts["+Inf"] - counts["1.0"])
+
+
+@pytest.fixture
+def site(
+    run_program: Callable[[Path, Path], Program], mosquitto: Mosquitto, rtsp_server: RtspServer, tmp_path: Path
+) -> Iterator[Site]:
+    return Site(run_program, tmp_path, mosquitto.port, rtsp_server.url)
+
+
+def lesson(operator: Operator, name: str, rng: random.Random) -> dict[str, object]:
+    """A lesson of boxes on the newest held pictures, wherever they fall."""
+    wait_until(lambda: len(operator.ask("/api/hold/road").json()["pictures"]) >= FRAMES, seconds=20, what="pictures")
+    pictures = operator.ask("/api/hold/road").json()["pictures"][-FRAMES:]
+    labels = []
+    for picture in pictures:
+        width, height = picture["size"]
+        side = rng.randint(60, 120)
+        box = [rng.randint(0, width - side), rng.randint(0, height - side), side, side]
+        labels.append({"camera": "road", "number": picture["number"], "box": box})
+    return {"name": name, "size": "large", "origin": "wild", "labels": labels}
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(900)
+def test_classes_taught_one_after_another_under_load(
+    site: Site, classifier: Classifier, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    count, rng = count_of(CLASSES, request), random.Random(1)
+    program = site.start()
+    operator = site.operator()
+    seconds, memory_mb, versions = [], [], []
+    aged = site.aged_frames()
+    for number in range(count):
+        asked = lesson(operator, f"animal {number}", rng)
+        with ThreadPoolExecutor(1) as pool:
+            began_s = time.monotonic()
+            told = pool.submit(operator.ask, "/api/teach", asked)
+            wait_until(lambda: len(LIVE.findall(program.log())) > number, seconds=20, what="it is live")
+            seconds.append(time.monotonic() - began_s)
+            assert told.result().status_code == 200, told.result().text
+            versions.append(told.result().json()["version"])
+        memory_mb.append(resident_mb(program.process.pid))
+    late = site.aged_frames() - aged
+    operator.close()
+    program.kill()
+
+    store = ClassSetStore(tmp_path / "state")
+    known = {record.version: record.classes for record in store.versions()}
+    for number, version in enumerate(versions):  # every version holds what was taught until then
+        assert {f"animal {n}" for n in range(number + 1)} <= set(known[version])
+        assert store.load(classifier, version=version).version == version
+    store.close()
+    growth_mb = memory_mb[-1] - memory_mb[min(WARM, count - 1)]
+    print(
+        f"{count} classes of {FRAMES} frames: click to live median {sorted(seconds)[count // 2]:.2f} s, "
+        f"longest {max(seconds):.2f} s; frames older than 1 s: {late}; "
+        f"memory {memory_mb[0]:.0f} -> {memory_mb[-1]:.0f} MB, {growth_mb:+.1f} MB since the class number {WARM + 1}"
+    )
+    assert growth_mb < 5 + 1.5 * count  # what was taught is kept, and nothing else
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(1800)
+def test_a_program_killed_while_teaching_has_the_old_version_or_the_new_one(
+    site: Site, classifier: Classifier, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    kills, rng = count_of(KILLS, request), random.Random(2)
+    done, lost = 0, 0
+    program = site.start()
+    operator = site.operator()
+    for number in range(kills):
+        asked = lesson(operator, f"animal {number}", rng)
+        asking = threading.Thread(target=suppressed, args=(operator, asked))
+        asking.start()
+        time.sleep(rng.uniform(0, 0.5))
+        program.process.send_signal(signal.SIGKILL)
+        asking.join(10)
+        program.kill()
+
+        store = ClassSetStore(tmp_path / "state")
+        taught = store.load(classifier).attributes
+        assert all(f"animal {n}" in taught for n in range(number) if f"animal {n}" in store.versions()[-1].classes)
+        whole = [len(shots) for shots in store.shots(classifier).values()]
+        assert all(whole), "a class without a frame"
+        done, lost = done + (f"animal {number}" in taught), lost + (f"animal {number}" not in taught)
+        store.close()
+        program = site.start()
+        operator.login()
+    print(f"{kills} kills while teaching: {done} found the new version whole, {lost} the old one; none was half done")
+    operator.close()
+
+
+def suppressed(operator: Operator, asked: dict[str, object]) -> None:
+    with suppress(httpx2.HTTPError):
+        operator.ask("/api/teach", asked)
+
+
+def test_two_operators_who_teach_at_once_both_succeed(site: Site, tmp_path: Path, classifier: Classifier) -> None:
+    site.start()
+    operator, rng = site.operator(), random.Random(3)
+    lessons = [lesson(operator, f"animal {number}", rng) for number in range(4)]
+    answers: list[httpx2.Response] = []
+    asking = [threading.Thread(target=lambda one: answers.append(operator.ask("/api/teach", one)), args=(one,))
+              for one in lessons]  # fmt: skip
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    operator.close()
+
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert len({answer.json()["version"] for answer in answers}) == 4
+    store = ClassSetStore(tmp_path / "state")
+    assert {f"animal {number}" for number in range(4)} <= set(store.class_names())
+    store.close()
+
+
+def test_a_disk_that_is_full_leaves_the_old_version_in_force(
+    tmp_path: Path, classifier: Classifier, demo_animals: dict
+) -> None:
+    from adapters.classes import ClassAttributes
+    from adapters.crops import LabelledCrop
+    from adapters.errors import StoreError
+    from adapters.teaching import teach
+
+    store = ClassSetStore(tmp_path)
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then says what it says of a full disk
+    before = store.versions()
+    moose = ClassAttributes(name="moose", size="large", origin="wild")
+    with pytest.raises(StoreError, match=f"{FILE}: database or disk is full; nothing was changed"):
+        teach(store, classifier, moose, ["a"], [LabelledCrop(demo_animals["caribou"])])
+
+    assert store.versions() == before
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    teach(store, classifier, moose, ["a"], [LabelledCrop(demo_animals["caribou"])])
+    assert "moose" in store.class_names()
+    store.close()
