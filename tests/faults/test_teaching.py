@@ -101,7 +101,7 @@ def test_classes_taught_one_after_another_under_load(
         with ThreadPoolExecutor(1) as pool:
             began_s = time.monotonic()
             told = pool.submit(operator.ask, "/api/teach", asked)
-            wait_until(lambda: len(LIVE.findall(program.log())) > number, seconds=20, what="it is live")
+            wait_until(lambda n=number: len(LIVE.findall(program.log())) > n, seconds=20, what="it is live")
             seconds.append(time.monotonic() - began_s)
             assert told.result().status_code == 200, told.result().text
             versions.append(told.result().json()["version"])
