@@ -93,40 +93,49 @@ def demo(
     say(f"drawn: {video}")
 
 
-@app.command(epilog="Example: wildlane replay north.mp4 --truth north.json --json")
+@app.command(epilog="Example: wildlane replay north.mp4 --truth north.json --report north.html")
 def replay(
     clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Recordings.")],
-    truth: Annotated[Path | None, typer.Option(help="Truth file of the one CLIP.")] = None,
+    truth: Annotated[list[Path] | None, typer.Option(help="Truth file, once for each CLIP.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page that judges it, for people to read.")] = None,
     classes: ClassesOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
     """Run the live path on recordings: every frame due is analysed, in video time."""
-    from monitor.replay import Replayed, read_truth
+    from monitor.replay import read_truth
     from monitor.replay import replay as replay_clip
+    from monitor.report import Album, write_report
 
-    if truth is not None and len(clips) != 1:
-        raise ConfigError(f"--truth judges one CLIP, {len(clips)} were given")
-    expected = read_truth(truth) if truth else None
+    if truth and len(truth) != len(clips):
+        raise ConfigError(f"--truth comes once for each CLIP: {len(clips)} clips, {len(truth)} truth files")
+    expected = [read_truth(path) for path in truth] if truth else [None] * len(clips)
     context = Context(config, state)
     log_to_stderr(context.config.log_format)
     build = context.pipelines(classes)
-    results: list[Replayed] = []
+    albums: list[Album] = []
     problems = []
-    for clip in clips:
+    for clip, true in zip(clips, expected, strict=True):
+        album = Album(true)
         try:
             with progress_of(clip.name) as progress:
-                results.append(replay_clip(clip, build, analysis_rate_hz=DEFAULT_RATE_HZ, progress=progress))
+                watch = album.watch if report else lambda frame, outcome: None
+                album.replayed = replay_clip(
+                    clip, build, analysis_rate_hz=DEFAULT_RATE_HZ, watch=watch, progress=progress
+                )
+            albums.append(album)
         except InputError as problem:
             problems.append(problem)
             say(f"error: {problem}")
-    answers = [result.answer(expected) for result in results]
+    answers = [album.replayed.answer(album.truth) for album in albums if album.replayed]
     if as_json and answers:
         print_answers(answers, inputs=len(clips))
     elif not as_json:
         for answer in answers:
             _print_replayed(answer)
+    if report is not None and albums:
+        say(f"written: {write_report(report, albums)}")
     if problems:
         raise typer.Exit(problems[0].exit_status)
 

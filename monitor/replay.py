@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -39,6 +40,11 @@ class TrueEvent(BaseModel):
     visible_s: Seconds
     boxes: list[TrueBox] = Field(min_length=1)
 
+    @property
+    def height_px(self) -> float:
+        """Median height of its boxes."""
+        return median(box[4] for box in self.boxes)
+
     @model_validator(mode="after")
     def _times_follow_one_another(self) -> TrueEvent:
         if not self.start_s <= self.visible_s <= self.end_s:
@@ -47,7 +53,11 @@ class TrueEvent(BaseModel):
 
 
 class Truth(BaseModel):
-    """A truth file: which animals a clip shows, when and where."""
+    """A truth file: which animals a clip shows, when and where.
+
+    Attributes:
+        light, weather, synthetic: what the figures of a report are told apart by; not told where a file does not say.
+    """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=True)
 
@@ -55,6 +65,9 @@ class Truth(BaseModel):
     fps: float = Field(gt=0, le=1000)
     size: Annotated[tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]], Field(strict=False)]
     events: list[TrueEvent]
+    light: str | None = Field(default=None, max_length=40)
+    weather: str | None = Field(default=None, max_length=40)
+    synthetic: bool | None = None
 
     @model_validator(mode="after")
     def _ids_differ(self) -> Truth:
@@ -230,18 +243,17 @@ def judge(episodes: list[Episode], truth: Truth) -> Verdict:
 
     An event is found when a situation of its class, or of an unknown animal, overlaps it in time, and its box at start.
     """
-    missed: list[str | int] = []
-    delays: list[float] = []
-    met: set[int] = set()
-    for event in truth.events:
-        matches = [i for i, episode in enumerate(episodes) if _meets(episode, event, truth.fps)]
-        met.update(matches)
-        if matches:
-            delays.append(round(min(episodes[i].start_s for i in matches) - event.visible_s, 3))
-        else:
-            missed.append(event.id)
-    false = [i for i in range(len(episodes)) if i not in met]
+    met_by = meetings(episodes, truth)
+    pairs = list(zip(truth.events, met_by, strict=True))
+    missed = [event.id for event, met in pairs if not met]
+    delays = [round(min(episodes[i].start_s for i in met) - event.visible_s, 3) for event, met in pairs if met]
+    false = [i for i in range(len(episodes)) if not any(i in met for met in met_by)]
     return Verdict(len(truth.events), len(delays), missed, false, delays)
+
+
+def meetings(episodes: list[Episode], truth: Truth) -> list[list[int]]:
+    """Return for each true event the indices of the situations that meet it."""
+    return [[i for i, episode in enumerate(episodes) if _meets(episode, event, truth.fps)] for event in truth.events]
 
 
 def _meets(episode: Episode, event: TrueEvent, fps: float) -> bool:

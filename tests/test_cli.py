@@ -48,6 +48,20 @@ def test_two_replays_give_the_same_situations(replayed: dict[str, object], state
     assert "truth" not in again
 
 
+def test_replay_writes_a_page_that_judges_several_clips(small_clip: Path, tmp_path: Path, state: Path) -> None:
+    nothing = tmp_path / "nothing.json"
+    nothing.write_text('{"clip": "square.mp4", "fps": 30, "size": [160, 120], "events": []}')
+    page = tmp_path / "report.html"
+    truths = ["--truth", nothing, "--truth", nothing]
+    ended = wildlane("replay", small_clip, small_clip, *truths, "--report", page, "--json", state=state)
+
+    assert ended.returncode == 0, ended.stderr
+    assert all(answer["truth"]["events"] == 0 for answer in json.loads(ended.stdout))
+    assert "no truth file names an animal" in page.read_text()
+    one = wildlane("replay", small_clip, small_clip, "--truth", nothing, state=state)
+    assert (one.returncode, "once for each CLIP: 2 clips, 1 truth files" in one.stderr) == (2, True)
+
+
 def test_replay_of_several_clips_answers_with_an_array_and_goes_on_after_a_broken_one(
     small_clip: Path, tmp_path: Path, state: Path
 ) -> None:
