@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ FORMAT = 1
 CLASSES, FEATURES, MANIFEST, SIGNATURE = "classes.json", "features.npz", "manifest.json", "manifest.sig"
 MOST_BYTES = 1_000_000_000  # of all parts together, uncompressed
 MOST_PARTS = 20_000
+# what reading bytes that are no ZIP, or no longer one, can raise
+NO_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -169,7 +172,7 @@ def _parts(path: Path) -> dict[str, bytes]:
         named = {name: _sha256(part) for name, part in parts.items() if name not in (MANIFEST, SIGNATURE)}
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (*NO_ARCHIVE, KeyError, ValueError) as error:
         raise InputError(f"{path}: not a class-set file ({error})") from None
     if manifest != named:
         raise InputError(f"{path}: was altered: its parts are not those that its manifest names")

@@ -19,6 +19,7 @@ from monitor import VERSION
 from monitor.cli_alerts import alerts_app
 from monitor.cli_classes import classes_app
 from monitor.cli_learning import evaluate, model_app
+from monitor.cli_operate import backup, restore
 from monitor.context import ConfigOption, Context, JsonOption, StateOption
 from monitor.output import Printer, log_to_stderr, print_answers, print_line, progress_of, say
 
@@ -54,6 +55,8 @@ app.add_typer(classes_app, name="classes")
 app.add_typer(model_app, name="model")
 app.add_typer(alerts_app, name="alerts")
 app.command(epilog="Example: wildlane evaluate --images photos --condition infrared")(evaluate)
+app.command(epilog="Example: wildlane backup /mnt/usb/site.backup")(backup)
+app.command(epilog="Example: wildlane restore /mnt/usb/site.backup")(restore)
 
 ClassesOption = Annotated[str | None, typer.Option("--classes", help="Load only these taught classes: A,B,...")]
 BoxOption = Annotated[

@@ -20,6 +20,7 @@ ROOM_OF = {
         "adapters/class_set.py",
         "adapters/golden.py",
         "adapters/site_knowledge.py",
+        "monitor/backup.py",
         "monitor/doctor.py",
         "monitor/console/accounts.py",
     },
