@@ -27,9 +27,7 @@ SHARES = (0.3, 0.4, 0.5, 0.6, 0.75, 1.0)  # of the trained weights
 PICTURES = 30  # of a tuning class
 DEGRADED = 4  # views of a picture
 EPISODES, WAYS = 400, 5
-CLEAN_WEIGHT = (
-    2.0  # a point lost on clean pictures, which the pretrained network knew, weighs like two on degraded ones
-)
+MOST_LOST = 0.3  # points on clean pictures that the shares to choose among may lose to the pretrained network
 
 Weights = dict[str, Tensor]
 
@@ -40,11 +38,11 @@ def average(pretrained: Weights, trained: Weights, share: float) -> Weights:
 
 
 def best_average(data: Path, trained: Weights, seed: int, say: Callable[[str], None]) -> tuple[float, Weights]:
-    """Return the share that names tuning classes best, clean and degraded, and its weights."""
+    """Return the share that names degraded tuning classes best and clean ones hardly worse, and its weights."""
     backbone = folded_lite()
     pretrained = {name: value.clone() for name, value in backbone.state_dict().items()}
     clean, degraded, labels = _tuning_pictures(data, seed)
-    best, best_score = 0.0, 0.0
+    best, best_degraded, least_clean = SHARES[0], 0.0, 0.0
     with TemporaryDirectory() as folder:
         for share in (0.0, *SHARES):
             backbone.load_state_dict(average(pretrained, trained, share))
@@ -53,9 +51,10 @@ def best_average(data: Path, trained: Weights, seed: int, say: Callable[[str], N
             encode = Encoder(Path(folder), device="cpu")
             right = _accuracy(encode(clean).glob, encode(degraded).glob, labels, seed)
             say(f"{share:.2f} of the trained weights: clean {right[0]:.2f}, degraded {right[1]:.2f}")
-            score = CLEAN_WEIGHT * right[0] + right[1]
-            if share > 0 and score > best_score:
-                best, best_score = share, score
+            if share == 0:
+                least_clean = right[0] - MOST_LOST
+            elif right[0] >= least_clean and right[1] > best_degraded:
+                best, best_degraded = share, right[1]
     return best, average(pretrained, trained, best)
 
 

@@ -30,7 +30,7 @@ from adapters.training.meta_train import HeadRecipe, train_head
 from adapters.training.splits import class_folders
 
 ROOT = Path(__file__).parents[3]
-RECIPE = robust.Recipe(steps=3, classes_a_batch=3, pictures_a_class=2, checkpoint_every=1)
+RECIPE = robust.Recipe(steps=3, round_steps=2, classes_a_batch=3, pictures_a_class=2, checkpoint_every=1)
 HEAD_RECIPE = HeadRecipe(steps=4, validate_every=2, validation_episodes=4)
 
 
@@ -38,7 +38,7 @@ TRAIN = """
 import sys
 from pathlib import Path
 from adapters.training import robust
-recipe = robust.Recipe(steps=3, classes_a_batch=3, pictures_a_class=2, checkpoint_every=1)
+recipe = robust.Recipe(steps=3, round_steps=2, classes_a_batch=3, pictures_a_class=2, checkpoint_every=1)
 robust.train(Path(sys.argv[1]), Path(sys.argv[2]), recipe)
 """
 
