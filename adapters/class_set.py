@@ -21,6 +21,7 @@ import numpy as np
 from adapters.classes import ClassAttributes, ClassSet, KeptShot, Shot, VersionRecord
 from adapters.classifier import Classifier
 from adapters.crops import Crops, crop_hash
+from adapters.database import transaction
 from adapters.encoder import Features, joined
 from adapters.errors import ConfigError, StoreError
 from adapters.starter import read_starter
@@ -83,7 +84,7 @@ class ClassSetStore:
             raise StoreError(f"{FILE}: format {found} is newer than this program's {SCHEMA_VERSION}; update Wildlane")
         if found == SCHEMA_VERSION:
             return
-        with self._transaction():
+        with transaction(self._db, FILE):
             (again,) = self._db.execute("PRAGMA user_version").fetchone()  # another process may have been first
             if again == 0:
                 for statement in SCHEMA.strip().split(";\n"):
@@ -107,7 +108,7 @@ class ClassSetStore:
         if self._versions_made() != 1 or not starter.exists():
             return
         classes = read_starter(starter, encoder_hash)
-        with self._transaction():
+        with transaction(self._db, FILE):
             if self._versions_made() == 1:
                 self._add(classes, parent=1, encoder=encoder_hash, reason="starter class set")
 
@@ -132,7 +133,7 @@ class ClassSetStore:
                 encoded.append((number, classifier.encode.shots([picture])[0]))
             elif crop is None and fresh.get(name):
                 encoded.append((number, fresh[name].pop(0).features))
-        with self._transaction():
+        with transaction(self._db, FILE):
             self._db.executemany(
                 "UPDATE shot SET encoder = ?, tokens = ?, tok = ?, glob = ? WHERE id = ?",
                 [(classifier.encoder_hash, *_stored(features), number) for number, features in encoded],
@@ -161,7 +162,7 @@ class ClassSetStore:
         live: bool = True,
     ) -> str:
         """Add shots to several classes, new or known, as one version, the active one if `live`; return its name."""
-        with self._transaction():
+        with transaction(self._db, FILE):
             for shot in itertools.chain.from_iterable(classes.values()):
                 if shot.crop is not None:
                     self._crops.keep(shot.crop)
@@ -178,7 +179,7 @@ class ClassSetStore:
         Raises:
             ConfigError: no such class is taught.
         """
-        with self._transaction():
+        with transaction(self._db, FILE):
             parent = self.active_version()
             if not self._db.execute("SELECT 1 FROM class WHERE version = ? AND name = ?", (parent, name)).fetchone():
                 raise ConfigError(f"no class '{name}' is taught; there are: {', '.join(self.class_names()) or 'none'}")
@@ -195,7 +196,7 @@ class ClassSetStore:
         Raises:
             ConfigError: there is no such version.
         """
-        with self._transaction():
+        with transaction(self._db, FILE):
             active = self.active_version()
             target = (
                 self._db.execute("SELECT parent FROM version WHERE id = ?", (active,)).fetchone()[0]
@@ -387,22 +388,9 @@ class ClassSetStore:
 
     def _delete_orphans(self) -> None:
         """Erase shots and crops that no version names: a class forgotten in every version is gone for good."""
-        with self._transaction():
+        with transaction(self._db, FILE):
             self._db.execute("DELETE FROM shot WHERE id NOT IN (SELECT shot FROM taught)")
         self._crops.delete_others({crop for (crop,) in self._db.execute("SELECT crop_sha256 FROM shot")})
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise StoreError(f"{FILE}: {error}; nothing was changed") from None
-            raise
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from adapters.classifier import NONE, Classifier, ClassMemory
 from adapters.crops import Crops, LabelledCrop, crop_hash
+from adapters.database import transaction
 from adapters.encoder import Features
 from adapters.errors import StoreError, TeachError
 
@@ -153,14 +154,8 @@ class GoldenSet:
             raise StoreError(f"{FILE}: {error}") from None
 
     def _run(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        with transaction(self._db, FILE):
             self._db.executemany(statement, rows)
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise StoreError(f"{FILE}: {error}; nothing was changed") from None
 
 
 def _stored(features: Features) -> tuple[int, bytes, bytes]:

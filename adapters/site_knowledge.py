@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from adapters.classifier import NONE, Classification, Classifier
+from adapters.database import transaction
 from adapters.encoder import Features, unit
 from adapters.errors import StoreError
 from adapters.knowledge import KnowledgeBase, Row
@@ -134,8 +135,7 @@ class SiteKnowledge:
 
     def save(self, rows: list[Row], encoder_hash: str, crops: int) -> int:
         """Keep rows as a new version and return its number; versions long past are dropped."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        with transaction(self._db, FILE):
             version = self._db.execute(
                 "INSERT INTO version (encoder, created, crops) VALUES (?, ?, ?)",
                 (encoder_hash, datetime.now(UTC).isoformat(timespec="seconds"), crops),
@@ -149,11 +149,6 @@ class SiteKnowledge:
                 ],
             )
             self._db.execute("DELETE FROM version WHERE id <= ?", (int(version or 0) - KEPT_VERSIONS,))
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise StoreError(f"{FILE}: {error}; nothing was changed") from None
         return int(version or 0)
 
     def dismissed(self, encoder_hash: str) -> list[Place]:

@@ -17,6 +17,7 @@ ROOM_OF = {
     "sqlite3": {
         "monitor/alerts/journal.py",
         "monitor/alerts/storage.py",
+        "adapters/database.py",
         "adapters/class_set.py",
         "adapters/golden.py",
         "adapters/site_knowledge.py",

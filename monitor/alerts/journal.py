@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from adapters.database import transaction
 from adapters.errors import ConfigError, StoreError
 from monitor.alerts import storage
 from monitor.alerts.compose import Draft
@@ -320,17 +321,8 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    raise StoreError(f"{self._path}: {error}; nothing was written") from None
-                raise
+        with self._lock, transaction(self._db, str(self._path)):
+            yield
 
 
 def history(state_dir: Path) -> Iterator[Alert]:

@@ -21,6 +21,7 @@ from typing import Literal, get_args
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from adapters.database import transaction
 from adapters.errors import ConfigError, StoreError
 from monitor.alerts.schema import utc_text
 
@@ -220,17 +221,8 @@ class Accounts:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    raise StoreError(f"{FILE}: {error}; nothing was changed") from None
-                raise
+        with self._lock, transaction(self._db, FILE):
+            yield
 
 
 def _check_name(name: str) -> None:
