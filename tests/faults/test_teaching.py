@@ -25,7 +25,7 @@ CLASSES = {"sample": 5, "full": 30}
 KILLS = {"sample": 2, "full": 20}
 FRAMES = 5
 LIVE = re.compile(r"class set cs-\d+ is live")
-WARM = 3  # classes after which memory is looked at: buffers have their size then
+MOST_GROWTH_MB = 2.0  # a class: what was taught is kept, and nothing else
 
 
 def count_of(counts: dict[str, int], request: pytest.FixtureRequest) -> int:
@@ -116,13 +116,14 @@ def test_classes_taught_one_after_another_under_load(
         assert {f"animal {n}" for n in range(number + 1)} <= set(known[version])
         assert store.load(classifier, version=version).version == version
     store.close()
-    growth_mb = memory_mb[-1] - memory_mb[min(WARM, count - 1)]
+    growth_mb = memory_mb[-1] - memory_mb[count // 2]
     print(
         f"{count} classes of {FRAMES} frames: click to live median {sorted(seconds)[count // 2]:.2f} s, "
         f"longest {max(seconds):.2f} s; frames older than 1 s: {late}; "
-        f"memory {memory_mb[0]:.0f} -> {memory_mb[-1]:.0f} MB, {growth_mb:+.1f} MB since the class number {WARM + 1}"
+        f"memory {memory_mb[0]:.0f} -> {memory_mb[-1]:.0f} MB, {growth_mb:+.1f} MB in the second half"
     )
-    assert growth_mb < 5 + 1.5 * count  # what was taught is kept, and nothing else
+    if count == CLASSES["full"]:  # a handful says nothing: buffers have not their size yet
+        assert growth_mb < MOST_GROWTH_MB * count / 2
 
 
 @pytest.mark.drill
