@@ -22,7 +22,7 @@ from adapters.classes import ClassAttributes, ClassSet, KeptShot, Shot, VersionR
 from adapters.classifier import Classifier
 from adapters.crops import Crops, crop_hash
 from adapters.database import transaction
-from adapters.encoder import Features, joined
+from adapters.encoder import Features, joined, stored
 from adapters.errors import ConfigError, StoreError
 from adapters.starter import read_starter
 
@@ -136,7 +136,7 @@ class ClassSetStore:
         with transaction(self._db, FILE):
             self._db.executemany(
                 "UPDATE shot SET encoder = ?, tokens = ?, tok = ?, glob = ? WHERE id = ?",
-                [(classifier.encoder_hash, *_stored(features), number) for number, features in encoded],
+                [(classifier.encoder_hash, *stored(features), number) for number, features in encoded],
             )
         return len(encoded)
 
@@ -378,7 +378,7 @@ class ClassSetStore:
             "INSERT INTO shot (encoder, tokens, tok, glob, crop_sha256, origin, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 encoder,
-                *_stored(shot.features),
+                *stored(shot.features),
                 None if shot.crop is None else crop_hash(shot.crop),
                 shot.source,
                 _now(),
@@ -400,11 +400,6 @@ class ClassSetStore:
             yield
         finally:
             self._db.execute("COMMIT")
-
-
-def _stored(features: Features) -> tuple[int, bytes, bytes]:
-    tok, glob = features.tok.astype(np.float16), features.glob.astype(np.float32)
-    return tok.shape[1], tok.tobytes(), glob.tobytes()
 
 
 def _check_known(only: Sequence[str] | None, names: tuple[str, ...]) -> None:

@@ -160,3 +160,9 @@ class Encoder:
 def joined(parts: Sequence[Features]) -> Features:
     """Return several features as one."""
     return Features(np.concatenate([part.tok for part in parts]), np.concatenate([part.glob for part in parts]))
+
+
+def stored(features: Features) -> tuple[int, bytes, bytes]:
+    """Return features as a store keeps them: how many tokens, the tokens in float16, the pooled vectors in float32."""
+    tok, glob = features.tok.astype(np.float16), features.glob.astype(np.float32)
+    return tok.shape[1], tok.tobytes(), glob.tobytes()

@@ -17,7 +17,7 @@ import numpy as np
 from adapters.classifier import NONE, Classifier, ClassMemory
 from adapters.crops import Crops, LabelledCrop, crop_hash
 from adapters.database import transaction
-from adapters.encoder import Features
+from adapters.encoder import Features, stored
 from adapters.errors import StoreError, TeachError
 
 FILE = "golden.sqlite3"
@@ -93,7 +93,7 @@ class GoldenSet:
         for source, crop in frames:
             seen, kept = classifier.encode([crop.pixels]), crop.masked()
             self._crops.keep(kept)
-            rows.append((crop_hash(kept), label, source, now, classifier.encoder_hash, *_stored(seen)))
+            rows.append((crop_hash(kept), label, source, now, classifier.encoder_hash, *stored(seen)))
         self._run("INSERT OR REPLACE INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         return len(self)
 
@@ -122,7 +122,7 @@ class GoldenSet:
             if picture is None:
                 lost.append((crop,))
             else:
-                fresh.append((classifier.encoder_hash, *_stored(classifier.encode([picture])), crop))
+                fresh.append((classifier.encoder_hash, *stored(classifier.encode([picture])), crop))
         self._run("UPDATE frame SET encoder = ?, tokens = ?, tok = ?, glob = ? WHERE crop_sha256 = ?", fresh)
         self._run("DELETE FROM frame WHERE crop_sha256 = ?", lost)
         return len(fresh)
@@ -156,11 +156,6 @@ class GoldenSet:
     def _run(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         with transaction(self._db, FILE):
             self._db.executemany(statement, rows)
-
-
-def _stored(features: Features) -> tuple[int, bytes, bytes]:
-    tok, glob = features.tok.astype(np.float16), features.glob.astype(np.float32)
-    return tok.shape[1], tok.tobytes(), glob.tobytes()
 
 
 def _read(tokens: int, tok: bytes, glob: bytes) -> Features:
