@@ -152,9 +152,7 @@ class Classifier:
     def match(self, features: Features, memory: ClassMemory) -> tuple[NDArray[np.float32], ...]:
         """Return (weights, p_class, p_animal, similarity_m) of encoded crops; see `Match` for shapes."""
         taught = memory if memory.names else self._nothing_taught()
-        weights, p_class, p_animal, similarity, _ = self._match.run(
-            tok=features.tok, glob=features.glob, **taught.arrays, mkey=self.knowledge.keys, mu=self.knowledge.mu
-        )
+        weights, p_class, p_animal, similarity, _ = self._matched(features, taught)
         if not memory.names:  # the stand-in's weight belongs to none
             return np.ones_like(weights[:, :1]), p_class[:, :0], p_animal, similarity
         to_taught = (unit(self.knowledge.key_of(features.tok).mean(axis=1)) @ memory.keys.T).max(axis=1)
@@ -164,11 +162,15 @@ class Classifier:
         """Return where in one encoded crop each taught class is seen, 0 to 1, (side, side)."""
         if not memory.names:
             return {}
-        *_, heat = self._match.run(
-            tok=features.tok, glob=features.glob, **memory.arrays, mkey=self.knowledge.keys, mu=self.knowledge.mu
-        )
+        *_, heat = self._matched(features, memory)
         side = round(heat.shape[2] ** 0.5)
         return {name: heat[0, row].reshape(side, side) for row, name in enumerate(memory.names)}
+
+    def _matched(self, features: Features, memory: ClassMemory) -> Sequence[NDArray[np.float32]]:
+        """Return all that match.onnx gives."""
+        return self._match.run(
+            tok=features.tok, glob=features.glob, **memory.arrays, mkey=self.knowledge.keys, mu=self.knowledge.mu
+        )
 
     def _nothing_taught(self) -> ClassMemory:
         """Return a stand-in class that resembles nothing, since the graph takes at least one row."""

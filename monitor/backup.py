@@ -24,11 +24,11 @@ from adapters.class_file import NO_ARCHIVE
 from adapters.errors import InputError, StoreError
 from monitor import VERSION
 from monitor.alerts.storage import own
+from monitor.console import accounts
 
 MANIFEST, CONFIG = "manifest.json", "config.toml"
 FORMAT = 1
-ACCOUNTS = "console.sqlite3"
-DATABASES = (class_set.FILE, golden.FILE, site_knowledge.FILE, ACCOUNTS)
+DATABASES = (class_set.FILE, golden.FILE, site_knowledge.FILE, accounts.FILE)
 FOLDERS = (class_set.CROPS, golden.CROPS)
 CROP = re.compile(rf"({'|'.join(FOLDERS)})/[0-9a-f]{{64}}\.png")
 MOST_BYTES = 4_000_000_000  # of all parts, uncompressed
