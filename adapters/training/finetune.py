@@ -32,7 +32,7 @@ from adapters.training.attention import unit
 from adapters.training.backbone import EfficientNetLite, deployed_backbone
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
 from adapters.training.export import export_encode
-from adapters.training.optimisation import as_numbers, one_cycle, take_step
+from adapters.training.optimisation import as_numbers, begin, one_cycle, take_step
 from adapters.training.site_pictures import Labelled, site_pictures
 from adapters.training.variants import write_variants
 
@@ -92,9 +92,7 @@ def finetune(
     Raises:
         InputError: too few classes or pictures, or a picture that can't be read.
     """
-    torch.manual_seed(tuning.seed)
-    torch.set_num_threads(tuning.threads)
-    torch.use_deterministic_algorithms(mode=True)
+    begin(tuning.seed, tuning.threads)
     lessons = read_lessons(images, tuning.seed)
     before = held_out_accuracy(models, lessons)
     backbone = _train(deployed_backbone(models), models, lessons, tuning, say)

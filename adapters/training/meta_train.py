@@ -31,7 +31,7 @@ from adapters.training.losses import (
     per_class_cross_entropy,
     region_overlap,
 )
-from adapters.training.optimisation import as_numbers, move_average, one_cycle, take_step
+from adapters.training.optimisation import as_numbers, begin, move_average, one_cycle, take_step
 
 WEIGHTS, LOG, WEAK_POINTS = "head.safetensors", "log.jsonl", "weak_points.json"
 PARTS = ("regions", "knowledge", "descent", "hard-attention", "reversal", "metric")  # what an ablation leaves out
@@ -65,9 +65,7 @@ class MetaTraining:
     """Head, critic, optimiser and average, and the step that moves them."""
 
     def __init__(self, recipe: HeadRecipe, statistics: HeadStatistics, mu: Tensor, m_tokens: Tensor) -> None:
-        torch.manual_seed(recipe.seed)
-        torch.set_num_threads(recipe.threads)
-        torch.use_deterministic_algorithms(mode=True)
+        begin(recipe.seed, recipe.threads)
         self.recipe, self.mu, self.m_tokens, self.step = recipe, mu, m_tokens, 0
         self.head = Head(statistics, first_order=recipe.first_order).train()
         leave_out(self.head, recipe.without)

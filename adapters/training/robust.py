@@ -39,7 +39,7 @@ from adapters.training.checkpoint import resume, save
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, Picture, random_square, shoot
 from adapters.training.export import export_encode
 from adapters.training.gradient_reversal import DomainCritic, strength_at
-from adapters.training.optimisation import as_numbers, move_average, one_cycle, take_step
+from adapters.training.optimisation import as_numbers, begin, move_average, one_cycle, take_step
 from adapters.training.splits import class_folders
 
 LOG = "log.jsonl"
@@ -158,9 +158,7 @@ class Training:
     """Student, teacher, critic, optimiser and average, and the step that moves them."""
 
     def __init__(self, recipe: Recipe, teacher: Teacher, start: Path | None) -> None:
-        torch.manual_seed(recipe.seed)
-        torch.set_num_threads(recipe.threads)
-        torch.use_deterministic_algorithms(mode=True)
+        begin(recipe.seed, recipe.threads)
         self.recipe, self.teacher, self.step = recipe, teacher, 0
         self._pretrained = folded_lite().state_dict()
         self.student = folded_lite(start).to(memory_format=torch.channels_last)
