@@ -19,6 +19,7 @@ ROOM_OF = {
         "monitor/alerts/storage.py",
         "adapters/database.py",
         "adapters/class_set.py",
+        "adapters/class_tables.py",
         "adapters/golden.py",
         "adapters/site_knowledge.py",
         "monitor/backup.py",

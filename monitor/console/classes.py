@@ -24,6 +24,7 @@ def routes() -> list[Route]:
         Route("/classes/crops/{crop}", crop),
         Route("/classes/rollback", rollback, methods=["POST"]),
         Route("/classes/forget", forget, methods=["POST"]),
+        Route("/classes/take-back", take_back, methods=["POST"]),
         Route("/classes/try", try_out, methods=["POST"]),
         Route("/classes/trial", trial),
         Route("/classes/trial/{number:int}", trial_picture),
@@ -44,8 +45,9 @@ async def classes(request: Request) -> Response:
 @needs("viewer")
 async def report(request: Request) -> Response:
     """Show how good each class is: each of its frames in turn is left out and looked for."""
-    told = await run_in_threadpool(request.app.state.site.report)
-    return page(request, "report.html", {"classes": told, "confusions": _confusions(told)})
+    site = request.app.state.site
+    told = await run_in_threadpool(site.report)
+    return page(request, "report.html", {"classes": told, "confusions": _confusions(told), "refuted": site.refuted()})
 
 
 def _confusions(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -80,6 +82,14 @@ async def forget(request: Request) -> Response:
     version = request.app.state.site.forget(name)
     _note(request, "forgot", f"{name}, {version}")
     return RedirectResponse(request.url_for("classes"), 303)
+
+
+@needs("operator")
+async def take_back(request: Request) -> Response:
+    """Make a version the live one in which it is not said what a crop is not."""
+    version = request.app.state.site.take_back(str(request.state.form.get("crop", "")))
+    _note(request, "took back", version)
+    return RedirectResponse(request.url_for("report"), 303)
 
 
 @needs("operator")

@@ -23,8 +23,8 @@ from starlette.routing import Route
 from adapters.classes import ClassAttributes, check_class_name
 from adapters.classifier import NONE
 from adapters.errors import InputError
+from adapters.frames import Crop
 from adapters.stills import decode_picture
-from adapters.teaching import Crop
 from monitor.console.access import needs
 from monitor.console.board import JPEG_QUALITY
 from monitor.console.pages import page
@@ -108,8 +108,8 @@ class Asked(_Strict):
     live: bool = True
 
 
-class Checked(_Strict):
-    """What the page sends to check new versions with."""
+class Named(_Strict):
+    """What the page sends to check new versions with, or to say what frames do not show."""
 
     name: str
     labels: list[Label] = Field(min_length=1, max_length=50)
@@ -124,6 +124,7 @@ def routes() -> list[Route]:
         Route("/api/upload", upload, methods=["POST"]),
         Route("/api/held/{camera}/{number:int}", held_picture),
         Route("/api/teach", teach, methods=["POST"]),
+        Route("/api/refute", refute, methods=["POST"]),
         Route("/api/golden", check, methods=["POST"]),
     ]
 
@@ -196,9 +197,20 @@ async def teach(request: Request) -> Response:
 
 
 @needs("operator")
+async def refute(request: Request) -> Response:
+    """Teach what boxes on held pictures are not: a class, or any animal at all under `none`."""
+    asked = await _asked(request, Named)
+    names, crops = _crops(request, asked.labels)
+    told = await run_in_threadpool(request.app.state.site.refute, asked.name, names, crops)
+    about = f"{asked.name}: {told.used} of {told.frames} frames, {told.version}"
+    request.app.state.door.accounts.note(_owner(request), "said what is not", about)
+    return JSONResponse(told.answer())
+
+
+@needs("operator")
 async def check(request: Request) -> Response:
     """Take labelled boxes into the golden set, which every new version is tried on."""
-    asked = await _asked(request, Checked)
+    asked = await _asked(request, Named)
     if asked.name != NONE:
         check_class_name(asked.name)
     names, crops = _crops(request, asked.labels)

@@ -20,9 +20,10 @@ from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
 from adapters.errors import ConfigError
+from adapters.frames import Crop
 from adapters.golden import GoldenSet
 from adapters.stills import decode_picture
-from adapters.teaching import Crop, Lesson, describe, teach
+from adapters.teaching import Lesson, Refutation, describe, refute, teach
 from monitor.alerts.consumers import Order
 from monitor.alerts.journal import history
 from monitor.alerts.schema import SiteHealth
@@ -144,6 +145,9 @@ class Console:
                 board=self.board,
                 known=alone(lambda: list(store.attributes().values())),
                 teach=alone(_teach(store, golden, classifier)),
+                refute=alone(_refute(store, golden, classifier)),
+                refuted=alone(store.refuted),
+                take_back=alone(store.take_back),
                 golden=golden,
                 check=alone(lambda label, frames: golden.add(label, frames, classifier)),
                 report=alone(lambda: describe(store, classifier)),
@@ -180,6 +184,15 @@ class Console:
 def _teach(store: ClassSetStore, golden: GoldenSet, classifier: Classifier) -> Teach:
     def learn(attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop], *, live: bool) -> Lesson:
         return teach(store, classifier, attributes, names, crops, checked_on=golden, live=live)
+
+    return learn
+
+
+def _refute(
+    store: ClassSetStore, golden: GoldenSet, classifier: Classifier
+) -> Callable[[str, Sequence[str], Sequence[Crop]], Refutation]:
+    def learn(name: str, names: Sequence[str], crops: Sequence[Crop]) -> Refutation:
+        return refute(store, classifier, name, names, crops, checked_on=golden)
 
     return learn
 

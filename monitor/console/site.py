@@ -8,8 +8,9 @@ from typing import Any, Literal, Protocol
 
 from adapters.classes import ClassAttributes, VersionRecord
 from adapters.crops import LabelledCrop
+from adapters.frames import Crop
 from adapters.golden import GoldenSet
-from adapters.teaching import Crop, Lesson
+from adapters.teaching import Lesson, Refutation
 from monitor.alerts.schema import Alert, SiteHealth
 from monitor.config import Config
 from monitor.console.board import Board
@@ -36,6 +37,9 @@ class Site:
         teach: teaches a class from labelled crops; the new version is live within a second, where it is to be and no
             checked frame speaks against it.
         golden: the frames that every new version is tried on; `check` adds some under a label.
+        refute: says what crops are not: a class, or any animal at all under `none`; live as `teach` is.
+        refuted: (crop, source, created) of what was said so in the active version, by what it is not.
+        take_back: makes a version without one of those crops the active one, and returns its name.
         report: what is kept of each class, and how good it is; slow.
         crop: the picture of a taught frame, a PNG, by its name.
         forget: makes a version without a class the active one, and returns its name.
@@ -60,6 +64,9 @@ class Site:
     check: Callable[[str, Sequence[tuple[str, LabelledCrop]]], int]
     report: Callable[[], list[dict[str, Any]]]
     crop: Callable[[str], bytes | None]
+    refute: Callable[[str, Sequence[str], Sequence[Crop]], Refutation]
+    refuted: Callable[[], Mapping[str, Sequence[tuple[str, str, str]]]]
+    take_back: Callable[[str], str]
     forget: Callable[[str], str]
     versions: Callable[[], Sequence[VersionRecord]]
     rollback: Callable[[str], str]

@@ -140,7 +140,7 @@ function list() {
   const count = labels.size;
   const advice = count < 3 ? "three to five are good" : count < 5 ? "good; five are better" : "enough to begin with";
   document.querySelector("#count").textContent = count ? `${count}, ${advice}` : "none yet";
-  for (const button of [document.querySelector("#teach"), document.querySelector("#check")]) button.disabled = !count;
+  for (const button of lesson.querySelectorAll("button")) button.disabled = !count;
 }
 
 function point(event) {
@@ -284,6 +284,33 @@ document.querySelector("#check").addEventListener("click", async () => {
   } catch (error) {
     tell(error.message);
   }
+});
+
+async function refute(name) {
+  try {
+    const body = JSON.stringify({ name, labels: drawnBoxes() });
+    const told = await ask("/api/refute", { method: "POST", body, headers: JSON_BODY });
+    const head = Object.assign(document.createElement("h2"), { textContent: told.held_back ? "It was held back" : "It is known now" });
+    const facts = document.createElement("dl");
+    if (told.held_back) facts.append(...row("Why", told.held_back));
+    facts.append(...row("Version", told.version), ...row("Frames", `${told.used} of ${told.frames} used`));
+    for (const { image: which, why } of told.refused) facts.append(...row("Refused", `${which}: ${why}`));
+    const what = name === "none" ? "An animal" : name;
+    if (told.before === null) facts.append(...row("How sure", "one frame only: a second one tells how far it reaches"));
+    else facts.append(...row(what, `${Math.round(100 * told.before)} % before, ${Math.round(100 * told.after)} % now, each frame known by the others alone`));
+    report.replaceChildren(head, facts);
+    labels.clear();
+    list();
+  } catch (error) {
+    tell(error.message);
+  }
+}
+
+document.querySelector("#nothing").addEventListener("click", () => refute("none"));
+document.querySelector("#not").addEventListener("click", () => {
+  const name = lesson.name.value.trim();
+  if (name) refute(name);
+  else tell("Name the class that the frames do not show.");
 });
 
 lesson.addEventListener("submit", async (event) => {

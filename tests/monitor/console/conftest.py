@@ -15,8 +15,9 @@ from starlette.testclient import TestClient
 from adapters.classes import ClassAttributes, VersionRecord
 from adapters.crops import LabelledCrop
 from adapters.errors import ConfigError
+from adapters.frames import Crop
 from adapters.golden import GoldenSet
-from adapters.teaching import Crop, Lesson
+from adapters.teaching import Lesson, Refutation
 from monitor.alerts.schema import Alert
 from monitor.cameras.health import Health
 from monitor.config import Config
@@ -66,6 +67,7 @@ class FakeSite:
         self.checked: list[tuple[str, list[str]]] = []
         self.tried: list[str] = []
         self.shadow: Shadow | None = None
+        self.refuted: list[tuple[str, Sequence[str]]] = []
         self.lessons: list[tuple[ClassAttributes, Sequence[str], Sequence[Crop]]] = []
 
     def check(self, label: str, frames: Sequence[tuple[str, LabelledCrop]]) -> int:
@@ -75,6 +77,10 @@ class FakeSite:
     def teach(self, attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop], *, live: bool) -> Lesson:
         self.lessons.append((attributes, names, crops))
         return Lesson(attributes.name, "cs-9", len(crops), len(crops), [], 0.1, None, {}, [])
+
+    def refute(self, name: str, names: Sequence[str], crops: Sequence[Crop]) -> Refutation:
+        self.refuted.append((name, names))
+        return Refutation(name, "cs-9", len(crops), len(crops), [], 0.9, 0.1)
 
     def rollback(self, version: str) -> str:
         if version != "cs-1":
@@ -107,6 +113,9 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
         board=board,
         known=list,
         teach=fake.teach,
+        refute=fake.refute,
+        refuted=lambda: {"moose": [("cd", "road 8", "2026-11-23T10:00:00Z")], "none": [("ef", "road 9", "2026-11-23")]},
+        take_back=fake.rollback,
         golden=golden,
         check=fake.check,
         report=lambda: [REPORT],

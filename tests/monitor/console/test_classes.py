@@ -39,6 +39,23 @@ def test_the_report_shows_the_confusions_and_the_kept_frames(client: TestClient)
     assert client.get("/classes/crops/cd").status_code == 404
 
 
+def test_what_boxes_are_not_is_said_and_taken_back(client: TestClient, fake: FakeSite, accounts: Accounts) -> None:
+    client.headers["x-csrf-token"] = csrf(client)
+    client.post("/api/hold/road")
+    labels = [{"camera": "road", "number": 7, "box": [40, 30, 50, 40]}]
+
+    told = client.post("/api/refute", json={"name": "none", "labels": labels}).json()
+
+    assert (told["class"], told["before"], told["after"]) == ("none", 0.9, 0.1)
+    assert fake.refuted == [("none", ["road 7"])]
+    assert accounts.audit(1)[0].about == "none: 1 of 1 frames, cs-9"
+    page = client.get("/classes/report").text
+    assert "Said to be no moose:" in page
+    assert "Said to be no animal:" in page
+    assert client.post("/classes/take-back", data={"crop": "cs-1"}).headers["location"].endswith("/classes/report")
+    assert fake.rolled_back == ["cs-1"]
+
+
 def test_a_version_is_tried_beside_the_live_one(client: TestClient, fake: FakeSite, accounts: Accounts) -> None:
     assert "No version is tried" in client.get("/classes/trial").text
     asked = client.post("/classes/try", data={"csrf": csrf(client), "version": "cs-2"})
