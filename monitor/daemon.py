@@ -188,6 +188,8 @@ class Daemon:
             try_out=self._tries.put,
             shadow=lambda: self._pipeline.shadow,
             config=lambda: self._config,
+            config_path=self._config_path,
+            reload=self.reload,
             health=lambda: self._reports.health,
             consumers=self._journal.consumers,
         )

@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from adapters.errors import ConfigError, WildlaneError
-from monitor.console import classes, labels, operate, situations
+from monitor.console import cameras, classes, labels, operate, situations
 from monitor.console.access import LONGEST_S, Doorkeeper, Gate, needs
 from monitor.console.accounts import Accounts
 from monitor.console.board import Board
@@ -43,6 +43,7 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
         *situations.routes(),
         *labels.routes(),
         *classes.routes(),
+        *cameras.routes(),
         *operate.routes(),
         Route("/api/site", site_now),
         Route("/api/live/{camera}", live),
@@ -54,6 +55,7 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
         exception_handlers={HTTPException: _told, WildlaneError: _told},
     )
     app.state.site, app.state.door, app.state.held = site, Doorkeeper(accounts), labels.HeldPictures()
+    app.state.trials = cameras.Trials()
     return app
 
 

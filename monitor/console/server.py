@@ -27,6 +27,8 @@ from adapters.teaching import Lesson, Refutation, describe, refute, teach
 from monitor.alerts.consumers import Order
 from monitor.alerts.journal import history
 from monitor.alerts.schema import SiteHealth
+from monitor.camera_file import add_camera, check_camera, remove_camera
+from monitor.cameras.trial import FirstPicture, first_picture
 from monitor.config import Config
 from monitor.console.accounts import Accounts
 from monitor.console.app import make_app
@@ -96,7 +98,8 @@ class Hold:
         snapshot: the picture of a situation.
         try_out: lets it run a version beside the live one; an empty name ends that.
         shadow: the version that runs beside the live one.
-        config: as it is in force now.
+        config: as it is in force now, and where it came from.
+        reload: lets it read the configuration again, soon.
         health: of the site, as it was told last.
         consumers: up to which event each consumer has everything.
     """
@@ -106,6 +109,8 @@ class Hold:
     try_out: Callable[[str], None]
     shadow: Callable[[], Shadow | None]
     config: Callable[[], Config]
+    config_path: Path
+    reload: Callable[[], None]
     health: Callable[[], SiteHealth | None]
     consumers: Callable[[], Mapping[str, int]]
 
@@ -161,6 +166,9 @@ class Console:
                 try_out=hold.try_out,
                 shadow=hold.shadow,
                 config=hold.config,
+                look=_look(hold),
+                add_camera=alone(_then(lambda name, url: add_camera(hold.config_path, name, url), hold.reload)),
+                remove_camera=alone(_then(lambda name: remove_camera(hold.config_path, name), hold.reload)),
                 health=hold.health,
                 consumers=hold.consumers,
                 heat=alone(_heat(store, classifier)),
@@ -195,6 +203,24 @@ def _refute(
         return refute(store, classifier, name, names, crops, checked_on=golden)
 
     return learn
+
+
+def _look(hold: Hold) -> Callable[[str, str], FirstPicture]:
+    def look(name: str, url: str) -> FirstPicture:
+        check_camera(name, url)
+        if name in hold.config().cameras:
+            raise ConfigError(f"there is a camera '{name}' already")
+        return first_picture(name, url)
+
+    return look
+
+
+def _then(change: Callable[Parameters, None], reload: Callable[[], None]) -> Callable[Parameters, None]:
+    def changed(*arguments: Parameters.args, **named: Parameters.kwargs) -> None:
+        change(*arguments, **named)
+        reload()
+
+    return changed
 
 
 class _OneAtATime:

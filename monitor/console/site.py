@@ -12,6 +12,7 @@ from adapters.frames import Crop
 from adapters.golden import GoldenSet
 from adapters.teaching import Lesson, Refutation
 from monitor.alerts.schema import Alert, SiteHealth
+from monitor.cameras.trial import FirstPicture
 from monitor.config import Config
 from monitor.console.board import Board
 from monitor.shadow import Shadow
@@ -36,10 +37,10 @@ class Site:
         known: the classes of the active version.
         teach: teaches a class from labelled crops; the new version is live within a second, where it is to be and no
             checked frame speaks against it.
-        golden: the frames that every new version is tried on; `check` adds some under a label.
         refute: says what crops are not: a class, or any animal at all under `none`; live as `teach` is.
         refuted: (crop, source, created) of what was said so in the active version, by what it is not.
         take_back: makes a version without one of those crops the active one, and returns its name.
+        golden: the frames that every new version is tried on; `check` adds some under a label.
         report: what is kept of each class, and how good it is; slow.
         crop: the picture of a taught frame, a PNG, by its name.
         forget: makes a version without a class the active one, and returns its name.
@@ -49,6 +50,9 @@ class Site:
         try_out: lets a version run beside the live one; an empty name ends that.
         shadow: the version that runs beside the live one.
         config: as it is in force now.
+        look: opens an address for a camera of a name and returns what it shows; slow.
+        add_camera: writes a camera of a name and address to the configuration, which the main loop then reads again.
+        remove_camera: takes one out.
         health: of the site, as it was told last.
         consumers: up to which event each consumer has everything.
         history: every event that the journal still holds, in order.
@@ -60,13 +64,13 @@ class Site:
     board: Board
     known: Callable[[], Sequence[ClassAttributes]]
     teach: Teach
+    refute: Callable[[str, Sequence[str], Sequence[Crop]], Refutation]
+    refuted: Callable[[], Mapping[str, Sequence[tuple[str, str, str]]]]
+    take_back: Callable[[str], str]
     golden: GoldenSet
     check: Callable[[str, Sequence[tuple[str, LabelledCrop]]], int]
     report: Callable[[], list[dict[str, Any]]]
     crop: Callable[[str], bytes | None]
-    refute: Callable[[str, Sequence[str], Sequence[Crop]], Refutation]
-    refuted: Callable[[], Mapping[str, Sequence[tuple[str, str, str]]]]
-    take_back: Callable[[str], str]
     forget: Callable[[str], str]
     versions: Callable[[], Sequence[VersionRecord]]
     rollback: Callable[[str], str]
@@ -74,6 +78,9 @@ class Site:
     try_out: Callable[[str], None]
     shadow: Callable[[], Shadow | None]
     config: Callable[[], Config]
+    look: Callable[[str, str], FirstPicture]
+    add_camera: Callable[[str, str], None]
+    remove_camera: Callable[[str], None]
     health: Callable[[], SiteHealth | None]
     consumers: Callable[[], Mapping[str, int]]
     history: Callable[[], Iterable[Alert]]

@@ -297,7 +297,7 @@ async function refute(name) {
     for (const { image: which, why } of told.refused) facts.append(...row("Refused", `${which}: ${why}`));
     const what = name === "none" ? "An animal" : name;
     if (told.before === null) facts.append(...row("How sure", "one frame only: a second one tells how far it reaches"));
-    else facts.append(...row(what, `${Math.round(100 * told.before)} % before, ${Math.round(100 * told.after)} % now, each frame known by the others alone`));
+    else facts.append(...row(what, `${Math.round(100 * told.before)} % before, ${Math.round(100 * told.after)} % now, in each frame by what was said of the others`));
     report.replaceChildren(head, facts);
     labels.clear();
     list();

@@ -19,8 +19,11 @@ from adapters.frames import Crop
 from adapters.golden import GoldenSet
 from adapters.teaching import Lesson, Refutation
 from monitor.alerts.schema import Alert
+from monitor.camera_file import check_camera
 from monitor.cameras.health import Health
-from monitor.config import Config
+from monitor.cameras.stream import CameraError
+from monitor.cameras.trial import FirstPicture
+from monitor.config import CameraConfig, Config
 from monitor.console.accounts import Accounts
 from monitor.console.app import make_app
 from monitor.console.board import Board
@@ -67,6 +70,7 @@ class FakeSite:
         self.checked: list[tuple[str, list[str]]] = []
         self.tried: list[str] = []
         self.shadow: Shadow | None = None
+        self.added: dict[str, CameraConfig] = {}
         self.refuted: list[tuple[str, Sequence[str]]] = []
         self.lessons: list[tuple[ClassAttributes, Sequence[str], Sequence[Crop]]] = []
 
@@ -81,6 +85,12 @@ class FakeSite:
     def refute(self, name: str, names: Sequence[str], crops: Sequence[Crop]) -> Refutation:
         self.refuted.append((name, names))
         return Refutation(name, "cs-9", len(crops), len(crops), [], 0.9, 0.1)
+
+    def look(self, name: str, url: str) -> FirstPicture:
+        check_camera(name, url)
+        if url.endswith("away"):
+            raise CameraError(f"camera {name}: can't be opened: no answer, or not a camera stream")
+        return FirstPicture((640, 360), 25.0, b"\xff\xd8")
 
     def rollback(self, version: str) -> str:
         if version != "cs-1":
@@ -108,6 +118,12 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
     board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, (), 1.0)
     image = np.full((90, 160, 3), 90, np.uint8)
     board.frame(Frame(camera="road", index=7, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
+
+    def add_camera(name: str, url: str) -> None:
+        fake.added[name] = CameraConfig(source=url)
+        board.site({**board.healths(), name: Health("ok", None, 0.0)}, (), 1.0)
+        board.frame(Frame(camera=name, index=1, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
+
     site = Site(
         name="test",
         board=board,
@@ -126,7 +142,10 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
         order=lambda *order: fake.orders.append(order),
         try_out=fake.tried.append,
         shadow=lambda: fake.shadow,
-        config=lambda: CONFIG,
+        config=lambda: CONFIG.model_copy(update={"cameras": {**CONFIG.cameras, **fake.added}}),
+        look=fake.look,
+        add_camera=add_camera,
+        remove_camera=fake.rollback,
         health=lambda: None,
         consumers=lambda: {"sign": 12},
         history=lambda: fake.events,
