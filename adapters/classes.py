@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,12 +19,16 @@ Origin = Literal["wild", "domestic", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassAttributes:
-    """What traffic control must know of a class; without size and origin an alert can't be coded."""
+    """What traffic control must know of a class; without size and origin an alert can't be coded.
+
+    `display_name` is what people read, in their own language; alerts, policy and programs go by `name`.
+    """
 
     name: str
     size: Size
     origin: Origin
     scientific_name: str | None = None
+    display_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,17 @@ class VersionRecord:
     reason: str
     classes: tuple[str, ...] = field(default=())
     active: bool = False
+
+
+def check_display_name(attributes: ClassAttributes, known: Iterable[ClassAttributes]) -> None:
+    """Raise ConfigError unless people can be shown the name of a class and will not take it for another one's."""
+    shown = attributes.display_name
+    if shown is None:
+        return
+    if not shown or len(shown) > 80 or shown != shown.strip() or not shown.isprintable():
+        raise ConfigError("display name: expected 1 to 80 characters that can be printed")
+    if any(shown in (one.name, one.display_name) for one in known if one.name != attributes.name):
+        raise ConfigError(f"'{shown}' is what another class is called")
 
 
 def check_class_name(name: str) -> None:

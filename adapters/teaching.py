@@ -299,7 +299,7 @@ def _agreed(wanted: ClassAttributes, known: ClassAttributes | None) -> ClassAttr
             f"'{known.name}' is taught as {known.size} and {known.origin}, "
             f"this says {wanted.size} and {wanted.origin}; correct it, or `wildlane classes forget {known.name}` first"
         )
-    return known
+    return replace(known, display_name=wanted.display_name or known.display_name)
 
 
 def _examine(

@@ -98,6 +98,7 @@ class ConsoleConfig(Strict):
     host: str = "127.0.0.1"
     port: int | None = Field(default=None, ge=0, le=65_535)
     https: bool = False
+    recordings_dir: str | None = None
     url: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")] | None = None
 
 

@@ -187,6 +187,7 @@ class Daemon:
             snapshot=self._snapshots.read,
             try_out=self._tries.put,
             shadow=lambda: self._pipeline.shadow,
+            class_set=lambda: self._pipeline.class_set,
             config=lambda: self._config,
             config_path=self._config_path,
             reload=self.reload,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -123,19 +124,25 @@ async def wall(request: Request) -> Response:
 async def site_now(request: Request) -> Response:
     """Return health, sightings and situations as JSON."""
     board: Board = request.app.state.site.board
-    now_s = time.monotonic()
+    now_s, names = time.monotonic(), request.app.state.site.names()
     cameras = {
-        name: {"state": health.state, "reason": health.reason, **_seen(board.live(name, now_s))}
+        name: {"state": health.state, "reason": health.reason, **_seen(board.live(name, now_s), names)}
         for name, health in board.healths().items()
     }
     return JSONResponse({"cameras": cameras, "situations": [one.id for one in board.situations()]})
 
 
-def _seen(picture: Picture | None) -> dict[str, Any]:
+def _seen(picture: Picture | None, names: Mapping[str, str]) -> dict[str, Any]:
     if picture is None:
         return {"number": None, "boxes": []}
     boxes = [
-        {"box": list(one.box), "label": one.label, "probability": one.probability, "p_animal": one.p_animal}
+        {
+            "box": list(one.box),
+            "label": one.label,
+            "called": names.get(one.label, one.label),
+            "probability": one.probability,
+            "p_animal": one.p_animal,
+        }
         for one in picture.sightings
     ]
     return {"number": picture.number, "at": picture.at, "size": picture.size, "boxes": boxes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from monitor.config import CameraConfig, Config
 from monitor.console.accounts import Accounts
 from monitor.console.app import make_app
 from monitor.console.board import Board
+from monitor.console.recordings import Recordings
 from monitor.console.site import Site
 from monitor.shadow import Shadow
 from monitor.values import Frame
@@ -48,11 +50,13 @@ CONFIG = Config.model_validate(
         }
     }
 )
+MOOSE = ClassAttributes(name="moose", size="large", origin="wild", display_name="Elch")
 REPORT = {
     "class": "moose",
     "size": "large",
     "origin": "wild",
     "scientific_name": "Alces alces",
+    "display_name": "Elch",
     "leave_one_out": 0.8,
     "confused_with": {"deer": 0.2},
     "nearest": {"deer": 0.41},
@@ -70,6 +74,7 @@ class FakeSite:
         self.checked: list[tuple[str, list[str]]] = []
         self.tried: list[str] = []
         self.shadow: Shadow | None = None
+        self.called: list[tuple[str, str | None]] = []
         self.added: dict[str, CameraConfig] = {}
         self.refuted: list[tuple[str, Sequence[str]]] = []
         self.lessons: list[tuple[ClassAttributes, Sequence[str], Sequence[Crop]]] = []
@@ -127,11 +132,14 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
     site = Site(
         name="test",
         board=board,
-        known=list,
+        known=lambda: [MOOSE, replace(MOOSE, name="deer", display_name="Hirsch")],
+        names=lambda: {"moose": "Elch"},
+        call=lambda name, display_name: fake.called.append((name, display_name)) or "cs-9",
         teach=fake.teach,
         refute=fake.refute,
         refuted=lambda: {"moose": [("cd", "road 8", "2026-11-23T10:00:00Z")], "none": [("ef", "road 9", "2026-11-23")]},
         take_back=fake.rollback,
+        recordings=Recordings(tmp_path / "recordings"),
         golden=golden,
         check=fake.check,
         report=lambda: [REPORT],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 from monitor.alerts.schema import Alert
 from monitor.config import load_config
-from tests.conftest import ROOT, Mosquitto, Program, RtspServer, free_port, missing, wait_until, write_config
+from tests.conftest import DEMO_CLIP, ROOT, Mosquitto, Program, RtspServer, free_port, missing, wait_until, write_config
 from tests.monitor.console.conftest import PASSWORD
 
 SCREENS = ROOT / "out/console"
@@ -64,8 +65,12 @@ def browser(
         missing("chromium")
     port = free_port()
     cameras = {"road": rtsp_server.url, "yard": "rtsp://127.0.0.1:9/none"}
-    config = write_config(tmp_path / "c.toml", cameras, mosquitto.port, f"[console]\nport = {port}")
+    config = write_config(
+        tmp_path / "c.toml", cameras, mosquitto.port, f"[console]\nport = {port}\nrecordings_dir = '{DEMO_CLIP.parent}'"
+    )
     program = run_program(config, tmp_path / "state")
+    assert program.process.stdout is not None
+    threading.Thread(target=program.process.stdout.read, daemon=True).start()  # a pipe that nobody reads fills
     wait_until(lambda: "watching road" in program.log(), seconds=40, what="the program is up")
     SCREENS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
@@ -164,7 +169,7 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(
     browser.open("/classes")  # a site to which nothing was taught
     page.locator("tr", has_text="nothing taught yet").get_by_role("button", name="Make it live").click()
     browser.open("/situations")
-    wait_until(lambda: page.reload() and page.locator(".situation").count(), seconds=60, what="a situation is open")
+    page.locator(".situation", has_text="unknown-animal").first.wait_for(timeout=60_000)  # the page looks for itself
     browser.keep("situations")
 
     browser.open("/label?camera=road")
@@ -172,6 +177,7 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(
     assert label_unknown_animals(page, 4) >= 3
     browser.keep("teach")
     page.get_by_label("Name", exact=True).fill("moose")
+    page.get_by_label("Name on these pages").fill("Elch")
     page.get_by_label("large").check()
     page.get_by_label("wild").check()
     page.keyboard.press("Control+Enter")
@@ -180,7 +186,7 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(
     browser.keep("report-card")
 
     browser.open("/")
-    expect(page.locator("[data-camera=road] .seen")).to_contain_text("moose", timeout=60_000)
+    expect(page.locator("[data-camera=road] .seen")).to_contain_text("Elch", timeout=60_000)
 
     def named() -> set[str]:
         return {Alert.model_validate_json(text).data.animal.class_ for text in listener.got("/event/road")}
@@ -194,6 +200,10 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(
     browser.keep("history")
 
     browser.open("/label?camera=road")
+    page.get_by_label("from second").fill("20")
+    page.get_by_role("button", name="Hold 30 seconds of it").click()
+    expect(page.locator("#when")).to_contain_text("crossing.mp4", timeout=60_000)
+    browser.keep("teach-recording")
     say_it_is_no_animal(browser)
     browser.open("/classes")
     browser.keep("classes")
