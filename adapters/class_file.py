@@ -52,6 +52,7 @@ class _Class(_Strict):
     size: Size
     origin: Origin
     scientific_name: Annotated[str, Field(max_length=200)] | None
+    herd: bool = False
     display_name: Annotated[str, Field(max_length=80)] | None = None
     shots: Annotated[list[_Shot], Field(min_length=1)]
 

@@ -21,7 +21,8 @@ Origin = Literal["wild", "domestic", "unknown"]
 class ClassAttributes:
     """What traffic control must know of a class; without size and origin an alert can't be coded.
 
-    `display_name` is what people read, in their own language; alerts, policy and programs go by `name`.
+    With `herd` its frames show several animals together, and one box of it is coded as a herd. `display_name` is what
+    people read, in their own language; alerts, policy and programs go by `name`.
     """
 
     name: str
@@ -29,6 +30,12 @@ class ClassAttributes:
     origin: Origin
     scientific_name: str | None = None
     display_name: str | None = None
+    herd: bool = False
+
+    @property
+    def described(self) -> str:
+        """What alerts are coded by, in words."""
+        return f"{self.size} and {self.origin}{', a herd' if self.herd else ''}"
 
 
 @dataclass(frozen=True)

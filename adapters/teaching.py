@@ -119,7 +119,7 @@ def teach(
         live: False to keep the version without making it active, to be tried beside the one in force.
 
     Raises:
-        ConfigError: the class is known with another size or origin.
+        ConfigError: the class is known with another size or origin, or as a herd.
         TeachError: no crop is usable; nothing was changed.
     """
     started = time.monotonic()
@@ -294,10 +294,10 @@ def _agreed(wanted: ClassAttributes, known: ClassAttributes | None) -> ClassAttr
     """Return the attributes to teach with: those of a known class stay, since alerts are coded by them."""
     if known is None:
         return wanted
-    if (wanted.size, wanted.origin) != (known.size, known.origin):
+    if (wanted.size, wanted.origin, wanted.herd) != (known.size, known.origin, known.herd):
         raise ConfigError(
-            f"'{known.name}' is taught as {known.size} and {known.origin}, "
-            f"this says {wanted.size} and {wanted.origin}; correct it, or `wildlane classes forget {known.name}` first"
+            f"'{known.name}' is taught as {known.described}, "
+            f"this says {wanted.described}; correct it, or `wildlane classes forget {known.name}` first"
         )
     return replace(known, display_name=wanted.display_name or known.display_name)
 

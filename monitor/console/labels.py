@@ -105,6 +105,7 @@ class Asked(_Strict):
     origin: Literal["wild", "domestic"]
     scientific_name: str | None = Field(default=None, max_length=80)
     display_name: str | None = None
+    herd: bool = False
     labels: list[Label] = Field(min_length=1, max_length=50)
     live: bool = True
 
@@ -210,6 +211,7 @@ async def teach(request: Request) -> Response:
         origin=asked.origin,
         scientific_name=asked.scientific_name or None,
         display_name=asked.display_name,
+        herd=asked.herd,
     )
     check_display_name(attributes, await run_in_threadpool(request.app.state.site.known))
     names, crops = _crops(request, asked.labels)

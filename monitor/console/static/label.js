@@ -252,6 +252,7 @@ lesson.name.addEventListener("input", () => {
   if (!known) return;
   lesson.size.value = known.dataset.size; // alerts are coded by them: they stay
   lesson.origin.value = known.dataset.origin;
+  lesson.herd.checked = known.dataset.herd === "true";
 });
 
 function row(term, text) {
@@ -333,6 +334,7 @@ lesson.addEventListener("submit", async (event) => {
     size: lesson.size.value,
     origin: lesson.origin.value,
     scientific_name: lesson.scientific_name.value.trim() || null,
+    herd: lesson.herd.checked,
     display_name: lesson.display_name.value.trim() || null,
     labels: drawnBoxes(),
     live: !lesson.later.checked,

@@ -57,6 +57,7 @@ REPORT = {
     "origin": "wild",
     "scientific_name": "Alces alces",
     "display_name": "Elch",
+    "herd": False,
     "leave_one_out": 0.8,
     "confused_with": {"deer": 0.2},
     "nearest": {"deer": 0.41},

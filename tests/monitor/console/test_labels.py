@@ -43,13 +43,13 @@ def lesson(**changes: object) -> dict[str, object]:
 def test_a_box_on_a_held_picture_is_taught_with_its_margin_and_audited(
     operator: TestClient, fake: FakeSite, accounts: Accounts
 ) -> None:
-    told = operator.post("/api/teach", json=lesson(scientific_name="Alces alces", display_name="Elch"))
+    told = operator.post("/api/teach", json=lesson(scientific_name="Alces alces", display_name="Elch", herd=True))
 
     assert told.status_code == 200, told.text
     assert told.json()["report"] == {"leave_one_out": None, "confused_with": {}, "missing": [], "nearest": {}}
     ((attributes, names, (crop,)),) = fake.lessons
     assert (attributes.name, attributes.scientific_name, names) == ("moose", "Alces alces", ["road 7"])
-    assert attributes.display_name == "Elch"
+    assert (attributes.display_name, attributes.herd) == ("Elch", True)
     assert np.abs(np.array(crop.pixels.shape[:2]) - 65).max() <= 1  # 50 with a margin of 15 % at either side
     assert crop.animal is not None
     assert (crop.animal[2] - crop.animal[0], crop.animal[3] - crop.animal[1]) == (50, 40)
