@@ -21,7 +21,7 @@ import numpy as np
 from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.classes import ClassAttributes, KeptShot, Origin, Shot, Size, check_class_name
+from adapters.classes import ClassAttributes, KeptShot, Origin, Shot, Size, check_class_name, check_display_name
 from adapters.classifier import Classifier
 from adapters.encoder import SHOT_VIEWS, Features
 from adapters.errors import InputError
@@ -52,6 +52,8 @@ class _Class(_Strict):
     size: Size
     origin: Origin
     scientific_name: Annotated[str, Field(max_length=200)] | None
+    herd: bool = False
+    display_name: Annotated[str, Field(max_length=80)] | None = None
     shots: Annotated[list[_Shot], Field(min_length=1)]
 
 
@@ -150,6 +152,7 @@ def read_classes(path: Path, classifier: Classifier, *, key: Path | None = None)
                 carried.left_out[told.name] = "was made by another encoder, and its pictures are not in the file"
                 continue
             attributes = ClassAttributes(**told.model_dump(exclude={"shots"}))
+            check_display_name(attributes, carried.classes)
             carried.classes[attributes] = [_shot(shot, parts, rows or [], classifier, path) for shot in told.shots]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

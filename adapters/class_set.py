@@ -5,58 +5,28 @@ Rows hold attributes and features; the crops lie beside as files (`crops.py`).
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Literal, get_args
 
 import numpy as np
 
+from adapters.class_tables import FILE, now, open_tables, told_if_damaged
 from adapters.classes import ClassAttributes, ClassSet, KeptShot, Shot, VersionRecord
-from adapters.classifier import Classifier
+from adapters.classifier import NONE, Classifier
 from adapters.crops import Crops, crop_hash
 from adapters.database import transaction
 from adapters.encoder import Features, joined, stored
 from adapters.errors import ConfigError, StoreError
 from adapters.starter import read_starter
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-
-FILE = "classes.sqlite3"
 CROPS = "crops"
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE version (id INTEGER PRIMARY KEY, created TEXT NOT NULL, parent INTEGER, reason TEXT NOT NULL);
-CREATE TABLE active (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL REFERENCES version);
-CREATE TABLE class (version INTEGER NOT NULL REFERENCES version, name TEXT NOT NULL, attributes TEXT NOT NULL,
-  PRIMARY KEY (version, name));
-CREATE TABLE shot (id INTEGER PRIMARY KEY, encoder TEXT NOT NULL, tokens INTEGER NOT NULL, tok BLOB NOT NULL,
-  glob BLOB NOT NULL, crop_sha256 TEXT, origin TEXT NOT NULL, created TEXT NOT NULL);
-CREATE TABLE taught (version INTEGER NOT NULL, name TEXT NOT NULL, shot INTEGER NOT NULL REFERENCES shot,
-  PRIMARY KEY (version, name, shot), FOREIGN KEY (version, name) REFERENCES class (version, name));
-"""
-
-
-def _told_if_damaged(method: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Turn what reading a damaged file raises into one StoreError that says what to do."""
-
-    @functools.wraps(method)
-    def told(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
-        try:
-            return method(*arguments, **named)
-        except (sqlite3.Error, ValueError, TypeError, KeyError, OverflowError) as error:
-            raise StoreError(
-                f"{FILE}: damaged ({error}); restore it from a backup, or move it away to begin anew"
-            ) from None
-
-    return told
+Relation = Literal["taught", "negative"]
 
 
 class ClassSetStore:
@@ -70,39 +40,21 @@ class ClassSetStore:
         """
         try:
             self._crops = Crops(state_dir / CROPS)
-            self._db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._make_tables()
+            self._db = open_tables(state_dir)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{state_dir / FILE}: can't be opened as a class store ({error})") from None
-
-    def _make_tables(self) -> None:
-        (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found > SCHEMA_VERSION:
-            raise StoreError(f"{FILE}: format {found} is newer than this program's {SCHEMA_VERSION}; update Wildlane")
-        if found == SCHEMA_VERSION:
-            return
-        with transaction(self._db, FILE):
-            (again,) = self._db.execute("PRAGMA user_version").fetchone()  # another process may have been first
-            if again == 0:
-                for statement in SCHEMA.strip().split(";\n"):
-                    self._db.execute(statement.rstrip(";"))
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                self._insert_version(parent=None, reason="nothing taught yet")
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    @_told_if_damaged
+    @told_if_damaged
     def active_version(self) -> int:
         """Return the number of the version in use; cheap enough to be asked many times a second."""
         (version,) = self._db.execute("SELECT version FROM active").fetchone()
         return int(version)
 
-    @_told_if_damaged
+    @told_if_damaged
     def seed(self, starter: Path, encoder_hash: str) -> None:
         """Fill a store in which nothing was ever taught with the starter class set; else do nothing."""
         if self._versions_made() != 1 or not starter.exists():
@@ -112,14 +64,15 @@ class ClassSetStore:
             if self._versions_made() == 1:
                 self._add(classes, parent=1, encoder=encoder_hash, reason="starter class set")
 
-    @_told_if_damaged
+    @told_if_damaged
     def rebuild(self, classifier: Classifier, starter: Path) -> int:
         """Encode anew what another encoder made, from the kept crops or the starter file; return how many shots.
 
         What has neither stays as it is, and `load` refuses it by name.
         """
         stale = self._db.execute(
-            "SELECT shot.id, crop_sha256, min(name) FROM shot JOIN taught ON shot.id = taught.shot "
+            "SELECT shot.id, crop_sha256, min(name) FROM shot "
+            "JOIN (SELECT name, shot FROM taught UNION SELECT name, shot FROM negative) AS used ON shot.id = used.shot "
             "WHERE encoder != ? GROUP BY shot.id ORDER BY shot.id",
             (classifier.encoder_hash,),
         ).fetchall()
@@ -143,7 +96,7 @@ class ClassSetStore:
     def _versions_made(self) -> int:
         return int(self._db.execute("SELECT max(id) FROM version").fetchone()[0])
 
-    @_told_if_damaged
+    @told_if_damaged
     def teach(self, attributes: ClassAttributes, shots: Sequence[Shot], encoder_hash: str, *, live: bool = True) -> str:
         """Add shots to a class, new or known, and make the resulting version the active one where it is to be `live`.
 
@@ -152,7 +105,7 @@ class ClassSetStore:
         """
         return self.teach_all({attributes: shots}, encoder_hash, reason=f"taught {attributes.name}", live=live)
 
-    @_told_if_damaged
+    @told_if_damaged
     def teach_all(
         self,
         classes: dict[ClassAttributes, Sequence[Shot]],
@@ -172,7 +125,57 @@ class ClassSetStore:
                 self._make_active(parent)
         return _name(version)
 
-    @_told_if_damaged
+    @told_if_damaged
+    def call(self, name: str, display_name: str | None) -> str:
+        """Make a version the active one in which people read a class under another name; return the version's name.
+
+        Raises:
+            ConfigError: no such class is taught.
+        """
+        with transaction(self._db, FILE):
+            _check_known([name], self.class_names())
+            attributes = replace(self.attributes()[name], display_name=display_name)
+            version = self._copy(self.active_version(), reason=f"called {name} {display_name or name}")
+            self._db.execute(
+                "UPDATE class SET attributes = ? WHERE version = ? AND name = ?",
+                (json.dumps(asdict(attributes)), version, name),
+            )
+        return _name(version)
+
+    @told_if_damaged
+    def refute(self, name: str, shots: Sequence[Shot], encoder_hash: str, *, live: bool = True) -> str:
+        """Add what is not of a class, or no animal at all where the name is `none`; return the new version's name."""
+        with transaction(self._db, FILE):
+            for shot in shots:
+                if shot.crop is not None:
+                    self._crops.keep(shot.crop)
+            parent = self.active_version()
+            version = self._copy(parent, "said what is no animal" if name == NONE else f"said what is no {name}")
+            for shot in shots:
+                row = self._insert_shot(shot, encoder_hash)
+                self._db.execute("INSERT INTO negative VALUES (?, ?, ?)", (version, name, row))
+            if not live:
+                self._make_active(parent)
+        return _name(version)
+
+    @told_if_damaged
+    def take_back(self, crop: str) -> str:
+        """Make a version without a negative the active one.
+
+        Raises:
+            ConfigError: the active version has no such negative.
+        """
+        with transaction(self._db, FILE):
+            version = self._copy(self.active_version(), "took back what something is not")
+            gone = self._db.execute(
+                "DELETE FROM negative WHERE version = ? AND shot IN (SELECT id FROM shot WHERE crop_sha256 = ?)",
+                (version, crop),
+            ).rowcount
+            if not gone:
+                raise ConfigError("that was not said, or is taken back already")
+        return _name(version)
+
+    @told_if_damaged
     def forget(self, name: str) -> str:
         """Make a version without the class the active one.
 
@@ -185,11 +188,12 @@ class ClassSetStore:
                 raise ConfigError(f"no class '{name}' is taught; there are: {', '.join(self.class_names()) or 'none'}")
             version = self._copy(parent, reason=f"forgot {name}")
             self._db.execute("DELETE FROM taught WHERE version = ? AND name = ?", (version, name))
+            self._db.execute("DELETE FROM negative WHERE version = ? AND name = ?", (version, name))
             self._db.execute("DELETE FROM class WHERE version = ? AND name = ?", (version, name))
         self._delete_orphans()
         return _name(version)
 
-    @_told_if_damaged
+    @told_if_damaged
     def rollback(self, version: str | None = None) -> str:
         """Make an older version the active one again: the named one, or the parent of the active one.
 
@@ -213,18 +217,18 @@ class ClassSetStore:
     def _make_active(self, version: int) -> None:
         self._db.execute("UPDATE active SET version = ?", (version,))
 
-    @_told_if_damaged
+    @told_if_damaged
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the classes of the active version."""
         rows = self._db.execute("SELECT name FROM class WHERE version = ? ORDER BY rowid", (self.active_version(),))
         return tuple(name for (name,) in rows)
 
-    @_told_if_damaged
+    @told_if_damaged
     def attributes(self) -> dict[str, ClassAttributes]:
         """Return the attributes of the classes of the active version."""
         return self._attributes(self.active_version())
 
-    @_told_if_damaged
+    @told_if_damaged
     def versions(self) -> list[VersionRecord]:
         """Return all versions, oldest first."""
         active = self.active_version()
@@ -247,7 +251,7 @@ class ClassSetStore:
             ).fetchall()
         ]
 
-    @_told_if_damaged
+    @told_if_damaged
     def load(
         self, classifier: Classifier, only: Sequence[str] | None = None, *, version: str | None = None
     ) -> ClassSet:
@@ -268,15 +272,37 @@ class ClassSetStore:
             _check_known(only, tuple(attributes))
             wanted = {name: value for name, value in attributes.items() if only is None or name in only}
             supports = {name: joined(self._features(number, name, classifier)) for name in wanted}
-        return ClassSet(_name(number), wanted, classifier.adapt(supports))
+            negatives = self._negatives(number, classifier)
+        return ClassSet(_name(number), wanted, classifier.adapt(supports, negatives))
 
-    @_told_if_damaged
+    @told_if_damaged
     def shots(self, classifier: Classifier) -> dict[str, list[Features]]:
         """Return the features of each shot of each class of the active version."""
         version = self.active_version()
         return {name: self._features(version, name, classifier) for name in self._attributes(version)}
 
-    @_told_if_damaged
+    @told_if_damaged
+    def negatives(self, classifier: Classifier) -> dict[str, list[Features]]:
+        """Return the features of what is not of each class of the active version; of no animal under `none`."""
+        return self._negatives(self.active_version(), classifier)
+
+    def _negatives(self, version: int, classifier: Classifier) -> dict[str, list[Features]]:
+        rows = self._db.execute("SELECT DISTINCT name FROM negative WHERE version = ? ORDER BY name", (version,))
+        return {name: self._features(version, name, classifier, "negative") for (name,) in rows.fetchall()}
+
+    @told_if_damaged
+    def refuted(self) -> dict[str, list[tuple[str, str, str]]]:
+        """Return (crop, source, created) of each negative of the active version by what it is not."""
+        found: dict[str, list[tuple[str, str, str]]] = {}
+        for name, *row in self._db.execute(
+            "SELECT name, crop_sha256, origin, created FROM shot JOIN negative ON shot.id = negative.shot "
+            "WHERE version = ? ORDER BY name, shot.id",
+            (self.active_version(),),
+        ):
+            found.setdefault(name, []).append((row[0], row[1], row[2]))
+        return found
+
+    @told_if_damaged
     def kept(self, classifier: Classifier, only: Sequence[str] | None = None) -> dict[ClassAttributes, list[KeptShot]]:
         """Return the classes of the active version, or just those of `only`, with all that is kept of their shots.
 
@@ -312,9 +338,11 @@ class ClassSetStore:
         rows = self._db.execute("SELECT name, attributes FROM class WHERE version = ? ORDER BY rowid", (version,))
         return {name: ClassAttributes(**json.loads(stored)) for name, stored in rows}
 
-    def _features(self, version: int, name: str, classifier: Classifier) -> list[Features]:
+    def _features(
+        self, version: int, name: str, classifier: Classifier, relation: Relation = "taught"
+    ) -> list[Features]:
         rows = self._db.execute(
-            "SELECT encoder, tokens, tok, glob, crop_sha256 FROM shot JOIN taught ON shot.id = taught.shot "
+            f"SELECT encoder, tokens, tok, glob, crop_sha256 FROM shot JOIN {relation} AS used ON shot.id = used.shot "  # noqa: S608  # one of two names of ours
             "WHERE version = ? AND name = ? ORDER BY shot.id",
             (version, name),
         ).fetchall()
@@ -360,12 +388,14 @@ class ClassSetStore:
             "INSERT INTO class SELECT ?, name, attributes FROM class WHERE version = ? ORDER BY rowid",
             (version, parent),
         )
-        self._db.execute("INSERT INTO taught SELECT ?, name, shot FROM taught WHERE version = ?", (version, parent))
+        for relation in get_args(Relation):
+            copied = f"INSERT INTO {relation} SELECT ?, name, shot FROM {relation} WHERE version = ?"  # noqa: S608
+            self._db.execute(copied, (version, parent))
         return version
 
     def _insert_version(self, *, parent: int | None, reason: str) -> int:
         cursor = self._db.execute(
-            "INSERT INTO version (created, parent, reason) VALUES (?, ?, ?)", (_now(), parent, reason)
+            "INSERT INTO version (created, parent, reason) VALUES (?, ?, ?)", (now(), parent, reason)
         )
         version = int(cursor.lastrowid or 0)
         self._db.execute(
@@ -381,7 +411,7 @@ class ClassSetStore:
                 *stored(shot.features),
                 None if shot.crop is None else crop_hash(shot.crop),
                 shot.source,
-                _now(),
+                now(),
             ),
         )
         return int(cursor.lastrowid or 0)
@@ -389,7 +419,8 @@ class ClassSetStore:
     def _delete_orphans(self) -> None:
         """Erase shots and crops that no version names: a class forgotten in every version is gone for good."""
         with transaction(self._db, FILE):
-            self._db.execute("DELETE FROM shot WHERE id NOT IN (SELECT shot FROM taught)")
+            used = "SELECT shot FROM taught UNION SELECT shot FROM negative"
+            self._db.execute(f"DELETE FROM shot WHERE id NOT IN ({used})")  # noqa: S608
         self._crops.delete_others({crop for (crop,) in self._db.execute("SELECT crop_sha256 FROM shot")})
 
     @contextmanager
@@ -420,7 +451,3 @@ def _number(version: str) -> int:
     if not 0 < number < 2**63:
         raise ConfigError(f"version '{version}': expected a name such as cs-3")
     return number
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,12 +19,23 @@ Origin = Literal["wild", "domestic", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassAttributes:
-    """What traffic control must know of a class; without size and origin an alert can't be coded."""
+    """What traffic control must know of a class; without size and origin an alert can't be coded.
+
+    With `herd` its frames show several animals together, and one box of it is coded as a herd. `display_name` is what
+    people read, in their own language; alerts, policy and programs go by `name`.
+    """
 
     name: str
     size: Size
     origin: Origin
     scientific_name: str | None = None
+    display_name: str | None = None
+    herd: bool = False
+
+    @property
+    def described(self) -> str:
+        """What alerts are coded by, in words."""
+        return f"{self.size} and {self.origin}{', a herd' if self.herd else ''}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,17 @@ class VersionRecord:
     reason: str
     classes: tuple[str, ...] = field(default=())
     active: bool = False
+
+
+def check_display_name(attributes: ClassAttributes, known: Iterable[ClassAttributes]) -> None:
+    """Raise ConfigError unless people can be shown the name of a class and will not take it for another one's."""
+    shown = attributes.display_name
+    if shown is None:
+        return
+    if not shown or len(shown) > 80 or shown != shown.strip() or not shown.isprintable():
+        raise ConfigError("display name: expected 1 to 80 characters that can be printed")
+    if any(shown in (one.name, one.display_name) for one in known if one.name != attributes.name):
+        raise ConfigError(f"'{shown}' is what another class is called")
 
 
 def check_class_name(name: str) -> None:

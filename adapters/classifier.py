@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from adapters.encoder import Encoder, Features, Image, unit
 from adapters.knowledge import KnowledgeBase
+from adapters.negatives import Negatives
 from adapters.runtime import ADAPT, MATCH, MODELS, Device, Graph, Precision
 
 UNKNOWN: Final = "unknown-animal"
@@ -34,16 +35,18 @@ class ClassMemory:
         names: the classes, in the order of the rows.
         arrays: Z, proto, W, b, none, shots, as `attention.Adapt` shapes them; float32.
         keys: the classes' rows of the knowledge base, unit vectors (C, d_key).
+        negatives: what people have said is none of them; None where nothing was said.
     """
 
     names: tuple[str, ...]
     arrays: dict[str, NDArray[np.float32]]
     keys: NDArray[np.float32]
+    negatives: Negatives | None = None
 
     @classmethod
-    def empty(cls) -> ClassMemory:
+    def empty(cls, negatives: Negatives | None = None) -> ClassMemory:
         """Return the memory of a site where nothing was taught."""
-        return cls((), {}, np.zeros((0, 0), np.float32))
+        return cls((), {}, np.zeros((0, 0), np.float32), negatives)
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,20 @@ class Classifier:
         """Where the encoder runs now."""
         return self.encode.provider
 
-    def adapt(self, supports: dict[str, Features]) -> ClassMemory:
-        """Return the class memory of a support set: name -> features of its shots. No training of the network."""
+    def adapt(
+        self, supports: dict[str, Features], negatives: Mapping[str, Sequence[Features]] | None = None
+    ) -> ClassMemory:
+        """Return the class memory of a support set; no training of the network.
+
+        Args:
+            supports: name -> features of its shots.
+            negatives: name -> what is not of that class; under `NONE`, what is no animal at all.
+        """
+        against = None
+        if negatives:
+            against = Negatives.beside(supports, negatives.get(NONE, ()), negatives, self.knowledge.mu)
         if not supports:
-            return ClassMemory.empty()
+            return ClassMemory.empty(against)
         most = max(len(shots) for shots in supports.values())
         first = next(iter(supports.values()))
         tok = np.zeros((len(supports), most, *first.tok.shape[1:]), np.float32)
@@ -124,7 +137,7 @@ class Classifier:
         outputs = self._adapt.run(tok=tok, glob=glob, mask=mask, neg=known.negatives, mkey=known.keys, mu=known.mu)
         arrays = dict(zip(("Z", "proto", "W", "b", "none", "shots"), outputs, strict=True))
         keys = np.stack([known.key_of(shots.tok.mean(axis=(0, 1))) for shots in supports.values()])
-        return ClassMemory(tuple(supports), arrays, keys)
+        return ClassMemory(tuple(supports), arrays, keys, against)
 
     def classify(self, crops: Sequence[Image], memory: ClassMemory) -> list[Classification]:
         """Return N(x) of each crop."""
@@ -154,9 +167,14 @@ class Classifier:
         taught = memory if memory.names else self._nothing_taught()
         weights, p_class, p_animal, similarity, _ = self._matched(features, taught)
         if not memory.names:  # the stand-in's weight belongs to none
-            return np.ones_like(weights[:, :1]), p_class[:, :0], p_animal, similarity
-        to_taught = (unit(self.knowledge.key_of(features.tok).mean(axis=1)) @ memory.keys.T).max(axis=1)
-        return weights, p_class, p_animal, np.maximum(similarity, to_taught)
+            weights, p_class = np.ones_like(weights[:, :1]), p_class[:, :0]
+        else:
+            to_taught = (unit(self.knowledge.key_of(features.tok).mean(axis=1)) @ memory.keys.T).max(axis=1)
+            similarity = np.maximum(similarity, to_taught)
+        if memory.negatives is not None:
+            looks = unit(features.glob - self.knowledge.mu)
+            weights, p_class, p_animal = memory.negatives.refute(looks, weights, p_class, p_animal)
+        return weights, p_class, p_animal, similarity
 
     def heat(self, features: Features, memory: ClassMemory) -> dict[str, NDArray[np.float32]]:
         """Return where in one encoded crop each taught class is seen, 0 to 1, (side, side)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -13,28 +13,20 @@ from numpy.typing import NDArray
 
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes, Shot
-from adapters.classifier import Classifier, is_legible
-from adapters.crops import LabelledCrop
+from adapters.classifier import NONE, Classifier, ClassMemory
 from adapters.encoder import Features, joined, unit
 from adapters.errors import ConfigError, TeachError
+from adapters.frames import Crop, Usable, is_known, sort_out, without_known, without_repeats, without_strangers
 from adapters.golden import GoldenSet
+from adapters.negatives import Negatives
 
-SAME_PICTURE = 0.995  # cosine of pooled vectors above which two frames are one picture
 FAR_PX = 48  # crops of this side or less show how the animal looks from afar
 GREY = 4.0  # mean spread of the colour channels in grey levels; less is an infra-red picture
-# Centred cosine to the mean of the others. Of 3,000 draws from the tuning species 0.3 % of right frames lie below, and
-# 54 % of frames of another animal; of mini-ImageNet's classes 1 % and 53 %.
-STRANGER = 0.05
-LEAST_OTHERS = 3  # fewer can't tell who is the stranger
-LEAST_TAUGHT_PX = 16  # a crop's smaller side; what is recognised may be smaller, what everything is compared to not
 ENOUGH = 5
 NEAR_CLASSES = 3
 GOLDEN_MARGIN = 0.02  # share of the checked frames that a new version may lose and still go live
 # cosine of two classes' prototypes: one of 100 pairs of tuning classes lies above, the halves of a class at 0.5 to 0.9
 NEAR_DUPLICATE = 0.5
-
-Crop = LabelledCrop | str  # a crop, or why there is none
-Usable = tuple[str, LabelledCrop]  # what the picture is called, and its crop
 
 
 @dataclass
@@ -68,6 +60,43 @@ class Lesson:
         }
 
 
+@dataclass
+class Refutation:
+    """What came of saying what some frames do not show.
+
+    Attributes:
+        name: the class that they are not of; `none` where they show no animal at all.
+        before, after: mean p of that class, or of an animal, in each frame when nothing was said, and when it was said
+            of the others alone; None where there are no others.
+    """
+
+    name: str
+    version: str
+    frames: int
+    used: int
+    refused: list[dict[str, str]]
+    before: float | None
+    after: float | None
+    held_back: str | None = None
+
+    def answer(self) -> dict[str, Any]:
+        """Return it as the pages tell it."""
+        told = vars(self) | {"class": self.name}
+        del told["name"]
+        return told
+
+
+@dataclass(frozen=True)
+class _Support:
+    """What a version is made of: the frames of each class, and what is not of it."""
+
+    taught: Mapping[str, Sequence[Features]]
+    negatives: Mapping[str, Sequence[Features]]
+
+    def memory(self, classifier: Classifier) -> ClassMemory:
+        return classifier.adapt({name: joined(shots) for name, shots in self.taught.items()}, self.negatives)
+
+
 def teach(
     store: ClassSetStore,
     classifier: Classifier,
@@ -90,28 +119,25 @@ def teach(
         live: False to keep the version without making it active, to be tried beside the one in force.
 
     Raises:
-        ConfigError: the class is known with another size or origin.
+        ConfigError: the class is known with another size or origin, or as a herd.
         TeachError: no crop is usable; nothing was changed.
     """
     started = time.monotonic()
     attributes = _agreed(attributes, store.attributes().get(attributes.name))
-    taught = store.shots(classifier)
-    usable, refused = _sort_out(images, crops)
+    live_one = _Support(store.shots(classifier), store.negatives(classifier))
+    usable, refused = sort_out(images, crops)
     features = classifier.encode.shots([crop.pixels for _, crop in usable])
-    known = taught.get(attributes.name, [])
-    usable, features = _without_repeats(usable, features, known, refused)
-    usable, features = _without_strangers(usable, features, known, classifier.knowledge.mu, refused)
+    known = live_one.taught.get(attributes.name, [])
+    said = [*live_one.negatives.get(attributes.name, ()), *live_one.negatives.get(NONE, ())]
+    usable, features = without_known(usable, features, said, f"was said to be no {attributes.name}", refused)
+    usable, features = without_repeats(usable, features, known, refused)
+    usable, features = without_strangers(usable, features, known, classifier.knowledge.mu, refused)
     if not usable:
-        why = "; ".join(f"{entry['image']}: {entry['why']}" for entry in refused) or "no image was given"
-        raise TeachError(f"nothing of '{attributes.name}' can be taught, nothing was changed: {why}")
-    shots = [
-        Shot(features=seen, crop=crop.masked(), source=image)
-        for seen, (image, crop) in zip(features, usable, strict=True)
-    ]
-    own = [*known, *features]
-    becoming = {**taught, attributes.name: own}
-    held_back = None if checked_on is None else _objection(classifier, checked_on, taught, becoming)
+        raise TeachError(f"nothing of '{attributes.name}' can be taught, nothing was changed: {_reasons(refused)}")
+    becoming = _Support({**live_one.taught, attributes.name: [*known, *features]}, live_one.negatives)
+    held_back = None if checked_on is None else _objection(classifier, checked_on, live_one, becoming)
     # whatever fails before this, nothing was changed; the report costs as much again, and nobody need wait for it
+    shots = _shots(usable, features)
     version = store.teach(attributes, shots, classifier.encoder_hash, live=live and held_back is None)
     rate, confused, nearest = _examine(classifier, becoming, attributes.name)
     return Lesson(
@@ -129,21 +155,85 @@ def teach(
     )
 
 
-def _objection(
+def refute(
+    store: ClassSetStore,
     classifier: Classifier,
-    golden: GoldenSet,
-    taught: Mapping[str, Sequence[Features]],
-    becoming: Mapping[str, Sequence[Features]],
-) -> str | None:
+    name: str,
+    images: Sequence[str],
+    crops: Sequence[Crop],
+    *,
+    checked_on: GoldenSet | None = None,
+) -> Refutation:
+    """Teach what crops are not, and make the new version the active one, unless checked frames speak against it.
+
+    Args:
+        store: where the class set is kept.
+        classifier: encodes the crops.
+        name: a taught class that they are not of; `none` where they show no animal at all.
+        images: what each crop is called in the answer.
+        crops: what was labelled, or why there is none.
+        checked_on: as in `teach`.
+
+    Raises:
+        ConfigError: no such class is taught.
+        TeachError: no crop is usable; nothing was changed.
+    """
+    live_one = _Support(store.shots(classifier), store.negatives(classifier))
+    if name != NONE and name not in live_one.taught:
+        raise ConfigError(f"no class '{name}' is taught; there are: {', '.join(live_one.taught) or 'none'}")
+    usable, refused = sort_out(images, crops)
+    features = classifier.encode.shots([crop.pixels for _, crop in usable])
+    for other, shots in live_one.taught.items():
+        if name in (other, NONE):
+            usable, features = without_known(usable, features, shots, f"was taught as {other}", refused)
+    usable, features = without_repeats(usable, features, live_one.negatives.get(name, []), refused)
+    if not usable:
+        raise TeachError(f"nothing can be said of these frames, nothing was changed: {_reasons(refused)}")
+    said = [*live_one.negatives.get(name, ()), *features]
+    becoming = _Support(live_one.taught, {**live_one.negatives, name: said})
+    held_back = None if checked_on is None else _objection(classifier, checked_on, live_one, becoming)
+    version = store.refute(name, _shots(usable, features), classifier.encoder_hash, live=held_back is None)
+    before, after = _fall(classifier, live_one, name, features)
+    return Refutation(name, version, len(images), len(usable), refused, before, after, held_back)
+
+
+def _fall(
+    classifier: Classifier, support: _Support, name: str, features: Sequence[Features]
+) -> tuple[float | None, float | None]:
+    """Return p of each frame on the mean, as it was, and as it is where what it shows was said of the others alone."""
+    if len(features) < 2:
+        return None, None
+    memory, pairs = support.memory(classifier), []
+    supports = {other: joined(shots) for other, shots in support.taught.items()}
+    for i, shot in enumerate(features):
+        others = {**support.negatives, name: [*support.negatives.get(name, ()), *features[:i], *features[i + 1 :]]}
+        against = Negatives.beside(supports, others.get(NONE, ()), others, classifier.knowledge.mu)
+        answers = [
+            classifier.judge(shot[:1], known, [True])[0] for known in (memory, replace(memory, negatives=against))
+        ]
+        pairs.append([answer.p_animal if name == NONE else answer.p_class[name] for answer in answers])
+    before, after = np.mean(pairs, axis=0).tolist()
+    return before, after
+
+
+def _objection(classifier: Classifier, golden: GoldenSet, before: _Support, after: _Support) -> str | None:
     """Return why a version must not go live; None where the checked frames have nothing against it."""
     if not len(golden):
         return None
     golden.rebuild(classifier)
-    before, after = (
-        classifier.adapt({name: joined(shots) for name, shots in known.items()}) for known in (taught, becoming)
-    )
-    trial = golden.trial(classifier, before, after)
+    trial = golden.trial(classifier, before.memory(classifier), after.memory(classifier))
     return trial.told if trial.worse_than(GOLDEN_MARGIN) else None
+
+
+def _shots(usable: Sequence[Usable], features: Sequence[Features]) -> list[Shot]:
+    return [
+        Shot(features=seen, crop=crop.masked(), source=image)
+        for seen, (image, crop) in zip(features, usable, strict=True)
+    ]
+
+
+def _reasons(refused: Sequence[Mapping[str, str]]) -> str:
+    return "; ".join(f"{entry['image']}: {entry['why']}" for entry in refused) or "no image was given"
 
 
 @dataclass
@@ -168,7 +258,7 @@ def take_in(
             taken.left_out[wanted.name] = str(error)
             continue
         earlier = [unit(shot.glob[0]) for shot in taught.get(wanted.name, [])]
-        new = [shot for shot in shots if not _is_known(shot.features, earlier)]
+        new = [shot for shot in shots if not is_known(shot.features, earlier)]
         if new:
             fresh[attributes] = new
         else:
@@ -185,10 +275,11 @@ def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] 
     Raises:
         ConfigError: no such class is taught.
     """
-    kept, taught = store.kept(classifier, names or None), store.shots(classifier)
+    kept = store.kept(classifier, names or None)
+    support = _Support(store.shots(classifier), store.negatives(classifier))
     told = []
     for attributes, shots in kept.items():
-        rate, confused, nearest = _examine(classifier, taught, attributes.name)
+        rate, confused, nearest = _examine(classifier, support, attributes.name)
         entry = vars(attributes) | {"class": attributes.name, "leave_one_out": rate}
         del entry["name"]
         entry |= {"confused_with": confused, "nearest": nearest}
@@ -199,88 +290,23 @@ def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] 
     return told
 
 
-def _sort_out(images: Sequence[str], crops: Sequence[Crop]) -> tuple[list[Usable], list[dict[str, str]]]:
-    usable: list[Usable] = []
-    refused: list[dict[str, str]] = []
-    for image, crop in zip(images, crops, strict=True):
-        if isinstance(crop, str):
-            refused.append({"image": image, "why": crop})
-        elif min(crop.pixels.shape[:2]) < LEAST_TAUGHT_PX or not is_legible(crop.pixels):
-            why = (
-                f"too small or too flat: {crop.pixels.shape[1]} x {crop.pixels.shape[0]} pixels, "
-                f"at least {LEAST_TAUGHT_PX} with some contrast are needed"
-            )
-            refused.append({"image": image, "why": why})
-        else:
-            usable.append((image, crop))
-    return usable, refused
-
-
 def _agreed(wanted: ClassAttributes, known: ClassAttributes | None) -> ClassAttributes:
     """Return the attributes to teach with: those of a known class stay, since alerts are coded by them."""
     if known is None:
         return wanted
-    if (wanted.size, wanted.origin) != (known.size, known.origin):
+    if (wanted.size, wanted.origin, wanted.herd) != (known.size, known.origin, known.herd):
         raise ConfigError(
-            f"'{known.name}' is taught as {known.size} and {known.origin}, "
-            f"this says {wanted.size} and {wanted.origin}; correct it, or `wildlane classes forget {known.name}` first"
+            f"'{known.name}' is taught as {known.described}, "
+            f"this says {wanted.described}; correct it, or `wildlane classes forget {known.name}` first"
         )
-    return known
-
-
-def _without_repeats(
-    usable: list[Usable], features: list[Features], known: list[Features], refused: list[dict[str, str]]
-) -> tuple[list[Usable], list[Features]]:
-    """Leave out frames that show what another one, or an earlier lesson, shows already: they would count twice."""
-    plain = [unit(shot.glob[0]) for shot in features]  # the first view is the crop itself
-    earlier = [unit(shot.glob[0]) for shot in known]
-    kept: list[int] = []
-    for i, seen in enumerate(plain):
-        twin = next((j for j in kept if float(seen @ plain[j]) > SAME_PICTURE), None)
-        if twin is not None:
-            refused.append({"image": usable[i][0], "why": f"shows the same as {usable[twin][0]}"})
-        elif _is_known(features[i], earlier):
-            refused.append({"image": usable[i][0], "why": "was taught before"})
-        else:
-            kept.append(i)
-    return [usable[i] for i in kept], [features[i] for i in kept]
-
-
-def _without_strangers(
-    usable: list[Usable],
-    features: list[Features],
-    known: list[Features],
-    mu: NDArray[np.float32],
-    refused: list[dict[str, str]],
-) -> tuple[list[Usable], list[Features]]:
-    """Leave out frames that look like none of the others, the strangest first: most likely a slip of the operator.
-
-    Who teaches a single frame means it.
-    """
-    usable, features = list(usable), list(features)
-    while len(features) > 1 and len(features) + len(known) > LEAST_OTHERS:
-        looks = unit(np.stack([shot.glob[0] for shot in [*features, *known]]) - mu)
-        others = unit(looks.sum(axis=0) - looks)
-        likeness = (looks * others).sum(axis=1)[: len(features)]
-        worst = int(likeness.argmin())
-        if likeness[worst] >= STRANGER:
-            break
-        image, _ = usable.pop(worst)
-        features.pop(worst)
-        refused.append({"image": image, "why": "looks like none of the other frames; if it is one, teach it alone"})
-    return usable, features
-
-
-def _is_known(shot: Features, earlier: Sequence[NDArray[np.float32]]) -> bool:
-    return any(float(unit(shot.glob[0]) @ other) > SAME_PICTURE for other in earlier)
+    return replace(known, display_name=wanted.display_name or known.display_name)
 
 
 def _examine(
-    classifier: Classifier, taught: dict[str, list[Features]], name: str
+    classifier: Classifier, support: _Support, name: str
 ) -> tuple[float | None, dict[str, float], dict[str, float]]:
     """Return (share found again, confusions, nearest classes) when each shot in turn is left out of its class."""
-    own, supports = taught[name], {other: joined(shots) for other, shots in taught.items()}
-    memory = classifier.adapt(supports)
+    own, memory = support.taught[name], support.memory(classifier)
     row = memory.names.index(name)
     prototypes = memory.arrays["proto"]
     cosines = {other: float(prototypes[row] @ prototypes[i]) for i, other in enumerate(memory.names) if other != name}
@@ -289,14 +315,14 @@ def _examine(
         return None, {}, nearest
     answers = []
     for i, shot in enumerate(own):
-        rest = joined([*own[:i], *own[i + 1 :]])
-        answers.append(_found_as(classifier, {**supports, name: rest}, shot[:1]))
+        rest = _Support({**support.taught, name: [*own[:i], *own[i + 1 :]]}, support.negatives)
+        answers.append(_found_as(classifier, rest, shot[:1]))
     confused = {other: answers.count(other) / len(answers) for other in sorted(set(answers) - {name})}
     return answers.count(name) / len(answers), confused, nearest
 
 
-def _found_as(classifier: Classifier, supports: dict[str, Features], query: Features) -> str:
-    memory = classifier.adapt(supports)
+def _found_as(classifier: Classifier, support: _Support, query: Features) -> str:
+    memory = support.memory(classifier)
     weights = classifier.match(query, memory)[0][0]
     return (*memory.names, "none")[int(weights.argmax())]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters import class_set, golden, site_knowledge
+from adapters import class_set, class_tables, golden, site_knowledge
 from adapters.class_file import NO_ARCHIVE
 from adapters.errors import InputError, StoreError
 from monitor import VERSION
@@ -28,7 +28,7 @@ from monitor.console import accounts
 
 MANIFEST, CONFIG = "manifest.json", "config.toml"
 FORMAT = 1
-DATABASES = (class_set.FILE, golden.FILE, site_knowledge.FILE, accounts.FILE)
+DATABASES = (class_tables.FILE, golden.FILE, site_knowledge.FILE, accounts.FILE)
 FOLDERS = (class_set.CROPS, golden.CROPS)
 CROP = re.compile(rf"({'|'.join(FOLDERS)})/[0-9a-f]{{64}}\.png")
 MOST_BYTES = 4_000_000_000  # of all parts, uncompressed

@@ -234,6 +234,7 @@ def teach(
     name: Annotated[str, typer.Option("--class", help="Name of the class; a known one gets better.")],
     size: Annotated[str, typer.Option(help="small or large: traffic control codes by it.")],
     origin: Annotated[str, typer.Option(help="wild or domestic.")],
+    herd: Annotated[bool, typer.Option("--herd", help="Each box shows several together: coded as a herd.")] = False,
     box: BoxOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -252,7 +253,7 @@ def teach(
     crops = [crop_or_refusal(image, region) for image, region in zip(images, boxes, strict=True)]
     context = Context(config, state)
     classifier = context.classifier()
-    attributes = ClassAttributes(name=name, size=size, origin=origin)  # type: ignore[arg-type]  # checked above
+    attributes = ClassAttributes(name=name, size=size, origin=origin, herd=herd)  # type: ignore[arg-type]  # checked above
     with context.store(classifier) as store, closing(GoldenSet(context.state_dir)) as golden:
         paths = [str(image) for image in images]
         lesson = teach_class(store, classifier, attributes, paths, crops, checked_on=golden)

@@ -51,7 +51,8 @@ def classes_show(
     for one in told:
         scientific = f", {one['scientific_name']}" if one["scientific_name"] else ""
         found = "one frame only" if one["leave_one_out"] is None else f"{100 * one['leave_one_out']:.0f} % found again"
-        print_line(f"{one['class']}: {one['size']}, {one['origin']}{scientific}; {len(one['shots'])} frames, {found}")
+        coded = f"{one['size']}, {one['origin']}{', a herd' if one['herd'] else ''}{scientific}"
+        print_line(f"{one['class']}: {coded}; {len(one['shots'])} frames, {found}")
         for shot in one["shots"]:
             print_line(f"    {shot['created']}  {'crop kept' if shot['crop'] else 'no crop  '}  {shot['source']}")
 

@@ -98,6 +98,7 @@ class ConsoleConfig(Strict):
     host: str = "127.0.0.1"
     port: int | None = Field(default=None, ge=0, le=65_535)
     https: bool = False
+    recordings_dir: str | None = None
     url: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")] | None = None
 
 
@@ -328,15 +329,36 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: one line that says where, what was expected, and what came.
     """
+    return parse_config(read_config(path), path)
+
+
+def read_config(path: Path) -> str:
+    """Return the text of a configuration file.
+
+    Raises:
+        ConfigError: it can't be read.
+    """
     try:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path}: is no regular file; expected a TOML file, give its path with --config")
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"{path}: can't be read ({error.strerror}); expected a TOML file, give its path with --config"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML ({error})") from None
+
+
+def parse_config(text: str, path: Path) -> Config:
+    """Return the checked configuration of a text; `path` is where it is from, or is to go.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML ({error})") from None
     try:
         return Config.model_validate(content)
@@ -360,6 +382,26 @@ def source_of(camera: CameraConfig, config_path: Path) -> str:
             "expected a file, a device number or a URL such as rtsp://host/stream"
         )
     return str(beside)
+
+
+def tables_of(text: str) -> list[tuple[list[str], int]]:
+    """Return the tables of a TOML text in order: each one's path, and the index of the line that its header is on."""
+    lines, found = text.splitlines(keepends=True), []
+    for index, line in enumerate(lines):
+        if not line.lstrip().startswith("["):
+            continue
+        try:
+            tomllib.loads("".join(lines[:index]))  # else the line is inside of a value
+            header: Any = tomllib.loads(line)
+        except tomllib.TOMLDecodeError:
+            continue
+        path = []
+        while header:
+            ((key, inner),) = header.items()
+            path.append(key)
+            header = inner[0] if isinstance(inner, list) else inner
+        found.append((path, index))
+    return found
 
 
 def _first_complaint(error: ValidationError) -> str:

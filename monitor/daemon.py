@@ -187,7 +187,10 @@ class Daemon:
             snapshot=self._snapshots.read,
             try_out=self._tries.put,
             shadow=lambda: self._pipeline.shadow,
+            class_set=lambda: self._pipeline.class_set,
             config=lambda: self._config,
+            config_path=self._config_path,
+            reload=self.reload,
             health=lambda: self._reports.health,
             consumers=self._journal.consumers,
         )

@@ -134,7 +134,7 @@ class Draft:
             size=self._size(),
             origin=known.origin if known else "unknown",
             count=self.situation.count,
-            herd=self.situation.count > 2,  # a pair is no herd
+            herd=self.situation.count > 2 or (known is not None and known.herd),  # a pair is no herd
             alive=True,
             heading_deg=motion.heading_deg if motion else None,
             speed_mps=motion.speed_mps if motion else None,

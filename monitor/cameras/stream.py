@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 Pace = Literal["live", "paced", "lossless"]
 HANG_MARGIN_S = 3.0  # beyond OpenCV's own time-outs, which do not cover every way to hang
 START_MARGIN_S = 5.0  # to start Python and load OpenCV on a busy machine
+GENTLE_NICE = 10
 RETRY_FIRST_S = 1.0
 RETRY_GROWTH = 1.5
 RETRY_MOST_S = 30.0
@@ -163,6 +164,11 @@ class DecoderProcess:
         with contextlib.suppress(OSError):  # the decoder is gone; the next `receive` says so
             self.connection.send_bytes(json.dumps({"free": frame.slot}).encode())
 
+    def step_back(self) -> None:
+        """Let others have the processor first."""
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, GENTLE_NICE)
+
     def stop(self) -> None:
         """Kill the decoder and wait for its end; it holds nothing that needs a goodbye."""
         self.connection.close()
@@ -197,13 +203,19 @@ class DecoderProcess:
         return f" ({lines[-1][:200]})" if lines else ""
 
 
-def read_recording(source: Source) -> Iterator[Event]:
+def read_recording(source: Source, *, gently: bool = False) -> Generator[Event]:
     """Yield every event of a recording to its end, none dropped; a frame is released after its use.
+
+    Args:
+        source: the recording.
+        gently: leave the processor to others who want it.
 
     Raises:
         CameraError: it can't be read to its end.
     """
     decoder = DecoderProcess(source, "lossless")
+    if gently:
+        decoder.step_back()
     try:
         while True:
             wait([decoder.connection], timeout=1)

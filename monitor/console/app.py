@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,7 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from adapters.errors import ConfigError, WildlaneError
-from monitor.console import classes, labels, operate, situations
+from monitor.console import cameras, classes, labels, operate, situations
 from monitor.console.access import LONGEST_S, Doorkeeper, Gate, needs
 from monitor.console.accounts import Accounts
 from monitor.console.board import Board
@@ -43,6 +44,7 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
         *situations.routes(),
         *labels.routes(),
         *classes.routes(),
+        *cameras.routes(),
         *operate.routes(),
         Route("/api/site", site_now),
         Route("/api/live/{camera}", live),
@@ -54,6 +56,7 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
         exception_handlers={HTTPException: _told, WildlaneError: _told},
     )
     app.state.site, app.state.door, app.state.held = site, Doorkeeper(accounts), labels.HeldPictures()
+    app.state.trials = cameras.Trials()
     return app
 
 
@@ -121,19 +124,25 @@ async def wall(request: Request) -> Response:
 async def site_now(request: Request) -> Response:
     """Return health, sightings and situations as JSON."""
     board: Board = request.app.state.site.board
-    now_s = time.monotonic()
+    now_s, names = time.monotonic(), request.app.state.site.names()
     cameras = {
-        name: {"state": health.state, "reason": health.reason, **_seen(board.live(name, now_s))}
+        name: {"state": health.state, "reason": health.reason, **_seen(board.live(name, now_s), names)}
         for name, health in board.healths().items()
     }
     return JSONResponse({"cameras": cameras, "situations": [one.id for one in board.situations()]})
 
 
-def _seen(picture: Picture | None) -> dict[str, Any]:
+def _seen(picture: Picture | None, names: Mapping[str, str]) -> dict[str, Any]:
     if picture is None:
         return {"number": None, "boxes": []}
     boxes = [
-        {"box": list(one.box), "label": one.label, "probability": one.probability, "p_animal": one.p_animal}
+        {
+            "box": list(one.box),
+            "label": one.label,
+            "called": names.get(one.label, one.label),
+            "probability": one.probability,
+            "p_animal": one.p_animal,
+        }
         for one in picture.sightings
     ]
     return {"number": picture.number, "at": picture.at, "size": picture.size, "boxes": boxes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from adapters.classes import check_display_name
 from monitor.console.access import needs
 from monitor.console.pages import page
 
@@ -24,6 +26,8 @@ def routes() -> list[Route]:
         Route("/classes/crops/{crop}", crop),
         Route("/classes/rollback", rollback, methods=["POST"]),
         Route("/classes/forget", forget, methods=["POST"]),
+        Route("/classes/call", call, methods=["POST"]),
+        Route("/classes/take-back", take_back, methods=["POST"]),
         Route("/classes/try", try_out, methods=["POST"]),
         Route("/classes/trial", trial),
         Route("/classes/trial/{number:int}", trial_picture),
@@ -44,8 +48,9 @@ async def classes(request: Request) -> Response:
 @needs("viewer")
 async def report(request: Request) -> Response:
     """Show how good each class is: each of its frames in turn is left out and looked for."""
-    told = await run_in_threadpool(request.app.state.site.report)
-    return page(request, "report.html", {"classes": told, "confusions": _confusions(told)})
+    site = request.app.state.site
+    told = await run_in_threadpool(site.report)
+    return page(request, "report.html", {"classes": told, "confusions": _confusions(told), "refuted": site.refuted()})
 
 
 def _confusions(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -80,6 +85,28 @@ async def forget(request: Request) -> Response:
     version = request.app.state.site.forget(name)
     _note(request, "forgot", f"{name}, {version}")
     return RedirectResponse(request.url_for("classes"), 303)
+
+
+@needs("operator")
+async def call(request: Request) -> Response:
+    """Make a version the live one in which people read a class under another name."""
+    site = request.app.state.site
+    name, display_name = (str(request.state.form.get(key, "")).strip() for key in ("class", "display_name"))
+    known = {one.name: one for one in await run_in_threadpool(site.known)}
+    if name not in known:
+        raise HTTPException(404, "that class is not taught")
+    check_display_name(replace(known[name], display_name=display_name or None), known.values())
+    version = await run_in_threadpool(site.call, name, display_name or None)
+    _note(request, "called a class", f"{name}: {display_name or name}, {version}")
+    return RedirectResponse(request.url_for("report"), 303)
+
+
+@needs("operator")
+async def take_back(request: Request) -> Response:
+    """Make a version the live one in which it is not said what a crop is not."""
+    version = request.app.state.site.take_back(str(request.state.form.get("crop", "")))
+    _note(request, "took back", version)
+    return RedirectResponse(request.url_for("report"), 303)
 
 
 @needs("operator")

@@ -20,11 +20,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from adapters.classes import ClassAttributes, check_class_name
+from adapters.classes import ClassAttributes, check_class_name, check_display_name
 from adapters.classifier import NONE
 from adapters.errors import InputError
+from adapters.frames import Crop
 from adapters.stills import decode_picture
-from adapters.teaching import Crop
 from monitor.console.access import needs
 from monitor.console.board import JPEG_QUALITY
 from monitor.console.pages import page
@@ -104,12 +104,21 @@ class Asked(_Strict):
     size: Literal["small", "large"]
     origin: Literal["wild", "domestic"]
     scientific_name: str | None = Field(default=None, max_length=80)
+    display_name: str | None = None
+    herd: bool = False
     labels: list[Label] = Field(min_length=1, max_length=50)
     live: bool = True
 
 
-class Checked(_Strict):
-    """What the page sends to check new versions with."""
+class Recording(_Strict):
+    """What the page sends to step through a clip."""
+
+    name: str
+    from_s: Annotated[float, Field(ge=0, le=86_400)] = Field(strict=False)
+
+
+class Named(_Strict):
+    """What the page sends to check new versions with, or to say what frames do not show."""
 
     name: str
     labels: list[Label] = Field(min_length=1, max_length=50)
@@ -121,9 +130,11 @@ def routes() -> list[Route]:
         Route("/label", label),
         Route("/api/hold", hold_worthiest, methods=["POST"]),
         Route("/api/hold/{camera}", hold, methods=["POST"]),
+        Route("/api/recording", hold_recording, methods=["POST"]),
         Route("/api/upload", upload, methods=["POST"]),
         Route("/api/held/{camera}/{number:int}", held_picture),
         Route("/api/teach", teach, methods=["POST"]),
+        Route("/api/refute", refute, methods=["POST"]),
         Route("/api/golden", check, methods=["POST"]),
     ]
 
@@ -133,7 +144,8 @@ async def label(request: Request) -> Response:
     """Show the page to teach an animal on."""
     site = request.app.state.site
     cameras, chosen = sorted(site.board.healths()), request.query_params.get("camera")
-    return page(request, "label.html", {"cameras": cameras, "chosen": chosen, "known": site.known()})
+    facts = {"cameras": cameras, "chosen": chosen, "known": site.known(), "recordings": site.recordings.listed()}
+    return page(request, "label.html", facts)
 
 
 @needs("operator")
@@ -148,9 +160,17 @@ async def hold_worthiest(request: Request) -> Response:
     return _hold(request, request.app.state.site.board.worth_labelling())
 
 
+@needs("operator")
+async def hold_recording(request: Request) -> Response:
+    """Hold half a minute of a recorded clip, and list it."""
+    asked = await _asked(request, Recording)
+    return _hold(request, await run_in_threadpool(request.app.state.site.recordings.pictures, asked.name, asked.from_s))
+
+
 def _hold(request: Request, pictures: Sequence[Picture]) -> Response:
     request.app.state.held.hold(_owner(request), pictures)
-    return JSONResponse({"pictures": [_listed(picture) for picture in pictures]})
+    names = request.app.state.site.names()
+    return JSONResponse({"pictures": [_listed(picture, names) for picture in pictures]})
 
 
 @needs("operator")
@@ -168,7 +188,7 @@ async def upload(request: Request) -> Response:
             taken.append(picture)
     numbered = [replace(picture, number=time.monotonic_ns() // 1000 + i) for i, picture in enumerate(taken)]
     request.app.state.held.hold(_owner(request), numbered)
-    return JSONResponse({"pictures": [_listed(picture) for picture in numbered], "refused": refused})
+    return JSONResponse({"pictures": [_listed(picture, {}) for picture in numbered], "refused": refused})
 
 
 @needs("operator")
@@ -186,8 +206,14 @@ async def teach(request: Request) -> Response:
     asked = await _asked(request, Asked)
     check_class_name(asked.name)
     attributes = ClassAttributes(
-        name=asked.name, size=asked.size, origin=asked.origin, scientific_name=asked.scientific_name or None
+        name=asked.name,
+        size=asked.size,
+        origin=asked.origin,
+        scientific_name=asked.scientific_name or None,
+        display_name=asked.display_name,
+        herd=asked.herd,
     )
+    check_display_name(attributes, await run_in_threadpool(request.app.state.site.known))
     names, crops = _crops(request, asked.labels)
     lesson = await run_in_threadpool(request.app.state.site.teach, attributes, names, crops, live=asked.live)
     about = f"{asked.name}: {lesson.used} of {lesson.frames} frames, {lesson.version}"
@@ -196,9 +222,20 @@ async def teach(request: Request) -> Response:
 
 
 @needs("operator")
+async def refute(request: Request) -> Response:
+    """Teach what boxes on held pictures are not: a class, or any animal at all under `none`."""
+    asked = await _asked(request, Named)
+    names, crops = _crops(request, asked.labels)
+    told = await run_in_threadpool(request.app.state.site.refute, asked.name, names, crops)
+    about = f"{asked.name}: {told.used} of {told.frames} frames, {told.version}"
+    request.app.state.door.accounts.note(_owner(request), "said what is not", about)
+    return JSONResponse(told.answer())
+
+
+@needs("operator")
 async def check(request: Request) -> Response:
     """Take labelled boxes into the golden set, which every new version is tried on."""
-    asked = await _asked(request, Checked)
+    asked = await _asked(request, Named)
     if asked.name != NONE:
         check_class_name(asked.name)
     names, crops = _crops(request, asked.labels)
@@ -251,9 +288,13 @@ def _owner(request: Request) -> str:
     return str(request.state.visit.account.name)
 
 
-def _listed(picture: Picture) -> Mapping[str, object]:
+def _listed(picture: Picture, names: Mapping[str, str]) -> Mapping[str, object]:
     boxes = [
-        {"box": [s.box.x1, s.box.y1, s.box.width, s.box.height], "label": s.label, "p_animal": s.p_animal}
+        {
+            "box": [s.box.x1, s.box.y1, s.box.width, s.box.height],
+            "called": names.get(s.label, s.label),
+            "p_animal": s.p_animal,
+        }
         for s in picture.sightings
     ]
     return {

@@ -18,7 +18,9 @@ _templates = Jinja2Templates(ROOM / "templates")
 
 
 def page(request: Request, template: str, facts: Mapping[str, Any] | None = None, *, status: int = 200) -> Response:
-    """Return a page: what a template shows of `facts`, with who is asking and the site's name."""
+    """Return a page: what a template shows of `facts`, with who is asking, the site's name, how classes are called."""
     visit: Visit | None = getattr(request.state, "visit", None)
-    shown = {"site": request.app.state.site.name, "visit": visit, **(facts or {})}
+    names = request.app.state.site.names()
+    always = {"site": request.app.state.site.name, "visit": visit, "called": lambda name: names.get(name, name)}
+    shown = always | dict(facts or {})
     return _templates.TemplateResponse(request, template, shown, status)

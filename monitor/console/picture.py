@@ -13,7 +13,7 @@ class Picture:
 
     Attributes:
         number: of the frame in its stream; with the camera's name it finds the picture again.
-        at: seconds since 1970, when it was captured.
+        at: seconds since 1970, when it was captured; of a recording, seconds since its begin.
         size: (width, height) of the camera's own picture, in pixels; sightings are in those.
         jpeg: the live picture is smaller than that.
     """

@@ -17,19 +17,23 @@ import uvicorn
 from starlette.applications import Starlette
 
 from adapters.class_set import ClassSetStore
-from adapters.classes import ClassAttributes
+from adapters.classes import ClassAttributes, ClassSet
 from adapters.classifier import Classifier
 from adapters.errors import ConfigError
+from adapters.frames import Crop
 from adapters.golden import GoldenSet
 from adapters.stills import decode_picture
-from adapters.teaching import Crop, Lesson, describe, teach
+from adapters.teaching import Lesson, Refutation, describe, refute, teach
 from monitor.alerts.consumers import Order
 from monitor.alerts.journal import history
 from monitor.alerts.schema import SiteHealth
+from monitor.camera_file import add_camera, check_camera, remove_camera
+from monitor.cameras.trial import FirstPicture, first_picture
 from monitor.config import Config
 from monitor.console.accounts import Accounts
 from monitor.console.app import make_app
 from monitor.console.board import Board
+from monitor.console.recordings import Recordings
 from monitor.console.site import Site, Teach
 from monitor.shadow import Shadow
 
@@ -95,7 +99,9 @@ class Hold:
         snapshot: the picture of a situation.
         try_out: lets it run a version beside the live one; an empty name ends that.
         shadow: the version that runs beside the live one.
-        config: as it is in force now.
+        class_set: in force now.
+        config: as it is in force now, and where it came from.
+        reload: lets it read the configuration again, soon.
         health: of the site, as it was told last.
         consumers: up to which event each consumer has everything.
     """
@@ -104,7 +110,10 @@ class Hold:
     snapshot: Callable[[str], bytes | None]
     try_out: Callable[[str], None]
     shadow: Callable[[], Shadow | None]
+    class_set: Callable[[], ClassSet]
     config: Callable[[], Config]
+    config_path: Path
+    reload: Callable[[], None]
     health: Callable[[], SiteHealth | None]
     consumers: Callable[[], Mapping[str, int]]
 
@@ -135,32 +144,10 @@ class Console:
         self._parts.callback(store.close)
         golden = GoldenSet(state_dir)
         self._parts.callback(golden.close)
-        alone = _OneAtATime()
         try:
             accounts = Accounts(state_dir)
             self._parts.callback(accounts.close)
-            site = Site(
-                name=config.site,
-                board=self.board,
-                known=alone(lambda: list(store.attributes().values())),
-                teach=alone(_teach(store, golden, classifier)),
-                golden=golden,
-                check=alone(lambda label, frames: golden.add(label, frames, classifier)),
-                report=alone(lambda: describe(store, classifier)),
-                crop=store.crop,
-                forget=alone(store.forget),
-                versions=alone(store.versions),
-                rollback=alone(store.rollback),
-                order=lambda verb, about, by: hold.order(Order(verb=verb, about=about, by=by)),
-                history=lambda: history(state_dir),
-                snapshot=hold.snapshot,
-                try_out=hold.try_out,
-                shadow=hold.shadow,
-                config=hold.config,
-                health=hold.health,
-                consumers=hold.consumers,
-                heat=alone(_heat(store, classifier)),
-            )
+            site = _site(config.site, state_dir, self.board, classifier, store, golden, hold)
             port = config.console.port or 0
             server = ConsoleServer(config.console.host, port, make_app(site, accounts, https=config.console.https))
         except BaseException:
@@ -177,11 +164,85 @@ class Console:
         self._parts.close()
 
 
+def _site(
+    name: str,
+    state_dir: Path,
+    board: Board,
+    classifier: Classifier,
+    store: ClassSetStore,
+    golden: GoldenSet,
+    hold: Hold,
+) -> Site:
+    alone, folder = _OneAtATime(), hold.config().console.recordings_dir
+    return Site(
+        name=name,
+        board=board,
+        known=alone(lambda: list(store.attributes().values())),
+        names=lambda: _names(hold.class_set()),
+        call=alone(store.call),
+        teach=alone(_teach(store, golden, classifier)),
+        refute=alone(_refute(store, golden, classifier)),
+        refuted=alone(store.refuted),
+        take_back=alone(store.take_back),
+        recordings=Recordings(None if folder is None else hold.config_path.resolve().parent / folder),
+        golden=golden,
+        check=alone(lambda label, frames: golden.add(label, frames, classifier)),
+        report=alone(lambda: describe(store, classifier)),
+        crop=store.crop,
+        forget=alone(store.forget),
+        versions=alone(store.versions),
+        rollback=alone(store.rollback),
+        order=lambda verb, about, by: hold.order(Order(verb=verb, about=about, by=by)),
+        history=lambda: history(state_dir),
+        snapshot=hold.snapshot,
+        try_out=hold.try_out,
+        shadow=hold.shadow,
+        config=hold.config,
+        look=_look(hold),
+        add_camera=alone(_then(lambda name, url: add_camera(hold.config_path, name, url), hold.reload)),
+        remove_camera=alone(_then(lambda name: remove_camera(hold.config_path, name), hold.reload)),
+        health=hold.health,
+        consumers=hold.consumers,
+        heat=alone(_heat(store, classifier)),
+    )
+
+
 def _teach(store: ClassSetStore, golden: GoldenSet, classifier: Classifier) -> Teach:
     def learn(attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop], *, live: bool) -> Lesson:
         return teach(store, classifier, attributes, names, crops, checked_on=golden, live=live)
 
     return learn
+
+
+def _names(class_set: ClassSet) -> dict[str, str]:
+    return {name: one.display_name for name, one in class_set.attributes.items() if one.display_name}
+
+
+def _refute(
+    store: ClassSetStore, golden: GoldenSet, classifier: Classifier
+) -> Callable[[str, Sequence[str], Sequence[Crop]], Refutation]:
+    def learn(name: str, names: Sequence[str], crops: Sequence[Crop]) -> Refutation:
+        return refute(store, classifier, name, names, crops, checked_on=golden)
+
+    return learn
+
+
+def _look(hold: Hold) -> Callable[[str, str], FirstPicture]:
+    def look(name: str, url: str) -> FirstPicture:
+        check_camera(name, url)
+        if name in hold.config().cameras:
+            raise ConfigError(f"there is a camera '{name}' already")
+        return first_picture(name, url)
+
+    return look
+
+
+def _then(change: Callable[Parameters, None], reload: Callable[[], None]) -> Callable[Parameters, None]:
+    def changed(*arguments: Parameters.args, **named: Parameters.kwargs) -> None:
+        change(*arguments, **named)
+        reload()
+
+    return changed
 
 
 class _OneAtATime:

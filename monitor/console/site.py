@@ -8,11 +8,14 @@ from typing import Any, Literal, Protocol
 
 from adapters.classes import ClassAttributes, VersionRecord
 from adapters.crops import LabelledCrop
+from adapters.frames import Crop
 from adapters.golden import GoldenSet
-from adapters.teaching import Crop, Lesson
+from adapters.teaching import Lesson, Refutation
 from monitor.alerts.schema import Alert, SiteHealth
+from monitor.cameras.trial import FirstPicture
 from monitor.config import Config
 from monitor.console.board import Board
+from monitor.console.recordings import Recordings
 from monitor.shadow import Shadow
 
 
@@ -33,8 +36,14 @@ class Site:
         name: of the site.
         board: what the main loop leaves.
         known: the classes of the active version.
+        names: by class, what people read in its place; of the classes that the main loop knows.
+        call: makes a version the active one in which people read a class so, or by its own name; returns its name.
         teach: teaches a class from labelled crops; the new version is live within a second, where it is to be and no
             checked frame speaks against it.
+        refute: says what crops are not: a class, or any animal at all under `none`; live as `teach` is.
+        refuted: (crop, source, created) of what was said so in the active version, by what it is not.
+        take_back: makes a version without one of those crops the active one, and returns its name.
+        recordings: clips to label.
         golden: the frames that every new version is tried on; `check` adds some under a label.
         report: what is kept of each class, and how good it is; slow.
         crop: the picture of a taught frame, a PNG, by its name.
@@ -45,6 +54,9 @@ class Site:
         try_out: lets a version run beside the live one; an empty name ends that.
         shadow: the version that runs beside the live one.
         config: as it is in force now.
+        look: opens an address for a camera of a name and returns what it shows; slow.
+        add_camera: writes a camera of a name and address to the configuration, which the main loop then reads again.
+        remove_camera: takes one out.
         health: of the site, as it was told last.
         consumers: up to which event each consumer has everything.
         history: every event that the journal still holds, in order.
@@ -55,7 +67,13 @@ class Site:
     name: str
     board: Board
     known: Callable[[], Sequence[ClassAttributes]]
+    names: Callable[[], Mapping[str, str]]
+    call: Callable[[str, str | None], str]
     teach: Teach
+    refute: Callable[[str, Sequence[str], Sequence[Crop]], Refutation]
+    refuted: Callable[[], Mapping[str, Sequence[tuple[str, str, str]]]]
+    take_back: Callable[[str], str]
+    recordings: Recordings
     golden: GoldenSet
     check: Callable[[str, Sequence[tuple[str, LabelledCrop]]], int]
     report: Callable[[], list[dict[str, Any]]]
@@ -67,6 +85,9 @@ class Site:
     try_out: Callable[[str], None]
     shadow: Callable[[], Shadow | None]
     config: Callable[[], Config]
+    look: Callable[[str, str], FirstPicture]
+    add_camera: Callable[[str, str], None]
+    remove_camera: Callable[[str], None]
     health: Callable[[], SiteHealth | None]
     consumers: Callable[[], Mapping[str, int]]
     history: Callable[[], Iterable[Alert]]

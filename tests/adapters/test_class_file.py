@@ -22,7 +22,9 @@ from adapters.crops import LabelledCrop
 from adapters.errors import InputError
 from adapters.teaching import describe, take_in, teach
 
-MOOSE = ClassAttributes(name="moose", size="large", origin="wild", scientific_name="Alces alces")
+MOOSE = ClassAttributes(
+    name="moose", size="large", origin="wild", scientific_name="Alces alces", display_name="Elch", herd=True
+)
 Crops = dict[str, NDArray[np.uint8]]
 
 

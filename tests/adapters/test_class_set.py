@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from adapters.class_set import CROPS, FILE, ClassSetStore
+from adapters.class_set import CROPS, ClassSetStore
+from adapters.class_tables import FILE
 from adapters.classes import ClassAttributes, Shot, check_class_name
 from adapters.classifier import Classifier
 from adapters.encoder import Features
@@ -22,6 +24,21 @@ MOOSE = ClassAttributes(name="moose", size="large", origin="wild", scientific_na
 
 def shots_of(classifier: Classifier, crop: NDArray[np.uint8]) -> list[Shot]:
     return [Shot(features=classifier.encode.shots([crop])[0], crop=crop, source="test")]
+
+
+def test_a_class_called_otherwise_keeps_its_name_and_is_rolled_back_like_any_version(
+    store: ClassSetStore, classifier: Classifier
+) -> None:
+    before = store.load(classifier)
+    assert store.call("bear", "Bär") == "cs-3"
+
+    after = store.load(classifier)
+    assert after.attributes["bear"] == replace(before.attributes["bear"], display_name="Bär")
+    assert after.memory.names == before.memory.names
+    store.rollback()
+    assert store.attributes()["bear"].display_name is None
+    with pytest.raises(ConfigError, match="class 'unicorn' is not taught"):
+        store.call("unicorn", "Einhorn")
 
 
 def test_an_empty_state_is_seeded_with_the_starter_class_set(store: ClassSetStore) -> None:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -55,6 +56,15 @@ def draft(situation: Situation, attributes: ClassAttributes | None = DOG) -> Dra
 def one_life() -> list[Situation]:
     site = Policy(SETTINGS, {"north": (whole_view("north"),)})
     return site.decide([sighting(1.0)], 1.0) + site.decide([], 6.0)
+
+
+def test_one_box_of_a_class_taught_as_a_herd_is_coded_as_a_herd() -> None:
+    begun = one_life()[0]
+    alone, together = (draft(begun, replace(DOG, herd=herd)).numbered(1, "j-1", 1).data for herd in (False, True))
+
+    assert (alone.animal.herd, together.animal.herd, together.animal.count) == (False, True, 1)
+    assert together.codes.datex2.animal_presence_type == "herdOfAnimalsOnTheRoad"
+    assert together.codes.itis == (1292,)
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ const slider = document.querySelector("#step");
 const report = document.querySelector("#report");
 const pen = canvas.getContext("2d");
 const LEAST_PX = 3; // a shorter drag is a click
+const LONGEST_CLIP_S = 1e6; // a smaller time is one of a recording, a larger one of the day
 const NUDGE = 0.01; // of the picture's width, by key
+const JSON_BODY = { "content-type": "application/json" };
 const YELLOW = "#f5b301", BLUE = "#4da3ff";
 
 let pictures = []; // {camera, number, at, size, boxes}
@@ -39,6 +41,7 @@ function take(found, nothing) {
     return;
   }
   pictures = found;
+  report.replaceChildren();
   document.querySelector("#hint").hidden = true;
   document.querySelector("#desk").hidden = false;
   slider.max = pictures.length - 1;
@@ -49,8 +52,8 @@ async function go(index) {
   at = Math.max(0, Math.min(pictures.length - 1, index));
   slider.value = at;
   const picture = pictures[at];
-  const when = new Date(1000 * picture.at);
-  document.querySelector("#when").textContent = `${picture.camera} ${when.toLocaleTimeString()} · ${at + 1} of ${pictures.length}`;
+  const when = picture.at < LONGEST_CLIP_S ? `${picture.at.toFixed(1)} s` : new Date(1000 * picture.at).toLocaleTimeString();
+  document.querySelector("#when").textContent = `${picture.camera} ${when} · ${at + 1} of ${pictures.length}`;
   const answer = await fetch(`/api/held/${encodeURIComponent(picture.camera)}/${picture.number}`);
   if (!answer.ok) {
     tell("That picture is not held any more: hold the camera again.");
@@ -66,8 +69,8 @@ async function go(index) {
 }
 
 function suggest(boxes) {
-  const offers = boxes.map(({ box, label, p_animal }, index) => {
-    const text = `${index + 1}: ${label}, an animal at ${Math.round(100 * p_animal)} %`;
+  const offers = boxes.map(({ box, called, p_animal }, index) => {
+    const text = `${index + 1}: ${called}, an animal at ${Math.round(100 * p_animal)} %`;
     const offer = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: text });
     offer.addEventListener("click", () => keep(box));
     return offer;
@@ -140,7 +143,7 @@ function list() {
   const count = labels.size;
   const advice = count < 3 ? "three to five are good" : count < 5 ? "good; five are better" : "enough to begin with";
   document.querySelector("#count").textContent = count ? `${count}, ${advice}` : "none yet";
-  for (const button of [document.querySelector("#teach"), document.querySelector("#check")]) button.disabled = !count;
+  for (const button of lesson.querySelectorAll("button")) button.disabled = !count;
 }
 
 function point(event) {
@@ -203,9 +206,10 @@ slider.addEventListener("input", () => go(Number(slider.value)));
 document.querySelector("#back").addEventListener("click", () => go(at - 1));
 document.querySelector("#on").addEventListener("click", () => go(at + 1));
 
-async function hold(path, nothing) {
+async function hold(path, nothing, body) {
   try {
-    take((await ask(path, { method: "POST" })).pictures, nothing);
+    const headers = body ? JSON_BODY : {};
+    take((await ask(path, { method: "POST", body: body && JSON.stringify(body), headers })).pictures, nothing);
     canvas.focus();
   } catch (error) {
     tell(error.message);
@@ -216,6 +220,13 @@ source.addEventListener("submit", (event) => {
   event.preventDefault();
   const camera = encodeURIComponent(source.camera.value);
   hold(`/api/hold/${camera}`, "There is no picture of that camera in the last half minute.");
+});
+
+document.querySelector("#recording")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { name, from_s } = event.target.elements;
+  tell("Reading it …", "faint");
+  hold("/api/recording", "The recording ends before that.", { name: name.value, from_s: Number(from_s.value) });
 });
 
 document.querySelector("#worthiest").addEventListener("click", () =>
@@ -241,6 +252,7 @@ lesson.name.addEventListener("input", () => {
   if (!known) return;
   lesson.size.value = known.dataset.size; // alerts are coded by them: they stay
   lesson.origin.value = known.dataset.origin;
+  lesson.herd.checked = known.dataset.herd === "true";
 });
 
 function row(term, text) {
@@ -265,7 +277,6 @@ function show({ class: name, version, frames, used, refused, seconds, report: ca
   report.replaceChildren(head, facts);
 }
 
-const JSON_BODY = { "content-type": "application/json" };
 const drawnBoxes = () => [...labels.values()].map(({ camera, number, box }) => ({ camera, number, box }));
 
 document.querySelector("#check").addEventListener("click", async () => {
@@ -286,6 +297,33 @@ document.querySelector("#check").addEventListener("click", async () => {
   }
 });
 
+async function refute(name) {
+  try {
+    const body = JSON.stringify({ name, labels: drawnBoxes() });
+    const told = await ask("/api/refute", { method: "POST", body, headers: JSON_BODY });
+    const head = Object.assign(document.createElement("h2"), { textContent: told.held_back ? "It was held back" : "It is known now" });
+    const facts = document.createElement("dl");
+    if (told.held_back) facts.append(...row("Why", told.held_back));
+    facts.append(...row("Version", told.version), ...row("Frames", `${told.used} of ${told.frames} used`));
+    for (const { image: which, why } of told.refused) facts.append(...row("Refused", `${which}: ${why}`));
+    const what = name === "none" ? "An animal" : name;
+    if (told.before === null) facts.append(...row("How sure", "one frame only: a second one tells how far it reaches"));
+    else facts.append(...row(what, `${Math.round(100 * told.before)} % before, ${Math.round(100 * told.after)} % now, in each frame by what was said of the others`));
+    report.replaceChildren(head, facts);
+    labels.clear();
+    list();
+  } catch (error) {
+    tell(error.message);
+  }
+}
+
+document.querySelector("#nothing").addEventListener("click", () => refute("none"));
+document.querySelector("#not").addEventListener("click", () => {
+  const name = lesson.name.value.trim();
+  if (name) refute(name);
+  else tell("Name the class that the frames do not show.");
+});
+
 lesson.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (!labels.size) return;
@@ -296,6 +334,8 @@ lesson.addEventListener("submit", async (event) => {
     size: lesson.size.value,
     origin: lesson.origin.value,
     scientific_name: lesson.scientific_name.value.trim() || null,
+    herd: lesson.herd.checked,
+    display_name: lesson.display_name.value.trim() || null,
     labels: drawnBoxes(),
     live: !lesson.later.checked,
   });

@@ -15,9 +15,9 @@ function draw(canvas, image, { size, boxes }) {
   pen.drawImage(image, 0, 0);
   pen.lineWidth = 2;
   pen.font = "600 14px system-ui, sans-serif";
-  for (const { box: [x1, y1, x2, y2], label, probability, p_animal } of boxes) {
+  for (const { box: [x1, y1, x2, y2], called, probability, p_animal } of boxes) {
     if (p_animal < 0.5) continue;
-    const text = `${label} ${Math.round(100 * probability)} %`;
+    const text = `${called} ${Math.round(100 * probability)} %`;
     const left = x1 * scale, top = y1 * scale;
     pen.strokeStyle = "#f5b301";
     pen.strokeRect(left, top, (x2 - x1) * scale, (y2 - y1) * scale);
@@ -34,7 +34,7 @@ function tell(element, { state, reason, boxes }) {
   const badge = element.querySelector(".state");
   badge.className = `state ${state}`;
   badge.textContent = reason ? `${STATES[state]}: ${reason}` : STATES[state];
-  const animals = boxes.filter(({ p_animal }) => p_animal >= 0.5).map(({ label }) => label);
+  const animals = boxes.filter(({ p_animal }) => p_animal >= 0.5).map(({ called }) => called);
   const nothing = state === "blind" ? "what happens there is unknown" : "no animal in view";
   element.querySelector(".seen").textContent = animals.length ? animals.join(", ") : nothing;
   element.classList.toggle("old", state === "blind");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,19 @@ from starlette.testclient import TestClient
 from adapters.classes import ClassAttributes, VersionRecord
 from adapters.crops import LabelledCrop
 from adapters.errors import ConfigError
+from adapters.frames import Crop
 from adapters.golden import GoldenSet
-from adapters.teaching import Crop, Lesson
+from adapters.teaching import Lesson, Refutation
 from monitor.alerts.schema import Alert
+from monitor.camera_file import check_camera
 from monitor.cameras.health import Health
-from monitor.config import Config
+from monitor.cameras.stream import CameraError
+from monitor.cameras.trial import FirstPicture
+from monitor.config import CameraConfig, Config
 from monitor.console.accounts import Accounts
 from monitor.console.app import make_app
 from monitor.console.board import Board
+from monitor.console.recordings import Recordings
 from monitor.console.site import Site
 from monitor.shadow import Shadow
 from monitor.values import Frame
@@ -44,11 +50,14 @@ CONFIG = Config.model_validate(
         }
     }
 )
+MOOSE = ClassAttributes(name="moose", size="large", origin="wild", display_name="Elch")
 REPORT = {
     "class": "moose",
     "size": "large",
     "origin": "wild",
     "scientific_name": "Alces alces",
+    "display_name": "Elch",
+    "herd": False,
     "leave_one_out": 0.8,
     "confused_with": {"deer": 0.2},
     "nearest": {"deer": 0.41},
@@ -66,6 +75,9 @@ class FakeSite:
         self.checked: list[tuple[str, list[str]]] = []
         self.tried: list[str] = []
         self.shadow: Shadow | None = None
+        self.called: list[tuple[str, str | None]] = []
+        self.added: dict[str, CameraConfig] = {}
+        self.refuted: list[tuple[str, Sequence[str]]] = []
         self.lessons: list[tuple[ClassAttributes, Sequence[str], Sequence[Crop]]] = []
 
     def check(self, label: str, frames: Sequence[tuple[str, LabelledCrop]]) -> int:
@@ -75,6 +87,16 @@ class FakeSite:
     def teach(self, attributes: ClassAttributes, names: Sequence[str], crops: Sequence[Crop], *, live: bool) -> Lesson:
         self.lessons.append((attributes, names, crops))
         return Lesson(attributes.name, "cs-9", len(crops), len(crops), [], 0.1, None, {}, [])
+
+    def refute(self, name: str, names: Sequence[str], crops: Sequence[Crop]) -> Refutation:
+        self.refuted.append((name, names))
+        return Refutation(name, "cs-9", len(crops), len(crops), [], 0.9, 0.1)
+
+    def look(self, name: str, url: str) -> FirstPicture:
+        check_camera(name, url)
+        if url.endswith("away"):
+            raise CameraError(f"camera {name}: can't be opened: no answer, or not a camera stream")
+        return FirstPicture((640, 360), 25.0, b"\xff\xd8")
 
     def rollback(self, version: str) -> str:
         if version != "cs-1":
@@ -102,11 +124,23 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
     board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, (), 1.0)
     image = np.full((90, 160, 3), 90, np.uint8)
     board.frame(Frame(camera="road", index=7, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
+
+    def add_camera(name: str, url: str) -> None:
+        fake.added[name] = CameraConfig(source=url)
+        board.site({**board.healths(), name: Health("ok", None, 0.0)}, (), 1.0)
+        board.frame(Frame(camera=name, index=1, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
+
     site = Site(
         name="test",
         board=board,
-        known=list,
+        known=lambda: [MOOSE, replace(MOOSE, name="deer", display_name="Hirsch")],
+        names=lambda: {"moose": "Elch"},
+        call=lambda name, display_name: fake.called.append((name, display_name)) or "cs-9",
         teach=fake.teach,
+        refute=fake.refute,
+        refuted=lambda: {"moose": [("cd", "road 8", "2026-11-23T10:00:00Z")], "none": [("ef", "road 9", "2026-11-23")]},
+        take_back=fake.rollback,
+        recordings=Recordings(tmp_path / "recordings"),
         golden=golden,
         check=fake.check,
         report=lambda: [REPORT],
@@ -117,7 +151,10 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
         order=lambda *order: fake.orders.append(order),
         try_out=fake.tried.append,
         shadow=lambda: fake.shadow,
-        config=lambda: CONFIG,
+        config=lambda: CONFIG.model_copy(update={"cameras": {**CONFIG.cameras, **fake.added}}),
+        look=fake.look,
+        add_camera=add_camera,
+        remove_camera=fake.rollback,
         health=lambda: None,
         consumers=lambda: {"sign": 12},
         history=lambda: fake.events,

@@ -33,10 +33,44 @@ def test_the_report_shows_the_confusions_and_the_kept_frames(client: TestClient)
     page = client.get("/classes/report").text
 
     assert "80 % found again, 20 % taken for deer" in page
-    assert "moose taken for moose: 80 %" in page
+    assert "Elch taken for Elch: 80 %" in page
     assert 'src="/classes/crops/ab"' in page
     assert client.get("/classes/crops/ab").headers["content-type"] == "image/png"
     assert client.get("/classes/crops/cd").status_code == 404
+
+
+def test_people_read_a_class_in_their_own_language_and_no_two_alike(
+    client: TestClient, fake: FakeSite, accounts: Accounts
+) -> None:
+    asked = {"csrf": csrf(client), "class": "moose"}
+    page = client.get("/classes/report").text
+    assert "<h2>Elch <small>moose, large, wild, <em>Alces alces</em></small></h2>" in page
+
+    assert client.post("/classes/call", data=asked | {"display_name": "Ren\u202e"}).status_code == 400
+    taken = client.post("/classes/call", data=asked | {"display_name": "Hirsch"})
+    assert "&#39;Hirsch&#39; is what another class is called" in taken.text
+    assert client.post("/classes/call", data=asked | {"class": "unicorn"}).status_code == 404
+    assert client.post("/classes/call", data=asked | {"display_name": " Älg "}).status_code == 303
+    assert client.post("/classes/call", data=asked | {"display_name": ""}).status_code == 303
+    assert fake.called == [("moose", "Älg"), ("moose", None)]
+    assert accounts.audit(2)[1].about == "moose: Älg, cs-9"
+
+
+def test_what_boxes_are_not_is_said_and_taken_back(client: TestClient, fake: FakeSite, accounts: Accounts) -> None:
+    client.headers["x-csrf-token"] = csrf(client)
+    client.post("/api/hold/road")
+    labels = [{"camera": "road", "number": 7, "box": [40, 30, 50, 40]}]
+
+    told = client.post("/api/refute", json={"name": "none", "labels": labels}).json()
+
+    assert (told["class"], told["before"], told["after"]) == ("none", 0.9, 0.1)
+    assert fake.refuted == [("none", ["road 7"])]
+    assert accounts.audit(1)[0].about == "none: 1 of 1 frames, cs-9"
+    page = client.get("/classes/report").text
+    assert "Said to be no moose:" in page
+    assert "Said to be no animal:" in page
+    assert client.post("/classes/take-back", data={"crop": "cs-1"}).headers["location"].endswith("/classes/report")
+    assert fake.rolled_back == ["cs-1"]
 
 
 def test_a_version_is_tried_beside_the_live_one(client: TestClient, fake: FakeSite, accounts: Accounts) -> None:
@@ -51,7 +85,7 @@ def test_a_version_is_tried_beside_the_live_one(client: TestClient, fake: FakeSi
     fake.shadow.compare([CROP] * 3, [answer("deer")] * 3, [answer("deer"), answer("moose"), answer("moose")])
     page = client.get("/classes/trial").text
     assert "has seen 3 crops since it began, and would have called 2 of them otherwise" in page
-    assert "deer → moose" in page
+    assert "deer → Elch" in page
     assert client.get("/classes/trial/1").content[:2] == b"\xff\xd8"
     assert client.get("/classes/trial/2").status_code == 404
 

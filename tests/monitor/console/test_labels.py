@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,12 +43,13 @@ def lesson(**changes: object) -> dict[str, object]:
 def test_a_box_on_a_held_picture_is_taught_with_its_margin_and_audited(
     operator: TestClient, fake: FakeSite, accounts: Accounts
 ) -> None:
-    told = operator.post("/api/teach", json=lesson(scientific_name="Alces alces"))
+    told = operator.post("/api/teach", json=lesson(scientific_name="Alces alces", display_name="Elch", herd=True))
 
     assert told.status_code == 200, told.text
     assert told.json()["report"] == {"leave_one_out": None, "confused_with": {}, "missing": [], "nearest": {}}
     ((attributes, names, (crop,)),) = fake.lessons
     assert (attributes.name, attributes.scientific_name, names) == ("moose", "Alces alces", ["road 7"])
+    assert (attributes.display_name, attributes.herd) == ("Elch", True)
     assert np.abs(np.array(crop.pixels.shape[:2]) - 65).max() <= 1  # 50 with a margin of 15 % at either side
     assert crop.animal is not None
     assert (crop.animal[2] - crop.animal[0], crop.animal[3] - crop.animal[1]) == (50, 40)
@@ -131,6 +134,35 @@ def test_pictures_of_ones_own_are_coded_anew_and_what_is_none_is_refused(operato
         held = operator.get(f"/api/held/uploaded/{one['number']}")
         assert held.headers["content-type"] == "image/jpeg"
         assert b"Exif" not in held.content
+
+
+def test_a_recorded_clip_is_stepped_through_and_labelled_like_a_camera(
+    operator: TestClient, fake: FakeSite, tmp_path: Path, small_clip: Path
+) -> None:
+    asked = {"name": "walk.mp4", "from_s": 1}
+    assert operator.post("/api/recording", json=asked).json() == {"error": "there is no recording of that name"}
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    shutil.copy(small_clip, folder / "walk.mp4")
+    (folder / "cut.mp4").write_bytes(small_clip.read_bytes()[:900])
+    (folder / "outside.mp4").symlink_to(small_clip)
+    (folder / "notes.txt").write_text("no clip")
+
+    page = operator.get("/label").text
+    assert [name for name in ("walk.mp4", "cut.mp4", "outside.mp4", "notes.txt") if name in page] == [
+        "walk.mp4",
+        "cut.mp4",
+    ]
+    held = operator.post("/api/recording", json=asked).json()["pictures"]
+    assert [(one["camera"], one["number"], one["at"]) for one in held] == [
+        ("walk.mp4", 30, pytest.approx(1, abs=0.04)),
+        ("walk.mp4", 45, pytest.approx(1.5, abs=0.04)),
+    ]
+    assert operator.get("/api/held/walk.mp4/45").content[:2] == b"\xff\xd8"
+    operator.post("/api/teach", json=lesson(labels=[{"camera": "walk.mp4", "number": 45, "box": [40, 30, 50, 40]}]))
+    assert fake.lessons[0][1] == ["walk.mp4 45"]
+    assert "cut" in operator.post("/api/recording", json={"name": "cut.mp4", "from_s": 0}).json()["error"]
+    assert operator.post("/api/recording", json=asked | {"name": "../walk.mp4"}).status_code == 400
 
 
 def test_what_is_held_is_bounded_and_let_go() -> None:

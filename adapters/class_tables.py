@@ -1,0 +1,90 @@
+"""The tables that class sets are kept in: how they are made, and how a file of an older format becomes one of this."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from adapters.database import transaction
+from adapters.errors import StoreError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+FILE = "classes.sqlite3"
+SCHEMA_VERSION = 2
+SCHEMA = """
+CREATE TABLE version (id INTEGER PRIMARY KEY, created TEXT NOT NULL, parent INTEGER, reason TEXT NOT NULL);
+CREATE TABLE active (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL REFERENCES version);
+CREATE TABLE class (version INTEGER NOT NULL REFERENCES version, name TEXT NOT NULL, attributes TEXT NOT NULL,
+  PRIMARY KEY (version, name));
+CREATE TABLE shot (id INTEGER PRIMARY KEY, encoder TEXT NOT NULL, tokens INTEGER NOT NULL, tok BLOB NOT NULL,
+  glob BLOB NOT NULL, crop_sha256 TEXT, origin TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE taught (version INTEGER NOT NULL, name TEXT NOT NULL, shot INTEGER NOT NULL REFERENCES shot,
+  PRIMARY KEY (version, name, shot), FOREIGN KEY (version, name) REFERENCES class (version, name));
+"""
+# what a shot is not: a class, or any animal at all where the name is `none`
+NEGATIVES = """
+CREATE TABLE negative (version INTEGER NOT NULL REFERENCES version, name TEXT NOT NULL,
+  shot INTEGER NOT NULL REFERENCES shot, PRIMARY KEY (version, name, shot));
+"""
+
+
+def open_tables(state_dir: Path) -> sqlite3.Connection:
+    """Open the file of a state folder; one that is new has one version, in which nothing is taught.
+
+    Raises:
+        StoreError: it is of a newer format.
+        sqlite3.Error: it is no such file.
+    """
+    db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    found = _format(db)
+    if found > SCHEMA_VERSION:
+        raise StoreError(f"{FILE}: format {found} is newer than this program's {SCHEMA_VERSION}; update Wildlane")
+    if found < SCHEMA_VERSION:
+        with transaction(db, FILE):
+            _bring_up(db)
+    return db
+
+
+def _bring_up(db: sqlite3.Connection) -> None:
+    found = _format(db)  # another process may have been first
+    if found == 0:
+        for statement in SCHEMA.strip().split(";\n"):
+            db.execute(statement.rstrip(";"))
+        db.execute("INSERT INTO version (created, parent, reason) VALUES (?, NULL, 'nothing taught yet')", (now(),))
+        db.execute("INSERT INTO active VALUES (1, 1)")
+    if found < SCHEMA_VERSION:
+        db.execute(NEGATIVES)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _format(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def told_if_damaged(method: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Turn what reading a damaged file raises into one StoreError that says what to do."""
+
+    @functools.wraps(method)
+    def told(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        try:
+            return method(*arguments, **named)
+        except (sqlite3.Error, ValueError, TypeError, KeyError, OverflowError) as error:
+            raise StoreError(
+                f"{FILE}: damaged ({error}); restore it from a backup, or move it away to begin anew"
+            ) from None
+
+    return told
+
+
+def now() -> str:
+    """Return the time as the tables keep it, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

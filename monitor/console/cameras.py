@@ -1,0 +1,149 @@
+"""Cameras come and go: an address is tried, its picture shown, and only then it is written to the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from adapters.errors import ConfigError
+from monitor.cameras.trial import FirstPicture
+from monitor.console.access import needs
+from monitor.console.pages import page
+
+TRIAL_S = 600.0  # how long somebody may look at the picture before the address must be tried again
+TAKEN_UP_S, ASKED_EVERY_S = 5.0, 0.1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An address that gave a picture."""
+
+    name: str
+    url: str
+    first: FirstPicture
+    at_s: float
+
+
+class Trials:
+    """The address that each administrator tried last. It never goes back to a page: it may hold a password."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.busy, self._now = Lock(), now
+        self._kept: dict[str, Trial] = {}
+
+    def keep(self, owner: str, name: str, url: str, first: FirstPicture) -> None:
+        """Keep what was tried, in the place of what was tried before."""
+        self._kept[owner] = Trial(name, url, first, self._now())
+
+    def find(self, owner: str) -> Trial:
+        """Return what somebody has tried; 404 where that is nothing, or too long ago."""
+        kept = self._kept.get(owner)
+        if kept is None or self._now() - kept.at_s > TRIAL_S:
+            self.drop(owner)
+            raise HTTPException(404, "test the address first")
+        return kept
+
+    def drop(self, owner: str) -> None:
+        """Forget what somebody has tried."""
+        self._kept.pop(owner, None)
+
+
+class Asked(BaseModel):
+    """What the page sends to try an address."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str
+    url: str
+
+
+def routes() -> list[Route]:
+    """Return the page, and what it asks for."""
+    return [
+        Route("/new-camera", new, methods=["GET"]),
+        Route("/new-camera", add, methods=["POST"]),
+        Route("/api/new-camera", picture, methods=["GET"]),
+        Route("/api/new-camera", try_out, methods=["POST"]),
+        Route("/cameras/{camera}/remove", remove, methods=["POST"]),
+    ]
+
+
+@needs("admin")
+async def new(request: Request) -> Response:
+    """Show the page to add a camera on."""
+    return page(request, "new_camera.html")
+
+
+@needs("admin")
+async def try_out(request: Request) -> Response:
+    """Open an address, and tell what is there."""
+    trials: Trials = request.app.state.trials
+    try:
+        asked = Asked.model_validate_json(await request.body())
+    except ValidationError:
+        raise HTTPException(400, "expected a name and an address") from None
+    trials.drop(_who(request))
+    if not trials.busy.acquire(blocking=False):
+        raise HTTPException(429, "another address is being tested: wait a moment")
+    try:
+        first = await run_in_threadpool(request.app.state.site.look, asked.name, asked.url)
+    finally:
+        trials.busy.release()
+    trials.keep(_who(request), asked.name, asked.url, first)
+    return JSONResponse({"size": first.size, "fps": first.fps})
+
+
+@needs("admin")
+async def picture(request: Request) -> Response:
+    """Return the picture of the address that was tried last."""
+    return Response(request.app.state.trials.find(_who(request)).first.jpeg, media_type="image/jpeg")
+
+
+@needs("admin")
+async def add(request: Request) -> Response:
+    """Make what was tried last a camera of the site."""
+    trials, site = request.app.state.trials, request.app.state.site
+    tried = trials.find(_who(request))
+    await run_in_threadpool(site.add_camera, tried.name, tried.url)
+    trials.drop(_who(request))
+    request.app.state.door.accounts.note(_who(request), "added camera", tried.name)
+    await _taken_up(lambda: tried.name in site.board.healths())
+    await _comes(lambda: bool(site.board.kept(tried.name)))  # the page that follows shows its picture
+    return RedirectResponse(request.url_for("camera", camera=tried.name), 303)
+
+
+@needs("admin")
+async def remove(request: Request) -> Response:
+    """Take a camera from the site."""
+    name, site = request.path_params["camera"], request.app.state.site
+    await run_in_threadpool(site.remove_camera, name)
+    request.app.state.door.accounts.note(_who(request), "removed camera", name)
+    await _taken_up(lambda: name not in site.board.healths())
+    return RedirectResponse(request.url_for("wall"), 303)
+
+
+async def _taken_up(done: Callable[[], bool]) -> None:
+    if not await _comes(done):
+        raise ConfigError("the file is changed, but the program has not taken it up: its log says why")
+
+
+async def _comes(true: Callable[[], bool]) -> bool:
+    for _ in range(round(TAKEN_UP_S / ASKED_EVERY_S)):
+        if true():
+            return True
+        await asyncio.sleep(ASKED_EVERY_S)
+    return False
+
+
+def _who(request: Request) -> str:
+    return str(request.state.visit.account.name)

@@ -1,0 +1,84 @@
+"""Recorded clips to label, from one folder: half a minute of one, as a camera's last half minute."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from threading import Lock
+
+import cv2
+
+from adapters.errors import ConfigError, InputError
+from monitor.cameras.stream import CameraError, Source, read_recording
+from monitor.console.board import JPEG_QUALITY, KEEP_EVERY_S, KEEP_S
+from monitor.console.picture import Picture
+from monitor.values import Frame
+
+SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".m4v", ".ts", ".webm"})
+MOST_LISTED = 500
+LONGEST_S = 60.0  # of reading; what lies farther into a clip is reached by cutting it
+
+
+class Recordings:
+    """The clips of a folder; none where there is no folder. One is read at a time: the cameras need the processor."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder, self._busy = folder, Lock()
+
+    def listed(self) -> list[str]:
+        """Return the names of the clips, in order."""
+        if self._folder is None or not self._folder.is_dir():
+            return []
+        inside = self._folder.resolve()
+        clips = (one for one in self._folder.iterdir() if one.suffix.lower() in SUFFIXES and one.is_file())
+        return sorted(clip.name for clip in clips if clip.resolve().parent == inside)[:MOST_LISTED]
+
+    def pictures(self, name: str, from_s: float) -> list[Picture]:
+        """Return half a minute of a clip from a time on; `at` of each is its time in the clip.
+
+        Raises:
+            ConfigError: there is no such clip, or another one is being read.
+            InputError: it can't be read, or not that far.
+        """
+        if self._folder is None or name not in self.listed():
+            raise ConfigError("there is no recording of that name")
+        if not self._busy.acquire(blocking=False):
+            raise ConfigError("another recording is being read: wait a moment")
+        try:
+            return self._read(self._folder / name, from_s)
+        finally:
+            self._busy.release()
+
+    def _read(self, clip: Path, from_s: float) -> list[Picture]:
+        begun_s, found = time.monotonic(), []
+        events = read_recording(Source(name=clip.name, url=str(clip), analysis_rate_hz=1 / KEEP_EVERY_S), gently=True)
+        try:
+            for event in events:
+                if not isinstance(event, Frame):
+                    continue
+                if event.time_s > from_s + KEEP_S:
+                    break
+                if event.time_s >= from_s:
+                    found.append(_picture(event))
+                elif time.monotonic() - begun_s > LONGEST_S:
+                    raise InputError(
+                        f"{clip.name}: {event.time_s:.0f} s of it were read in {LONGEST_S:.0f} s; "
+                        "begin before that, or cut the clip"
+                    )
+        except CameraError as error:
+            raise InputError(str(error).replace(str(clip), clip.name)) from None
+        finally:
+            events.close()
+        return found
+
+
+def _picture(frame: Frame) -> Picture:
+    _, coded = cv2.imencode(".jpg", frame.image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    return Picture(
+        camera=frame.camera,
+        number=frame.index,
+        at=frame.time_s,
+        size=frame.size,
+        jpeg=coded.tobytes(),
+        sightings=(),
+    )

@@ -1,0 +1,65 @@
+"""Cameras come and go, as a browser asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from starlette.testclient import TestClient
+
+from monitor.cameras.stream import CameraError
+from monitor.cameras.trial import first_picture
+from monitor.console.accounts import Accounts
+from tests.conftest import free_port
+from tests.monitor.console.conftest import PASSWORD, FakeSite, begin, csrf, log_in
+
+URL = "rtsp://user:s3cret@192.0.2.7/stream"
+
+
+@pytest.fixture
+def admin(visitor: Callable[[], TestClient], accounts: Accounts) -> TestClient:
+    client = visitor()
+    begin(client, accounts)
+    client.headers["x-csrf-token"] = csrf(client)
+    return client
+
+
+def test_only_an_address_that_gave_a_picture_becomes_a_camera(
+    admin: TestClient, fake: FakeSite, accounts: Accounts
+) -> None:
+    assert admin.post("/new-camera").status_code == 404
+    away = admin.post("/api/new-camera", json={"name": "gate", "url": f"{URL}/away"})
+    assert away.json() == {"error": "camera gate: can't be opened: no answer, or not a camera stream"}
+    assert admin.post("/new-camera").status_code == 404
+
+    tried = admin.post("/api/new-camera", json={"name": "gate", "url": URL})
+    assert tried.json() == {"size": [640, 360], "fps": 25.0}
+    assert admin.get("/api/new-camera").content == b"\xff\xd8"
+    assert admin.post("/new-camera").headers["location"].endswith("/cameras/gate")
+    assert fake.added["gate"].source == URL
+    assert (accounts.audit(1)[0].what, accounts.audit(1)[0].about) == ("added camera", "gate")
+    assert "s3cret" not in admin.get("/cameras/gate").text + admin.get("/").text + admin.get("/audit").text
+    assert admin.post("/new-camera").status_code == 404  # once only
+
+
+def test_an_operator_neither_tries_nor_adds_nor_removes(
+    admin: TestClient, visitor: Callable[[], TestClient], accounts: Accounts
+) -> None:
+    accounts.add("olga", "operator", PASSWORD, by="anna")
+    other = visitor()
+    log_in(other, "olga")
+    other.headers["x-csrf-token"] = csrf(other)
+    asked = [
+        ("/api/new-camera", {"json": {"name": "gate", "url": URL}}),
+        ("/new-camera", {}),
+        ("/cameras/road/remove", {}),
+    ]
+    assert [other.post(path, **body).status_code for path, body in asked] == [403, 403, 403]
+    assert other.get("/new-camera").status_code == 403
+    assert "Remove this camera" not in other.get("/cameras/road").text
+
+
+def test_what_can_not_be_opened_is_told_without_its_password() -> None:
+    with pytest.raises(CameraError, match="camera gate: can't be opened") as refused:
+        first_picture("gate", f"rtsp://user:s3cret@127.0.0.1:{free_port()}/stream")
+    assert "s3cret" not in str(refused.value)
