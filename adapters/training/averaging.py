@@ -1,7 +1,10 @@
 """How far to go from the pretrained weights to the trained ones: between the two lies the best of both.
 
+A bad camera changes what the first layers see; what the last ones make of it is best left nearly as it was pretrained.
+
 References:
     Wortsman et al. 2022, https://arxiv.org/abs/2109.01903 (WiSE-FT)
+    Lee et al. 2023, https://arxiv.org/abs/2210.11466 (the first layers for corrupted inputs)
 """
 
 from __future__ import annotations
@@ -23,38 +26,51 @@ from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, sho
 from adapters.training.export import export_encode
 from adapters.training.splits import class_folders
 
-SHARES = (0.3, 0.4, 0.5, 0.6, 0.75, 1.0)  # of the trained weights
+NONE = (0.0, 0.0)
+SHARES = ((0.6, 0.6), (0.75, 0.5), (0.75, 0.75), (1.0, 0.25), (1.0, 0.5), (1.0, 0.75), (1.0, 1.0))  # first, last layer
 PICTURES = 30  # of a tuning class
 DEGRADED = 4  # views of a picture
 EPISODES, WAYS = 400, 5
 MOST_LOST = 0.3  # points on clean pictures that the shares to choose among may lose to the pretrained network
 
 Weights = dict[str, Tensor]
+Shares = tuple[float, float]
 
 
-def average(pretrained: Weights, trained: Weights, share: float) -> Weights:
-    """Return pretrained weights moved towards the trained ones by a share of 0 to 1."""
-    return {name: (1 - share) * pretrained[name] + share * trained[name] for name in pretrained}
+def average(pretrained: Weights, trained: Weights, shares: Shares) -> Weights:
+    """Return pretrained weights moved towards the trained ones, by shares of 0 to 1.
+
+    Args:
+        pretrained: by name, in the order of the layers.
+        trained: the same names.
+        shares: of the trained weights in the first layer and in the last; those between lie on a line.
+    """
+    by_layer = np.linspace(*shares, len(pretrained)).tolist()
+    return {
+        name: value.lerp(trained[name], share)
+        for (name, value), share in zip(pretrained.items(), by_layer, strict=True)
+    }
 
 
-def best_average(data: Path, trained: Weights, seed: int, say: Callable[[str], None]) -> tuple[float, Weights]:
-    """Return the share that names degraded tuning classes best and clean ones hardly worse, and its weights."""
+def best_average(data: Path, trained: Weights, seed: int, say: Callable[[str], None]) -> tuple[Shares, Weights]:
+    """Return the shares that name degraded tuning classes best and clean ones hardly worse, and their weights."""
     backbone = folded_lite()
     pretrained = {name: value.clone() for name, value in backbone.state_dict().items()}
     clean, degraded, labels = _tuning_pictures(data, seed)
     best, best_degraded, least_clean = SHARES[0], 0.0, 0.0
     with TemporaryDirectory() as folder:
-        for share in (0.0, *SHARES):
-            backbone.load_state_dict(average(pretrained, trained, share))
+        for shares in (NONE, *SHARES):
+            backbone.load_state_dict(average(pretrained, trained, shares))
             export_encode(backbone, Path(folder) / ENCODE)
             write_manifest(Path(folder), [ENCODE])
             encode = Encoder(Path(folder), device="cpu")
             right = _accuracy(encode(clean).glob, encode(degraded).glob, labels, seed)
-            say(f"{share:.2f} of the trained weights: clean {right[0]:.2f}, degraded {right[1]:.2f}")
-            if share == 0:
+            of_trained = f"{shares[0]:.2f} to {shares[1]:.2f} of the trained weights"
+            say(f"{of_trained}: clean {right[0]:.2f}, degraded {right[1]:.2f}")
+            if shares == NONE:
                 least_clean = right[0] - MOST_LOST
             elif right[0] >= least_clean and right[1] > best_degraded:
-                best, best_degraded = share, right[1]
+                best, best_degraded = shares, right[1]
     return best, average(pretrained, trained, best)
 
 

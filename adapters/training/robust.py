@@ -186,7 +186,8 @@ class Training:
 
     def _turn_back(self) -> None:
         """Begin a round: from the running mean of the last one, moved towards the pretrained weights."""
-        weights = average(self._pretrained, self.average.state_dict(), 1 - self.recipe.turned_back)
+        kept = 1 - self.recipe.turned_back
+        weights = average(self._pretrained, self.average.state_dict(), (kept, kept))
         for network in (self.student, self.average):
             network.load_state_dict(weights)
 

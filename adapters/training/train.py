@@ -82,8 +82,8 @@ def _backbone(plan: Plan, say: Say) -> EfficientNetLite:
     path = plan.out / BACKBONE
     if not path.exists():
         trained = robust.train(plan.data, plan.out / "backbone", plan.backbone, start=plan.start, say=say)
-        share, weights = best_average(plan.data, load_file(trained), plan.backbone.seed, say)
-        save_weights(path, weights, {"share_of_trained": str(share)})
+        shares, weights = best_average(plan.data, load_file(trained), plan.backbone.seed, say)
+        save_weights(path, weights, {"shares_of_trained": str(shares)})
     return folded_lite(path)
 
 

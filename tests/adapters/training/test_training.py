@@ -125,10 +125,12 @@ def test_without_training_classes_the_folder_is_named(tmp_path: Path) -> None:
         robust.train(tmp_path, tmp_path / "run", RECIPE, say=silent)
 
 
-def test_an_average_lies_between_its_ends() -> None:
-    a, b = {"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([2.0, 0.0])}
+def test_an_average_lies_between_its_ends_from_the_first_layer_to_the_last() -> None:
+    a, b = ({name: torch.tensor([value]) for name in ("stem", "block", "head")} for value in (0.0, 4.0))
 
-    assert torch.equal(average(a, b, 0.25)["w"], torch.tensor([0.5, 3.0]))
+    mean = average(a, b, (1.0, 0.5))
+
+    assert [float(mean[name]) for name in ("stem", "block", "head")] == [4.0, 3.0, 2.0]
 
 
 @pytest.fixture(scope="module")
