@@ -255,7 +255,8 @@ class Daemon:
 
     def _startup(self) -> None:
         for alert in self._journal.end_left_open(datetime.now(UTC)):
-            log.warning("situation %s was left open by the last run: ended", alert.data.situation.id)
+            situation = alert.data.situation.id
+            log.warning("situation %s was left open by the last run: ended", situation, extra=_about(alert))
             self._tell(alert)
         self._reports.tell_info(self._info(self._pipeline.class_set))
         self._publisher.start()
@@ -336,7 +337,8 @@ class Daemon:
     def _publish(self, situations: Sequence[Situation]) -> None:
         for alert in self._reports.tell(situations, self._pipeline.class_set):
             data, because = alert.data, "; ".join(alert.data.because)
-            log.info("%s %s in zone %s: %s", data.situation.phase, data.animal.class_, data.where.zone.id, because)
+            phase, name, zone = data.situation.phase, data.animal.class_, data.where.zone.id
+            log.info("%s %s in zone %s: %s", phase, name, zone, because, extra=_about(alert))
             self._metrics.told(alert)
             self._tell(alert)
 
@@ -404,6 +406,13 @@ class Daemon:
             )
         self._parts.close()
         log.info("stopped")
+
+
+def _about(alert: schema.Alert) -> dict[str, str]:
+    """Return what a line of the log about an alert is found by."""
+    where = alert.data.where
+    situation = alert.data.situation.id
+    return {"camera": where.cameras[0], "zone": where.zone.id, "situation": situation, "event": alert.id}
 
 
 def _ids(zones: Mapping[str, Sequence[Zone]]) -> frozenset[str]:
