@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test drills evaluation check format packages test-packages clean help
+.PHONY: demo test drills evaluation check format packages test-packages drill-packages clean help
 help:
 	@echo "make demo    see it find animals on the bundled clip"
 	@echo "make test    style, types and tests, with the real servers they need"
@@ -18,7 +18,7 @@ test: $(VENV)/.installed-dev | packages test-packages
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest --durations=15
 
-drills: $(VENV)/.installed-dev | packages test-packages
+drills: $(VENV)/.installed-dev | packages test-packages drill-packages
 	$(BIN)/python tools/drills.py
 
 # 600 episodes each on classes that no training saw; what is newer than the shipped model is not done again
@@ -54,6 +54,9 @@ packages:
 
 test-packages:
 	@tools/debian_packages.sh test
+
+drill-packages:
+	@tools/debian_packages.sh drill
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
