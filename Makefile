@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test drills evaluation check format packages test-packages drill-packages clean help
+.PHONY: demo test drills sbom evaluation check format packages test-packages drill-packages clean help
 help:
 	@echo "make demo    see it find animals on the bundled clip"
 	@echo "make test    style, types and tests, with the real servers they need"
 	@echo "make drills  the fault and fuzz drills in full; resumable"
+	@echo "make sbom    what it consists of, as CycloneDX, in out/sbom.json"
 	@echo "make evaluation DATA=...  accuracy on the classes that no training saw; half an hour, resumable"
 
 demo: $(VENV)/.installed | packages
@@ -20,6 +21,9 @@ test: $(VENV)/.installed-dev | packages test-packages
 
 drills: $(VENV)/.installed-dev | packages test-packages drill-packages
 	$(BIN)/python tools/drills.py
+
+sbom: $(VENV)/.installed-dev
+	$(BIN)/python tools/sbom.py out/sbom.json
 
 # 600 episodes each on classes that no training saw; what is newer than the shipped model is not done again
 DATA ?= ../shared/data
