@@ -74,6 +74,7 @@ def test_a_fresh_machine_under_systemd_heals_from_stopped_loops_and_kills_and_lo
 
     machine.signal("STOP")
     after(machine, "main loop stopped", gone_within_s=WATCHDOG_S + 2)
+    assert "Fatal Python error: Aborted" in machine.log()  # and where each thread was
     wait_until(lambda: "camera gate: sees" in machine.log().rpartition("watching gate")[2], seconds=30, what="it sees")
     stopper = machine.stop_thread("publisher")
     after(machine, "publisher stopped", gone_within_s=PROMISE_S + WATCHDOG_S / 4 + 2)
