@@ -103,7 +103,8 @@ class Machine:
         """Stop one thread of the service for good; the rest of it runs on."""
         there = self.unit("MainPID")
         outside = next(pid for pid in _pids() if _id_inside(pid) == there and self._is_inside(pid))
-        seen = subprocess.run(["py-spy", "dump", "--pid", outside], capture_output=True, text=True, check=True).stdout
+        spy = [Path(sys.executable).with_name("py-spy"), "dump", "--pid", outside]
+        seen = subprocess.run(spy, capture_output=True, text=True, check=True).stdout
         found = re.search(rf'Thread (\d+) .*"{name}"', seen)
         assert found, seen
         threads = [path.name for path in Path(f"/proc/{outside}/task").iterdir()]
