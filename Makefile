@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test drills evaluation check format packages test-packages clean help
+.PHONY: demo test drills sbom evaluation check format packages test-packages drill-packages clean help
 help:
 	@echo "make demo    see it find animals on the bundled clip"
 	@echo "make test    style, types and tests, with the real servers they need"
 	@echo "make drills  the fault and fuzz drills in full; resumable"
+	@echo "make sbom    what it consists of, as CycloneDX, in out/sbom.json"
 	@echo "make evaluation DATA=...  accuracy on the classes that no training saw; half an hour, resumable"
 
 demo: $(VENV)/.installed | packages
@@ -18,8 +19,11 @@ test: $(VENV)/.installed-dev | packages test-packages
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest --durations=15
 
-drills: $(VENV)/.installed-dev | packages test-packages
+drills: $(VENV)/.installed-dev | packages test-packages drill-packages
 	$(BIN)/python tools/drills.py
+
+sbom: $(VENV)/.installed-dev
+	$(BIN)/python tools/sbom.py out/sbom.json
 
 # 600 episodes each on classes that no training saw; what is newer than the shipped model is not done again
 DATA ?= ../shared/data
@@ -54,6 +58,9 @@ packages:
 
 test-packages:
 	@tools/debian_packages.sh test
+
+drill-packages:
+	@tools/debian_packages.sh drill
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }

@@ -185,8 +185,11 @@ def _parts(path: Path) -> dict[str, bytes]:
 def _rows(parts: Mapping[str, bytes], classifier: Classifier) -> list[Features]:
     if FEATURES not in parts:
         return []
-    with np.load(io.BytesIO(parts[FEATURES]), allow_pickle=False) as stored:
-        tok, glob = stored["tok"].astype(np.float32), stored["glob"].astype(np.float32)
+    try:
+        with np.load(io.BytesIO(parts[FEATURES]), allow_pickle=False) as stored:
+            tok, glob = stored["tok"].astype(np.float32), stored["glob"].astype(np.float32)
+    except (*NO_ARCHIVE, OSError, TypeError, MemoryError) as error:  # TypeError: a bare array; MemoryError: its size
+        raise ValueError(f"{FEATURES} can't be read ({error})") from None
     if glob.shape[1:] != (SHOT_VIEWS, len(classifier.knowledge.mu)) or tok.shape[:2] != glob.shape[:2]:
         raise ValueError(f"{FEATURES} has another shape")
     if not (np.isfinite(tok).all() and np.isfinite(glob).all()):

@@ -57,9 +57,7 @@ def read_verified(folder: Path, name: str) -> bytes:
     Raises:
         ModelError: the file or the manifest is missing, or the bytes are not those that the manifest names.
     """
-    expected = _manifest(folder).get(name)
-    if expected is None:
-        raise ModelError(f"{folder / MANIFEST}: does not name {name}")
+    expected = _named(folder, name)
     try:
         content = (folder / name).read_bytes()
     except OSError as error:
@@ -73,8 +71,19 @@ def read_verified(folder: Path, name: str) -> bytes:
 
 
 def file_hash(folder: Path, name: str) -> str:
-    """Return the SHA-256 that the manifest gives for a file, as `sha256:...`."""
-    return f"sha256:{_manifest(folder)[name]}"
+    """Return the SHA-256 that the manifest gives for a file, as `sha256:...`.
+
+    Raises:
+        ModelError: the manifest can't be read, or does not name the file.
+    """
+    return f"sha256:{_named(folder, name)}"
+
+
+def _named(folder: Path, name: str) -> str:
+    known = _manifest(folder)
+    if name not in known:
+        raise ModelError(f"{folder / MANIFEST}: does not name {name}")
+    return known[name]
 
 
 def _manifest(folder: Path) -> dict[str, str]:
@@ -83,7 +92,7 @@ def _manifest(folder: Path) -> dict[str, str]:
         return {name: entry["sha256"] for name, entry in listed["files"].items()}
     except OSError as error:
         raise ModelError(f"{folder / MANIFEST}: can't be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError(f'{folder / MANIFEST}: expected {{"files": {{name: {{"sha256": ...}}}}}}') from None
 
 

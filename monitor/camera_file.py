@@ -20,6 +20,7 @@ from monitor.config import CameraConfig, Config, parse_config, read_config, tabl
 SCHEMES = ("rtsp", "rtsps", "http", "https")  # of network cameras; FFmpeg knows others, down to file: and concat:
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 MOST_CHARACTERS = 1000
+PASSING = "/run"  # where a service manager puts copies
 
 
 def check_camera(name: str, url: str) -> None:
@@ -40,7 +41,7 @@ def add_camera(path: Path, name: str, url: str) -> None:
     """Write a camera at the end of the file.
 
     Raises:
-        ConfigError: there is one of that name, the file would be refused, or it can't be written.
+        ConfigError: there is one of that name, the file would be refused, is a passing copy, or can't be written.
     """
     check_camera(name, url)
     text = read_config(path)
@@ -88,6 +89,8 @@ def _replace(path: Path, text: str, before: Config, cameras: Mapping[str, Camera
     if after != before.model_copy(update={"cameras": dict(cameras)}):
         raise ConfigError(f"{path.name}: its cameras are written in a way that only a person can change")
     target = path.resolve()
+    if target.is_relative_to(PASSING):
+        raise ConfigError(f"{path}: is a copy that the next start replaces; change its original")
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         was = target.stat()

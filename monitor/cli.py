@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import signal
@@ -19,7 +20,7 @@ from monitor import VERSION
 from monitor.cli_alerts import alerts_app
 from monitor.cli_classes import classes_app
 from monitor.cli_learning import evaluate, model_app
-from monitor.cli_operate import backup, restore
+from monitor.cli_operate import backup, restore, service_app
 from monitor.context import ConfigOption, Context, JsonOption, StateOption
 from monitor.output import Printer, log_to_stderr, print_answers, print_line, progress_of, say
 
@@ -54,6 +55,7 @@ app = typer.Typer(
 app.add_typer(classes_app, name="classes")
 app.add_typer(model_app, name="model")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(service_app, name="service")
 app.command(epilog="Example: wildlane evaluate --images photos --condition infrared")(evaluate)
 app.command(epilog="Example: wildlane backup /mnt/usb/site.backup")(backup)
 app.command(epilog="Example: wildlane restore /mnt/usb/site.backup")(restore)
@@ -71,6 +73,7 @@ def run(config: ConfigOption = None, state: StateOption = None) -> None:
 
     context = Context(config, state)
     log_to_stderr(context.config.log_format)
+    faulthandler.enable()  # where each thread was goes to the log when the watchdog aborts us
     stop, printer = threading.Event(), Printer()
     _stop_on_signals(stop.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that could read the configuration again

@@ -1,4 +1,4 @@
-"""The verbs of operation: keep what a site was taught, and bring it back."""
+"""The verbs of operation: keep what a site was taught and bring it back; run as a service of systemd."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from monitor.output import print_line
 
 if TYPE_CHECKING:
     from monitor.backup import Told
+
+service_app = typer.Typer(help="Run as a service of systemd: install, status, uninstall.", no_args_is_help=True)
+RootOption = Annotated[Path, typer.Option("--root", help="Where the system's files are; another one for an image.")]
 
 
 def backup(
@@ -48,3 +51,41 @@ def _print(told: Told, did: str, *, as_json: bool) -> None:
         print_line(json.dumps(asdict(told)))
         return
     print_line(f"{told.file}: {did} {', '.join(told.databases)} and {told.crops} crops, {told.size_bytes / 1e6:.1f} MB")
+
+
+@service_app.command("install", epilog="Example: sudo /opt/wildlane/bin/wildlane service install --config site.toml")
+def service_install(config: ConfigOption = None, root: RootOption = Path("/"), as_json: JsonOption = False) -> None:
+    """Put the unit and, where there is none, the configuration in place, and start; run again after an update."""
+    from monitor.service import install
+
+    _print_steps(install(config, root), as_json=as_json)
+
+
+@service_app.command("status", epilog="Example: wildlane service status --json")
+def service_status(as_json: JsonOption = False) -> None:
+    """Tell how the service is; exit status 1 where it does not run."""
+    from monitor.service import status
+
+    state = status()
+    if as_json:
+        print_line(json.dumps(asdict(state)))
+    else:
+        print_line(f"{state.active} ({state.sub}), result {state.result}, {state.restarts} restarts; {state.text}")
+    if state.active != "active":
+        raise typer.Exit(1)
+
+
+@service_app.command("uninstall", epilog="Example: sudo wildlane service uninstall")
+def service_uninstall(root: RootOption = Path("/"), as_json: JsonOption = False) -> None:
+    """Stop, and take the unit away; configuration and state stay."""
+    from monitor.service import uninstall
+
+    _print_steps(uninstall(root), as_json=as_json)
+
+
+def _print_steps(steps: list[str], *, as_json: bool) -> None:
+    if as_json:
+        print_line(json.dumps({"did": steps}))
+        return
+    for step in steps:
+        print_line(step)

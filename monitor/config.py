@@ -360,6 +360,8 @@ def parse_config(text: str, path: Path) -> Config:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML ({error})") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply to be a configuration") from None
     try:
         return Config.model_validate(content)
     except ValidationError as error:

@@ -53,6 +53,7 @@ from monitor.scenery import Scenery
 from monitor.snapshots import Snapshots
 from monitor.stages import Stages
 from monitor.values import Frame
+from monitor.watchdog import Watchdog
 from monitor.zones import Zone
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class Daemon:
             stages=Stages(self._metrics.stage_took),
         )
         self._publisher = _publisher(config.site, address, self._journal, _ids(zones))
+        self._watchdog = Watchdog({"publisher": self._publisher.promise})
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
         self._snapshots = Snapshots(state_dir, config.retention_days, config.console.url)
         self._reports = Reports(
@@ -200,7 +202,8 @@ class Daemon:
 
     def _liveness(self) -> tuple[str, ...]:
         stuck_s = self._now() - self._stepped_s
-        return (f"no step of the loop for {stuck_s:.0f} s",) if stuck_s > STUCK_S else ()
+        main = f"no step of the loop for {stuck_s:.0f} s" if stuck_s > STUCK_S else ""
+        return tuple(filter(None, (main, self._watchdog.stuck())))
 
     def _readiness(self) -> tuple[str, ...]:
         states = self._states  # as the main loop left them: this is another thread
@@ -255,11 +258,14 @@ class Daemon:
 
     def _startup(self) -> None:
         for alert in self._journal.end_left_open(datetime.now(UTC)):
-            log.warning("situation %s was left open by the last run: ended", alert.data.situation.id)
+            situation = alert.data.situation.id
+            log.warning("situation %s was left open by the last run: ended", situation, extra=_about(alert))
             self._tell(alert)
         self._reports.tell_info(self._info(self._pipeline.class_set))
         self._publisher.start()
-        log.info("watching %s", ", ".join(self._fleet.names))
+        watching = f"watching {', '.join(self._fleet.names)}"
+        log.info("%s", watching)
+        self._watchdog.ready(watching)
 
     def _main_loop(self) -> None:
         health, upkeep, class_set = Every(HEALTH_EVERY_S), Every(UPKEEP_EVERY_S), Every(CLASS_SET_EVERY_S)
@@ -270,6 +276,7 @@ class Daemon:
         while not self._stop.is_set() and not self._fleet.finished:
             self._step()
             now_s = self._now()
+            self._watchdog.feed(now_s)
             if upkeep.is_due(now_s):
                 certificates = self._check_certificates(certificates)
                 self._forget_old_rows()
@@ -333,7 +340,8 @@ class Daemon:
     def _publish(self, situations: Sequence[Situation]) -> None:
         for alert in self._reports.tell(situations, self._pipeline.class_set):
             data, because = alert.data, "; ".join(alert.data.because)
-            log.info("%s %s in zone %s: %s", data.situation.phase, data.animal.class_, data.where.zone.id, because)
+            phase, name, zone = data.situation.phase, data.animal.class_, data.where.zone.id
+            log.info("%s %s in zone %s: %s", phase, name, zone, because, extra=_about(alert))
             self._metrics.told(alert)
             self._tell(alert)
 
@@ -390,6 +398,7 @@ class Daemon:
 
     def _shutdown(self) -> None:
         """Stop in the order that loses nothing: cameras, then the open situations, then the outbox, then the rest."""
+        self._watchdog.stopping()
         self._fleet.close()
         self._publish(self._pipeline.end_all("shutdown", self._now()))
         self._fleet.lose()
@@ -400,6 +409,13 @@ class Daemon:
             )
         self._parts.close()
         log.info("stopped")
+
+
+def _about(alert: schema.Alert) -> dict[str, str]:
+    """Return what a line of the log about an alert is found by."""
+    where = alert.data.where
+    situation = alert.data.situation.id
+    return {"camera": where.cameras[0], "zone": where.zone.id, "situation": situation, "event": alert.id}
 
 
 def _ids(zones: Mapping[str, Sequence[Zone]]) -> frozenset[str]:

@@ -8,7 +8,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
+
+# what a line of the log is about, given as `extra`; `event` is the id of the CloudEvent that consumers got
+ABOUT = ("camera", "zone", "situation", "event")
 
 
 def log_to_stderr(style: str) -> None:
@@ -24,8 +28,14 @@ def log_to_stderr(style: str) -> None:
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        time, message = self.formatTime(record), record.getMessage()
-        line = {"time": time, "level": record.levelname, "logger": record.name, "message": message}
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "thread": record.threadName,
+            "message": record.getMessage(),
+        }
+        line |= {name: vars(record)[name] for name in ABOUT if name in vars(record)}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line)

@@ -86,4 +86,5 @@ class Scenery:
             if self._keeper is not None:
                 self._keeper.keep_dismissed(view.camera, tuple(view.box), view.looks_like)
         except StoreError as error:
-            log.error("camera %s: a dismissed place holds for this run only: %s", view.camera, error)  # noqa: TRY400
+            words, about = "camera %s: a dismissed place holds for this run only: %s", {"camera": view.camera}
+            log.error(words, view.camera, error, extra=about)  # noqa: TRY400

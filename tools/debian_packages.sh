@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that Wildlane (`run`) or its tests (`test`) need and that are missing; says so where it may not.
+# Installs the Debian packages that Wildlane (`run`), its tests (`test`) or drills (`drill`) need and that are missing; says so where it may not.
 set -euo pipefail
 
 # libGL, GLib and xcb: opencv-python links them, a bare server lacks them.
 run_packages=(libgl1 libglib2.0-0 libxcb1)
-# A real broker, a real RTSP server (GStreamer's), a real encoder and a real browser.
+# A real broker, a real RTSP server (GStreamer's), a real encoder, a real browser, and systemd's own judgement.
 test_packages=(mosquitto mosquitto-clients jq procps ffmpeg python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base
-  gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x chromium)
+  gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x chromium systemd)
+# A Debian root of its own, booted under a systemd of its own.
+drill_packages=(debootstrap systemd-container)
 
 case "${1:-}" in
   run) wanted=("${run_packages[@]}") ;;
   test) wanted=("${test_packages[@]}") ;;
-  *) echo "usage: $0 run|test" >&2; exit 2 ;;
+  drill) wanted=("${drill_packages[@]}") ;;
+  *) echo "usage: $0 run|test|drill" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null; then

@@ -30,7 +30,8 @@ def drills() -> list[str]:
 
 def digest() -> str:
     """Return what the sources and tests are now."""
-    files = sorted(path for room in ("monitor", "adapters", "tests", "deploy") for path in (ROOT / room).rglob("*.py"))
+    files = [path for room in ("monitor", "adapters", "tests") for path in (ROOT / room).rglob("*.py")]
+    files = sorted(files + [path for path in (ROOT / "deploy").rglob("*") if path.is_file()])
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 

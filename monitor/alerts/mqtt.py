@@ -18,6 +18,7 @@ import paho.mqtt.client as paho
 from monitor.alerts.consumers import ConsumerDesk, Order
 from monitor.alerts.journal import Journal, Outgoing
 from monitor.alerts.session import Address, Retained, Session
+from monitor.watchdog import Promise
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ RETRY_FIRST_S, RETRY_GROWTH, RETRY_MOST_S = 0.3, 1.5, 2.0  # with the line above
 PATIENCE_S, MOST_PATIENCE_S = 3.0, 60.0  # for a receipt; doubled while none comes, so that a slow network gets through
 LEVEL_EXPIRES_S = 30  # a level that was not told again for so long is gone from the broker
 TICK_S = 0.1
+ROUND_S = 10.0  # the longest that a round of the connected loop may take
+CONNECT_S = 60.0  # the same to close a connection and open another: names are looked up without a limit of ours
 
 
 class Publisher:
@@ -63,6 +66,7 @@ class Publisher:
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self.connected = threading.Event()
         self.unheard = False  # the broker says that nobody subscribes to our events
+        self.promise = Promise()
 
     def start(self) -> None:
         """Begin to connect and publish."""
@@ -113,6 +117,7 @@ class Publisher:
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
+            self.promise.back_within(CONNECT_S)
             try:
                 session = Session(self._address, self._root, self._online, self._offline, self._protocol)
                 if session.connect():
@@ -144,6 +149,7 @@ class Publisher:
         sent: Outgoing | None = None
         hold_until_s, levels = 0.0, dict(self._take_levels(everything=True))
         while not self._stopping.is_set() and session.alive:
+            self.promise.back_within(ROUND_S)
             if session.take_receipts(self._journal):
                 # refused for now: again from the oldest, after a second
                 sent, hold_until_s = None, time.monotonic() + 1.0
@@ -168,6 +174,7 @@ class Publisher:
             self._wake.wait(TICK_S)
             self._wake.clear()
             levels |= self._take_levels(everything=False)
+        self.promise.back_within(CONNECT_S)
         if session.problem:
             log.warning("broker %s:%d: %s", self._address.host, self._address.port, session.problem)
         if self._stopping.is_set():

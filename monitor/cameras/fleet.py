@@ -39,6 +39,11 @@ class Camera:
         """The camera's name in the configuration."""
         return self.source.name
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What a line of the log about it is found by."""
+        return {"camera": self.name}
+
 
 class Fleet:
     """The cameras, each with a decoder process of its own, so that a broken one leaves the others alone."""
@@ -93,7 +98,7 @@ class Fleet:
         for name, camera in list(self._cameras.items()):
             if wanted.get(name) == camera.source:
                 continue
-            log.info("camera %s: %s", name, "changed" if name in wanted else "removed")
+            log.info("camera %s: %s", name, "changed" if name in wanted else "removed", extra={"camera": name})
             if camera.decoder is not None:
                 camera.decoder.stop()
             self._lost(name, "")
@@ -151,6 +156,7 @@ class Fleet:
                 *event.size,
                 event.fps,
                 decoded_by,
+                extra=camera.about,
             )
         elif isinstance(event, Frame):
             self._take(camera, event)
@@ -184,7 +190,8 @@ class Fleet:
         except OSError as error:  # no memory, no process, no descriptor: the other cameras go on
             pause_s = camera.reconnection.next_pause_s()
             camera.retry_at_s = self._now() + pause_s
-            log.error("camera %s: no decoder can be started (%s); next attempt in %.1f s", camera.name, error, pause_s)  # noqa: TRY400  # one line
+            words = "camera %s: no decoder can be started (%s); next attempt in %.1f s"
+            log.error(words, camera.name, error, pause_s, extra=camera.about)  # noqa: TRY400  # one line
 
     def _close(self, camera: Camera, ended: Ended) -> None:
         assert camera.decoder is not None  # it has just told its end
@@ -194,13 +201,14 @@ class Fleet:
         self._lost(camera.name, ended.reason)
         if camera.source.is_recording and not ended.reason:
             camera.finished = True
-            log.info("camera %s: the recording is over", camera.name)
+            log.info("camera %s: the recording is over", camera.name, extra=camera.about)
             return
         pause_s = camera.reconnection.next_pause_s()
         camera.retry_at_s = self._now() + pause_s
         camera.open_anyway_at_s = self._now() + OPEN_ANYWAY_S
         url = redacted(camera.source.url)
-        log.warning("camera %s: %s: %s; next attempt in %.1f s", camera.name, url, ended.reason, pause_s)
+        words = "camera %s: %s: %s; next attempt in %.1f s"
+        log.warning(words, camera.name, url, ended.reason, pause_s, extra=camera.about)
 
 
 def _say(camera: Camera) -> None:
@@ -210,9 +218,9 @@ def _say(camera: Camera) -> None:
         return
     camera.said = health
     if health.state == "ok":
-        log.info("camera %s: sees", camera.name)
+        log.info("camera %s: sees", camera.name, extra=camera.about)
     elif health.reason != "lost":
-        log.warning("camera %s: %s: %s", camera.name, health.state, health.reason)
+        log.warning("camera %s: %s: %s", camera.name, health.state, health.reason, extra=camera.about)
 
 
 def redacted(url: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,3 +108,15 @@ def test_engines_are_kept_by_model_where_the_service_may_write(monkeypatch: pyte
     assert first == again != other
     assert Path(first).is_dir()
     assert tmp_path in Path(first).parents
+
+
+def test_onnxruntime_reports_to_nobody(tmp_path: Path) -> None:
+    program = "from adapters.classifier import Classifier; print(Classifier(device='cpu').provider)"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for quieting in ("ORT_DISABLE_TELEMETRY", "CI"):
+        environment.pop(quieting, None)
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "CPUExecutionProvider\n"
+    assert "telemetry" not in ran.stderr.lower()
+    assert not list(tmp_path.rglob("*"))  # it would keep an id of this machine, and a queue of what it has to tell

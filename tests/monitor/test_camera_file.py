@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -107,3 +108,16 @@ def test_only_addresses_of_network_cameras_are_taken_and_none_is_repeated(url: s
     assert "cret" not in str(refused.value)
     with pytest.raises(ConfigError, match="the camera's name"):
         check_camera("North!", "rtsp://h/")
+
+
+def test_a_copy_that_the_next_start_replaces_is_not_written_to() -> None:
+    try:
+        folder = TemporaryDirectory(dir="/run")
+    except OSError:
+        pytest.skip("only root may write below /run")
+    with folder:
+        path = Path(folder.name) / "config.toml"
+        path.write_text(TEXT)
+        with pytest.raises(ConfigError, match="a copy that the next start replaces"):
+            add_camera(path, "west", "rtsp://c/3")
+        assert path.read_text() == TEXT

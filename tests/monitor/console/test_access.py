@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from monitor.console.access import IDLE_S, LONGEST_S
 from monitor.console.accounts import Accounts
 from tests.monitor.console.conftest import PASSWORD, FakeSite, begin, csrf, log_in
 
+CONCRETE = re.compile(r"\{[^}]+\}")  # what stands for a part of a path
 PAGES = ["/", "/situations", "/history", "/label", "/classes", "/golden", "/cameras/road", "/health", "/accounts"]
 
 
@@ -106,6 +109,32 @@ def test_a_viewer_changes_nothing_and_an_operator_reads_no_audit(
     assert fake.orders == [("dismiss", "s1", "otto")]
     assert (viewer.get("/audit").status_code, operator.get("/audit").status_code) == (403, 403)
     assert [entry.what for entry in accounts.audit(1)] == ["dismiss"]
+
+
+VIEWERS_OWN = {"/login", "/welcome", "/logout", "/accounts/password"}
+SHOWN_TO_ALL = {"/login", "/welcome"}
+
+
+def test_every_route_that_changes_something_is_closed_to_a_viewer_and_every_other_to_a_stranger(
+    visitor: Callable[[], TestClient], accounts: Accounts, fake: FakeSite
+) -> None:
+    begin(visitor(), accounts)
+    accounts.add("vera", "viewer", PASSWORD, by="anna")
+    viewer, stranger = visitor(), visitor()
+    assert log_in(viewer, "vera") == 303
+    form, before = {"csrf": csrf(viewer), "name": "vera", "version": "cs-1"}, accounts.audit(1)
+    routes = [route for route in viewer.app.routes if isinstance(route, Route)]
+    changing = [route.path for route in routes if "POST" in (route.methods or ())]
+    showing = [route.path for route in routes if "GET" in (route.methods or ())]
+
+    for path in set(changing) - VIEWERS_OWN:
+        assert viewer.post(CONCRETE.sub("1", path), data=form).status_code == 403, path
+        assert stranger.post(CONCRETE.sub("1", path), data=form).status_code == 401, path
+    for path in set(showing) - SHOWN_TO_ALL:
+        assert stranger.get(CONCRETE.sub("1", path)).status_code in (303, 401), path
+    assert len(changing) > 12
+    assert (fake.orders, fake.lessons, fake.checked, fake.tried, fake.rolled_back) == ([], [], [], [], [])
+    assert (accounts.audit(1), [one.name for one in accounts.everybody()]) == (before, ["anna", "vera"])
 
 
 def test_guessing_is_slow(visitor: Callable[[], TestClient], accounts: Accounts) -> None:
