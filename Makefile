@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test drills sbom evaluation check format packages test-packages drill-packages clean help
+.PHONY: demo test drills sbom evaluation results check format packages test-packages drill-packages clean help
 help:
 	@echo "make demo    see it find animals on the bundled clip"
 	@echo "make test    style, types and tests, with the real servers they need"
 	@echo "make drills  the fault and fuzz drills in full; resumable"
 	@echo "make sbom    what it consists of, as CycloneDX, in out/sbom.json"
+	@echo "make results DATA=...  crossings found and false alarms, by size, light and weather, into docs/results.md"
 	@echo "make evaluation DATA=...  accuracy on the classes that no training saw; half an hour, resumable"
 
 demo: $(VENV)/.installed | packages
@@ -43,6 +44,11 @@ docs/evaluations/mini-imagenet-%/rows.json: adapters/models/manifest.json | out/
 
 out/report: | $(VENV)/.installed-dev
 	$(BIN)/python tools/held_back.py --data $(DATA) --role report --out $@
+
+# synthetic crossings in every condition and the real clips; what was judged with the same program is not judged again
+results: $(VENV)/.installed-dev | packages
+	$(BIN)/python tools/scenes.py --data $(DATA) --out out/scenes
+	$(BIN)/python tools/results.py --data $(DATA) --scenes out/scenes --out docs/results.md
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
