@@ -368,7 +368,7 @@ def test_after_sigkill_every_start_gets_exactly_one_end(
     mosquitto: Mosquitto, run_program: Start, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Killed at instants spread over an animal's visit; the next start ends what was left open."""
-    kills = 20 if request.config.getoption("--drills-in-full") else 2
+    kills = 20 if request.config.getoption("--drills-in-full") else 1
     listener = mosquitto.listen()
     config = write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port)
     for number in range(kills):

@@ -24,7 +24,7 @@ from tests.conftest import ROOT, Mosquitto, wait_until
 from tests.faults.proxy import Proxy
 
 CRASH_POINTS = ("BEGIN", "INSERT", "UPDATE", "COMMIT", "MARK", "PUBLISH", "RECEIPTS")
-KILLS = {"sample": {"broker": 3, "program": 8}, "full": {"broker": 50, "program": 200}}
+KILLS = {"sample": {"broker": 2, "program": 5}, "full": {"broker": 50, "program": 200}}
 
 
 def count_of(what: str, request: pytest.FixtureRequest) -> int:

@@ -169,7 +169,7 @@ def test_a_genome_of_zeros_is_the_head_itself(statistics: HeadStatistics) -> Non
 
 
 def test_evolving_writes_a_model_that_can_be_deployed_or_nothing(class_folders_of_site: Path, tmp_path: Path) -> None:
-    breeding = Breeding(generations=2, population=6, episodes=4)
+    breeding = Breeding(generations=2, population=4, episodes=2)
 
     result = evolve(class_folders_of_site, tmp_path / "site", breeding, say=silent)
 
