@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from adapters.class_tables import FILE, now, open_tables, told_if_damaged
-from adapters.classes import ClassAttributes, ClassSet, KeptShot, Shot, VersionRecord
+from adapters.classes import ClassAttributes, ClassSet, KeptShot, Shot, VersionRecord, check_taught
 from adapters.classifier import NONE, Classifier
 from adapters.crops import Crops, crop_hash
 from adapters.database import transaction
@@ -184,8 +184,7 @@ class ClassSetStore:
         """
         with transaction(self._db, FILE):
             parent = self.active_version()
-            if not self._db.execute("SELECT 1 FROM class WHERE version = ? AND name = ?", (parent, name)).fetchone():
-                raise ConfigError(f"no class '{name}' is taught; there are: {', '.join(self.class_names()) or 'none'}")
+            check_taught(name, self.class_names())
             version = self._copy(parent, reason=f"forgot {name}")
             self._db.execute("DELETE FROM taught WHERE version = ? AND name = ?", (version, name))
             self._db.execute("DELETE FROM negative WHERE version = ? AND name = ?", (version, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -94,6 +94,12 @@ def check_display_name(attributes: ClassAttributes, known: Iterable[ClassAttribu
         raise ConfigError("display name: expected 1 to 80 characters that can be printed")
     if any(shown in (one.name, one.display_name) for one in known if one.name != attributes.name):
         raise ConfigError(f"'{shown}' is what another class is called")
+
+
+def check_taught(name: str, taught: Collection[str]) -> None:
+    """Raise ConfigError unless the class is one of those taught."""
+    if name not in taught:
+        raise ConfigError(f"no class '{name}' is taught; there are: {', '.join(taught) or 'none'}")
 
 
 def check_class_name(name: str) -> None:

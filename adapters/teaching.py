@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.class_set import ClassSetStore
-from adapters.classes import ClassAttributes, Shot
+from adapters.classes import ClassAttributes, Shot, check_taught
 from adapters.classifier import NONE, Classifier, ClassMemory
 from adapters.encoder import Features, joined, unit
 from adapters.errors import ConfigError, TeachError
@@ -179,8 +179,8 @@ def refute(
         TeachError: no crop is usable; nothing was changed.
     """
     live_one = _Support(store.shots(classifier), store.negatives(classifier))
-    if name != NONE and name not in live_one.taught:
-        raise ConfigError(f"no class '{name}' is taught; there are: {', '.join(live_one.taught) or 'none'}")
+    if name != NONE:
+        check_taught(name, live_one.taught)
     usable, refused = sort_out(images, crops)
     features = classifier.encode.shots([crop.pixels for _, crop in usable])
     for other, shots in live_one.taught.items():

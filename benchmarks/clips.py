@@ -14,26 +14,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+from adapters.training.pictures import ROAD_CLIPS
+
 ROOT = Path(__file__).parents[1]
-WITHOUT_ANIMALS = (
-    "intersection_crosswalk_borislavy.mp4",
-    "road_bgslibrary_video.avi",
-    "pedestrians_vtest_debian.avi",
-    "street_parked_ckuhn517.mp4",
-    "highway_bgslibrary_video02.avi",
-    "aerial_car_intel.mp4",
-    "cctv_night_ir_rfmanz.mp4",
-)
 WITH_ANIMALS = ("cameratrap_chimp_zamba.mp4", "animal_cows_sanskar.mp4")
 
 
 def main() -> None:
     clips = Path(os.environ["WILDLANE_DATA"]) / "clips"
     with tempfile.TemporaryDirectory() as state:
-        for name in WITHOUT_ANIMALS + WITH_ANIMALS:
+        for name in ROAD_CLIPS + WITH_ANIMALS:
             command = [sys.executable, "-m", "monitor", "replay", str(clips / name), "--json", "--state", state]
             answer = json.loads(subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT).stdout)  # noqa: S603
-            kind = "false" if name in WITHOUT_ANIMALS else "animal"
+            kind = "false" if name in ROAD_CLIPS else "animal"
             first = f", the first at {answer['situations'][0]['start_s']:.1f} s" if answer["situations"] else ""
             count = len(answer["situations"])
             print(f"{name:40} {answer['analysed']:5} frames analysed  {count:3} {kind} situations{first}", flush=True)

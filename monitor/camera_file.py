@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -23,8 +23,8 @@ MOST_CHARACTERS = 1000
 PASSING = "/run"  # where a service manager puts copies
 
 
-def check_camera(name: str, url: str) -> None:
-    """Raise ConfigError, without the URL, unless a camera may have that name and be at that URL."""
+def check_camera(name: str, url: str, known: Container[str]) -> None:
+    """Raise ConfigError, without the URL, unless another camera may have that name and be at that URL."""
     if not NAME.fullmatch(name):
         raise ConfigError("the camera's name: expected a-z, 0-9 and '-', such as crossing-north")
     try:
@@ -35,6 +35,8 @@ def check_camera(name: str, url: str) -> None:
     legible = url.isascii() and url.isprintable() and " " not in url and len(url) <= MOST_CHARACTERS
     if not there or not legible or parts.scheme not in SCHEMES:
         raise ConfigError(f"the address: expected a URL of a camera, {', '.join(f'{one}://' for one in SCHEMES)}")
+    if name in known:
+        raise ConfigError(f"there is a camera '{name}' already")
 
 
 def add_camera(path: Path, name: str, url: str) -> None:
@@ -43,11 +45,9 @@ def add_camera(path: Path, name: str, url: str) -> None:
     Raises:
         ConfigError: there is one of that name, the file would be refused, is a passing copy, or can't be written.
     """
-    check_camera(name, url)
     text = read_config(path)
     config = parse_config(text, path)
-    if name in config.cameras:
-        raise ConfigError(f"there is a camera '{name}' already")
+    check_camera(name, url, config.cameras)
     cameras = {**config.cameras, name: CameraConfig(source=url)}
     end = "" if text.endswith("\n") or not text else "\n"
     _replace(path, f"{text}{end}\n[cameras.{name}]\nsource = {json.dumps(url)}\n", config, cameras)

@@ -13,7 +13,6 @@ Needs the ffmpeg program.
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,13 +23,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from staging import MIN_SHARE, VISIBLE_SHARE, ClipWriter, Picture, Rows, add_shadow, box_inside, write_truth
-from weather import CONDITIONS, Condition
+from weather import CONDITIONS, FPS, Condition
 
 from adapters.training.domains import paste_cutout, resize_cutout
-from adapters.training.pictures import clip_frames
+from adapters.training.pictures import clip_frames, stamps
 
 SEED = 20261124
-FPS = 25.0
 LEAD_S, PAUSE_BETWEEN_S = 4.0, 3.0  # the daemon learns what the place looks like; one animal is gone before the next
 CROSSINGS = 4
 ROADS = (  # fixed by day, wide enough for animals of 200 px
@@ -58,14 +56,11 @@ def land_cutouts(data: Path) -> dict[str, Picture]:
     What the starter set knows under another name has that name.
     """
     found: dict[str, Picture] = {}
-    with (data / "stamps/stamps.tsv").open(newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            if row["group"] in LAND:
-                stem = re.sub(r"[-_]?\d+$", "", Path(row["file"]).stem)
-                cutout = cv2.imread(str(data / "stamps" / row["file"]), cv2.IMREAD_UNCHANGED)
-                label = TAUGHT_AS.get(stem, stem)
-                if stem not in SITTING and (label not in found or cutout.size > found[label].size):
-                    found[label] = cutout
+    for name, group, cutout in stamps(data):
+        stem = re.sub(r"[-_]?\d+$", "", name)
+        label = TAUGHT_AS.get(stem, stem)
+        if group in LAND and stem not in SITTING and (label not in found or cutout.size > found[label].size):
+            found[label] = cutout
     return found
 
 

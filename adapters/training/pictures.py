@@ -58,13 +58,15 @@ def base_pictures(data: Path, *, per_class: int) -> Iterator[LabelledPicture]:
 
 def cutouts(data: Path) -> list[NDArray[np.uint8]]:
     """Return the cut-outs of land animals, each uint8 (height, width, 4)."""
-    rows = _rows(data / "stamps/stamps.tsv")
-    read = [
-        cv2.imread(str(data / "stamps" / row["file"]), cv2.IMREAD_UNCHANGED)
-        for row in rows
-        if row["group"] != "aquatic"
-    ]
-    return [cutout for cutout in read if cutout is not None]
+    return [cutout for _, group, cutout in stamps(data) if group != "aquatic"]
+
+
+def stamps(data: Path) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+    """Yield every cut-out as its file's name without suffix, its group, and uint8 (height, width, 4)."""
+    for row in _rows(data / "stamps/stamps.tsv"):
+        cutout = cv2.imread(str(data / "stamps" / row["file"]), cv2.IMREAD_UNCHANGED)
+        if cutout is not None:
+            yield Path(row["file"]).stem, row["group"], cutout
 
 
 def clip_frames(path: Path, *, every: int) -> Iterator[NDArray[np.uint8]]:

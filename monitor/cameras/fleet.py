@@ -98,7 +98,7 @@ class Fleet:
         for name, camera in list(self._cameras.items()):
             if wanted.get(name) == camera.source:
                 continue
-            log.info("camera %s: %s", name, "changed" if name in wanted else "removed", extra={"camera": name})
+            log.info("camera %s: %s", name, "changed" if name in wanted else "removed", extra=camera.about)
             if camera.decoder is not None:
                 camera.decoder.stop()
             self._lost(name, "")

@@ -106,6 +106,16 @@ def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
     return guarded
 
 
+def who(request: Request) -> str:
+    """Return the name of the account that asks."""
+    return str(request.state.visit.account.name)
+
+
+def note(request: Request, what: str, about: str) -> None:
+    """Write into the audit what the account that asks has done."""
+    request.app.state.door.accounts.note(who(request), what, about)
+
+
 def check_token(form: FormData, headers: Headers, expected: str) -> None:
     """Raise 403 where a request does not bring the token of its session."""
     brought = headers.get("x-csrf-token") or str(form.get("csrf", ""))

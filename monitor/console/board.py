@@ -116,15 +116,7 @@ def _picture(frame: Frame, sightings: tuple[Sighting, ...], width: int, quality:
     if width < frame.size[0]:
         size = (width, round(frame.size[1] * width / frame.size[0]))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    _, coded = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
-    return Picture(
-        camera=frame.camera,
-        number=frame.index,
-        at=frame.captured_s,
-        size=frame.size,
-        jpeg=coded.tobytes(),
-        sightings=sightings,
-    )
+    return Picture.of(frame, image, at=frame.captured_s, quality=quality, sightings=sightings)
 
 
 def _drop_old(kept: deque[Picture]) -> None:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from adapters.errors import ConfigError
 from monitor.cameras.trial import FirstPicture
-from monitor.console.access import needs
+from monitor.console.access import needs, note, who
 from monitor.console.pages import page
 
 TRIAL_S = 600.0  # how long somebody may look at the picture before the address must be tried again
@@ -92,31 +92,31 @@ async def try_out(request: Request) -> Response:
         asked = Asked.model_validate_json(await request.body())
     except ValidationError:
         raise HTTPException(400, "expected a name and an address") from None
-    trials.drop(_who(request))
+    trials.drop(who(request))
     if not trials.busy.acquire(blocking=False):
         raise HTTPException(429, "another address is being tested: wait a moment")
     try:
         first = await run_in_threadpool(request.app.state.site.look, asked.name, asked.url)
     finally:
         trials.busy.release()
-    trials.keep(_who(request), asked.name, asked.url, first)
+    trials.keep(who(request), asked.name, asked.url, first)
     return JSONResponse({"size": first.size, "fps": first.fps})
 
 
 @needs("admin")
 async def picture(request: Request) -> Response:
     """Return the picture of the address that was tried last."""
-    return Response(request.app.state.trials.find(_who(request)).first.jpeg, media_type="image/jpeg")
+    return Response(request.app.state.trials.find(who(request)).first.jpeg, media_type="image/jpeg")
 
 
 @needs("admin")
 async def add(request: Request) -> Response:
     """Make what was tried last a camera of the site."""
     trials, site = request.app.state.trials, request.app.state.site
-    tried = trials.find(_who(request))
+    tried = trials.find(who(request))
     await run_in_threadpool(site.add_camera, tried.name, tried.url)
-    trials.drop(_who(request))
-    request.app.state.door.accounts.note(_who(request), "added camera", tried.name)
+    trials.drop(who(request))
+    note(request, "added camera", tried.name)
     await _taken_up(lambda: tried.name in site.board.healths())
     await _comes(lambda: bool(site.board.kept(tried.name)))  # the page that follows shows its picture
     return RedirectResponse(request.url_for("camera", camera=tried.name), 303)
@@ -127,7 +127,7 @@ async def remove(request: Request) -> Response:
     """Take a camera from the site."""
     name, site = request.path_params["camera"], request.app.state.site
     await run_in_threadpool(site.remove_camera, name)
-    request.app.state.door.accounts.note(_who(request), "removed camera", name)
+    note(request, "removed camera", name)
     await _taken_up(lambda: name not in site.board.healths())
     return RedirectResponse(request.url_for("wall"), 303)
 
@@ -143,7 +143,3 @@ async def _comes(true: Callable[[], bool]) -> bool:
             return True
         await asyncio.sleep(ASKED_EVERY_S)
     return False
-
-
-def _who(request: Request) -> str:
-    return str(request.state.visit.account.name)

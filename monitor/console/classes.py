@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from adapters.classes import check_display_name
-from monitor.console.access import needs
+from monitor.console.access import needs, note
 from monitor.console.pages import page
 
 
@@ -74,7 +74,7 @@ async def crop(request: Request) -> Response:
 async def rollback(request: Request) -> Response:
     """Make a version the live one."""
     version = request.app.state.site.rollback(str(request.state.form.get("version", "")))
-    _note(request, "made live", version)
+    note(request, "made live", version)
     return RedirectResponse(request.url_for("classes"), 303)
 
 
@@ -83,7 +83,7 @@ async def forget(request: Request) -> Response:
     """Make a version without a class the live one."""
     name = str(request.state.form.get("class", ""))
     version = request.app.state.site.forget(name)
-    _note(request, "forgot", f"{name}, {version}")
+    note(request, "forgot", f"{name}, {version}")
     return RedirectResponse(request.url_for("classes"), 303)
 
 
@@ -97,7 +97,7 @@ async def call(request: Request) -> Response:
         raise HTTPException(404, "that class is not taught")
     check_display_name(replace(known[name], display_name=display_name or None), known.values())
     version = await run_in_threadpool(site.call, name, display_name or None)
-    _note(request, "called a class", f"{name}: {display_name or name}, {version}")
+    note(request, "called a class", f"{name}: {display_name or name}, {version}")
     return RedirectResponse(request.url_for("report"), 303)
 
 
@@ -105,7 +105,7 @@ async def call(request: Request) -> Response:
 async def take_back(request: Request) -> Response:
     """Make a version the live one in which it is not said what a crop is not."""
     version = request.app.state.site.take_back(str(request.state.form.get("crop", "")))
-    _note(request, "took back", version)
+    note(request, "took back", version)
     return RedirectResponse(request.url_for("report"), 303)
 
 
@@ -119,7 +119,7 @@ async def try_out(request: Request) -> Response:
         if version == (shadow.class_set.version if shadow else ""):
             break
         await asyncio.sleep(0.1)
-    _note(request, "tries beside the live one", version or "none")
+    note(request, "tries beside the live one", version or "none")
     return RedirectResponse(request.url_for("trial" if version else "classes"), 303)
 
 
@@ -157,7 +157,7 @@ async def remove(request: Request) -> Response:
     """Take a checked frame out."""
     name = str(request.state.form.get("crop", ""))
     request.app.state.site.golden.remove(name)
-    _note(request, "golden set", f"removed {name[:12]}")
+    note(request, "golden set", f"removed {name[:12]}")
     return RedirectResponse(request.url_for("golden"), 303)
 
 
@@ -165,7 +165,3 @@ def _picture(png: bytes | None) -> Response:
     if png is None:
         raise HTTPException(404, "no such picture is kept")
     return Response(png, media_type="image/png")
-
-
-def _note(request: Request, what: str, about: str) -> None:
-    request.app.state.door.accounts.note(request.state.visit.account.name, what, about)

@@ -25,7 +25,7 @@ from adapters.classifier import NONE
 from adapters.errors import InputError
 from adapters.frames import Crop
 from adapters.stills import decode_picture
-from monitor.console.access import needs
+from monitor.console.access import needs, note, who
 from monitor.console.board import JPEG_QUALITY
 from monitor.console.pages import page
 from monitor.console.picture import Picture
@@ -168,7 +168,7 @@ async def hold_recording(request: Request) -> Response:
 
 
 def _hold(request: Request, pictures: Sequence[Picture]) -> Response:
-    request.app.state.held.hold(_owner(request), pictures)
+    request.app.state.held.hold(who(request), pictures)
     names = request.app.state.site.names()
     return JSONResponse({"pictures": [_listed(picture, names) for picture in pictures]})
 
@@ -187,7 +187,7 @@ async def upload(request: Request) -> Response:
         else:
             taken.append(picture)
     numbered = [replace(picture, number=time.monotonic_ns() // 1000 + i) for i, picture in enumerate(taken)]
-    request.app.state.held.hold(_owner(request), numbered)
+    request.app.state.held.hold(who(request), numbered)
     return JSONResponse({"pictures": [_listed(picture, {}) for picture in numbered], "refused": refused})
 
 
@@ -217,7 +217,7 @@ async def teach(request: Request) -> Response:
     names, crops = _crops(request, asked.labels)
     lesson = await run_in_threadpool(request.app.state.site.teach, attributes, names, crops, live=asked.live)
     about = f"{asked.name}: {lesson.used} of {lesson.frames} frames, {lesson.version}"
-    request.app.state.door.accounts.note(_owner(request), "taught", about)
+    note(request, "taught", about)
     return JSONResponse(lesson.answer())
 
 
@@ -228,7 +228,7 @@ async def refute(request: Request) -> Response:
     names, crops = _crops(request, asked.labels)
     told = await run_in_threadpool(request.app.state.site.refute, asked.name, names, crops)
     about = f"{asked.name}: {told.used} of {told.frames} frames, {told.version}"
-    request.app.state.door.accounts.note(_owner(request), "said what is not", about)
+    note(request, "said what is not", about)
     return JSONResponse(told.answer())
 
 
@@ -242,7 +242,7 @@ async def check(request: Request) -> Response:
     frames = [(name, crop) for name, crop in zip(names, crops, strict=True) if not isinstance(crop, str)]
     refused = [{"image": name, "why": crop} for name, crop in zip(names, crops, strict=True) if isinstance(crop, str)]
     count = await run_in_threadpool(request.app.state.site.check, asked.name, frames)
-    request.app.state.door.accounts.note(_owner(request), "golden set", f"{asked.name}: {len(frames)} frames")
+    note(request, "golden set", f"{asked.name}: {len(frames)} frames")
     return JSONResponse({"class": asked.name, "taken": len(frames), "refused": refused, "frames": count})
 
 
@@ -281,11 +281,7 @@ def _uploaded(content: bytes, name: str) -> Picture:
 
 def _find(request: Request, camera: str, number: int) -> Picture | None:
     held: HeldPictures = request.app.state.held
-    return held.find(_owner(request), camera, number)
-
-
-def _owner(request: Request) -> str:
-    return str(request.state.visit.account.name)
+    return held.find(who(request), camera, number)
 
 
 def _listed(picture: Picture, names: Mapping[str, str]) -> Mapping[str, object]:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from adapters.errors import ConfigError
 from monitor.assembly import zones_of
 from monitor.config import ZoneKind
-from monitor.console.access import Doorkeeper, Visit, needs
+from monitor.console.access import Doorkeeper, Visit, needs, note, who
 from monitor.console.accounts import Role
 from monitor.console.pages import page
 
@@ -63,8 +63,8 @@ async def health(request: Request) -> Response:
 async def rehearse(request: Request) -> Response:
     """Send a test alert of a zone, marked as one, the whole way."""
     zone = str(request.state.form.get("zone", ""))
-    request.app.state.site.order("test-alert", zone, _visit(request).account.name)
-    _door(request).accounts.note(_visit(request).account.name, "test alert", zone)
+    request.app.state.site.order("test-alert", zone, who(request))
+    note(request, "test alert", zone)
     return RedirectResponse(request.url_for("health"), 303)
 
 
@@ -80,7 +80,7 @@ async def add(request: Request) -> Response:
     name, role, password = (str(request.state.form.get(key, "")) for key in ("name", "role", "password"))
     if role not in get_args(Role):
         raise HTTPException(400, f"role {role!r}: expected one of {', '.join(get_args(Role))}")
-    by = _visit(request).account.name
+    by = who(request)
     await run_in_threadpool(_door(request).accounts.add, name.strip(), cast("Role", role), password, by=by)
     return RedirectResponse(request.url_for("accounts"), 303)
 
@@ -88,7 +88,7 @@ async def add(request: Request) -> Response:
 @needs("admin")
 async def remove(request: Request) -> Response:
     """Take an account away."""
-    _door(request).accounts.remove(str(request.state.form.get("name", "")), by=_visit(request).account.name)
+    _door(request).accounts.remove(str(request.state.form.get("name", "")), by=who(request))
     return RedirectResponse(request.url_for("accounts"), 303)
 
 

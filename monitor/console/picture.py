@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitor.values import Sighting
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.values import Frame, Sighting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,3 +28,24 @@ class Picture:
     size: tuple[int, int]
     jpeg: bytes
     sightings: tuple[Sighting, ...]
+
+    @classmethod
+    def of(
+        cls,
+        frame: Frame,
+        image: NDArray[np.uint8],
+        *,
+        at: float,
+        quality: int,
+        sightings: tuple[Sighting, ...] = (),
+    ) -> Picture:
+        """Return a frame shown by an image of any size, uint8 (height, width, 3), BGR."""
+        _, coded = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
+        return cls(
+            camera=frame.camera,
+            number=frame.index,
+            at=at,
+            size=frame.size,
+            jpeg=coded.tobytes(),
+            sightings=sightings,
+        )

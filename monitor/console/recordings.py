@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from threading import Lock
 
-import cv2
-
 from adapters.errors import ConfigError, InputError
 from monitor.cameras.stream import CameraError, Source, read_recording
 from monitor.console.board import JPEG_QUALITY, KEEP_EVERY_S, KEEP_S
@@ -59,7 +57,7 @@ class Recordings:
                 if event.time_s > from_s + KEEP_S:
                     break
                 if event.time_s >= from_s:
-                    found.append(_picture(event))
+                    found.append(Picture.of(event, event.image, at=event.time_s, quality=JPEG_QUALITY))
                 elif time.monotonic() - begun_s > LONGEST_S:
                     raise InputError(
                         f"{clip.name}: {event.time_s:.0f} s of it were read in {LONGEST_S:.0f} s; "
@@ -70,15 +68,3 @@ class Recordings:
         finally:
             events.close()
         return found
-
-
-def _picture(frame: Frame) -> Picture:
-    _, coded = cv2.imencode(".jpg", frame.image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-    return Picture(
-        camera=frame.camera,
-        number=frame.index,
-        at=frame.time_s,
-        size=frame.size,
-        jpeg=coded.tobytes(),
-        sightings=(),
-    )

@@ -229,9 +229,7 @@ def _refute(
 
 def _look(hold: Hold) -> Callable[[str, str], FirstPicture]:
     def look(name: str, url: str) -> FirstPicture:
-        check_camera(name, url)
-        if name in hold.config().cameras:
-            raise ConfigError(f"there is a camera '{name}' already")
+        check_camera(name, url, hold.config().cameras)
         return first_picture(name, url)
 
     return look

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from monitor.console import history
-from monitor.console.access import needs
+from monitor.console.access import needs, note, who
 from monitor.console.pages import page
 
 MOST_SHOWN = 200  # situations on a page; the table for download has all
@@ -95,6 +95,6 @@ async def judge(request: Request) -> Response:
     verb, situation = request.path_params["verb"], request.path_params["situation"]
     if verb not in ("confirm", "dismiss"):
         raise HTTPException(404, "no such page")
-    request.app.state.site.order(verb, situation, request.state.visit.account.name)
-    request.app.state.door.accounts.note(request.state.visit.account.name, verb, situation)
+    request.app.state.site.order(verb, situation, who(request))
+    note(request, verb, situation)
     return RedirectResponse(request.url_for("situations"), 303)

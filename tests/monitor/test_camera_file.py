@@ -104,10 +104,10 @@ def test_a_file_that_would_be_refused_is_not_written(path: Path) -> None:
 )
 def test_only_addresses_of_network_cameras_are_taken_and_none_is_repeated(url: str) -> None:
     with pytest.raises(ConfigError, match="expected a URL of a camera, rtsp://") as refused:
-        check_camera("north", url)
+        check_camera("north", url, ())
     assert "cret" not in str(refused.value)
     with pytest.raises(ConfigError, match="the camera's name"):
-        check_camera("North!", "rtsp://h/")
+        check_camera("North!", "rtsp://h/", ())
 
 
 def test_a_copy_that_the_next_start_replaces_is_not_written_to() -> None:

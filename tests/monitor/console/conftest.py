@@ -93,7 +93,7 @@ class FakeSite:
         return Refutation(name, "cs-9", len(crops), len(crops), [], 0.9, 0.1)
 
     def look(self, name: str, url: str) -> FirstPicture:
-        check_camera(name, url)
+        check_camera(name, url, ())
         if url.endswith("away"):
             raise CameraError(f"camera {name}: can't be opened: no answer, or not a camera stream")
         return FirstPicture((640, 360), 25.0, b"\xff\xd8")
