@@ -1,5 +1,7 @@
 """A class set as a file to carry to another site: a ZIP with classes.json, the crops as PNG, and what has no crop.
 
+What was said to be no animal at all stays at its site: a bush here tells nothing of bushes elsewhere.
+
 Nothing in it is executed or unpacked to disk. manifest.json names every part by its SHA-256; manifest.sig, where there
 is one, is an Ed25519 signature over it. Crops are encoded again where they arrive, so that a file outlives encoders.
 """
@@ -14,6 +16,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,6 +51,8 @@ class _Shot(_Strict):
 
 
 class _Class(_Strict):
+    """A class, what shows it, and what was taken for it and is not."""
+
     name: str
     size: Size
     origin: Origin
@@ -55,6 +60,7 @@ class _Class(_Strict):
     herd: bool = False
     display_name: Annotated[str, Field(max_length=80)] | None = None
     shots: Annotated[list[_Shot], Field(min_length=1)]
+    negatives: list[_Shot] = []
 
 
 class _Content(_Strict):
@@ -66,20 +72,33 @@ class _Content(_Strict):
 
 @dataclass(frozen=True)
 class Carried:
-    """What a file brought: the classes with their shots as this site's encoder sees them, and what had to stay out."""
+    """What a file brought, as this site's encoder sees it.
+
+    Attributes:
+        classes: with what shows them.
+        negatives: class name -> what is not of it.
+        left_out: class name -> why it had to stay out.
+    """
 
     classes: dict[ClassAttributes, list[Shot]]
-    left_out: dict[str, str]  # class name -> why
+    negatives: dict[str, list[Shot]]
+    left_out: dict[str, str]
 
 
 def write_classes(
-    path: Path, classes: Mapping[ClassAttributes, Sequence[KeptShot]], encoder_hash: str, *, key: Path | None = None
+    path: Path,
+    classes: Mapping[ClassAttributes, Sequence[KeptShot]],
+    negatives: Mapping[str, Sequence[KeptShot]],
+    encoder_hash: str,
+    *,
+    key: Path | None = None,
 ) -> None:
     """Write classes to a file, whole or not at all.
 
     Args:
         path: the file; an older one is replaced.
         classes: with their kept shots.
+        negatives: name of one of them -> what is not of it.
         encoder_hash: what made the features of shots whose crops are not kept.
         key: Ed25519 private key, PEM, to sign with.
 
@@ -89,10 +108,12 @@ def write_classes(
     """
     parts: dict[str, bytes] = {}
     bare: list[Features] = []
-    told = [
-        {**vars(attributes), "shots": [_told(shot, parts, bare) for shot in shots]}
-        for attributes, shots in classes.items()
-    ]
+    told = []
+    for attributes, shots in classes.items():
+        one = {**vars(attributes), "shots": [_told(shot, parts, bare) for shot in shots]}
+        if attributes.name in negatives:  # else a program that knows of none reads the file too
+            one["negatives"] = [_told(shot, parts, bare) for shot in negatives[attributes.name]]
+        told.append(one)
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     content = {"format": FORMAT, "created": created, "encoder": encoder_hash, "classes": told}
     parts[CLASSES] = json.dumps(content, indent=1).encode()
@@ -145,15 +166,17 @@ def read_classes(path: Path, classifier: Classifier, *, key: Path | None = None)
     try:
         content = _Content.model_validate_json(parts[CLASSES])
         rows = _rows(parts, classifier) if content.encoder == classifier.encoder_hash else None
-        carried = Carried({}, {})
+        carried = Carried({}, {}, {})
         for told in content.classes:
             check_class_name(told.name)
-            if rows is None and any(shot.crop is None for shot in told.shots):
+            if rows is None and any(shot.crop is None for shot in (*told.shots, *told.negatives)):
                 carried.left_out[told.name] = "was made by another encoder, and its pictures are not in the file"
                 continue
-            attributes = ClassAttributes(**told.model_dump(exclude={"shots"}))
+            attributes = ClassAttributes(**told.model_dump(exclude={"shots", "negatives"}))
             check_display_name(attributes, carried.classes)
-            carried.classes[attributes] = [_shot(shot, parts, rows or [], classifier, path) for shot in told.shots]
+            read = partial(_shot, parts=parts, rows=rows or [], classifier=classifier, path=path)
+            carried.classes[attributes] = [read(shot) for shot in told.shots]
+            carried.negatives[told.name] = [read(shot) for shot in told.negatives]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

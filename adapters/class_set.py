@@ -8,25 +8,26 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from types import MappingProxyType
 
 import numpy as np
 
-from adapters.class_tables import FILE, now, open_tables, told_if_damaged
+from adapters.class_rows import Relation, add_shots, copy_version, make_active, set_class
+from adapters.class_tables import FILE, open_tables, told_if_damaged
 from adapters.classes import ClassAttributes, ClassSet, KeptShot, Shot, VersionRecord, check_taught
 from adapters.classifier import NONE, Classifier
-from adapters.crops import Crops, crop_hash
+from adapters.crops import Crops
 from adapters.database import transaction
 from adapters.encoder import Features, joined, stored
 from adapters.errors import ConfigError, StoreError
 from adapters.starter import read_starter
 
 CROPS = "crops"
-Relation = Literal["taught", "negative"]
+Taught = Mapping[ClassAttributes, Sequence[Shot]]
 
 
 class ClassSetStore:
@@ -108,21 +109,30 @@ class ClassSetStore:
     @told_if_damaged
     def teach_all(
         self,
-        classes: dict[ClassAttributes, Sequence[Shot]],
+        classes: Taught,
         encoder_hash: str,
         *,
         reason: str,
+        negatives: Mapping[str, Sequence[Shot]] = MappingProxyType({}),
         live: bool = True,
     ) -> str:
-        """Add shots to several classes, new or known, as one version, the active one if `live`; return its name."""
+        """Add shots to several classes, new or known, and to what is none of them, as one version; return its name.
+
+        Args:
+            classes: attributes -> what shows the class.
+            encoder_hash: what made the features.
+            reason: what the list of versions says.
+            negatives: name of a class -> what is not of it.
+            live: False to keep the version without making it active.
+        """
         with transaction(self._db, FILE):
-            for shot in itertools.chain.from_iterable(classes.values()):
-                if shot.crop is not None:
-                    self._crops.keep(shot.crop)
+            self._keep(itertools.chain(*classes.values(), *negatives.values()))
             parent = self.active_version()
             version = self._add(classes, parent=parent, encoder=encoder_hash, reason=reason)
+            for name, shots in negatives.items():
+                add_shots(self._db, version, "negative", name, shots, encoder_hash)
             if not live:
-                self._make_active(parent)
+                make_active(self._db, parent)
         return _name(version)
 
     @told_if_damaged
@@ -135,28 +145,15 @@ class ClassSetStore:
         with transaction(self._db, FILE):
             _check_known([name], self.class_names())
             attributes = replace(self.attributes()[name], display_name=display_name)
-            version = self._copy(self.active_version(), reason=f"called {name} {display_name or name}")
-            self._db.execute(
-                "UPDATE class SET attributes = ? WHERE version = ? AND name = ?",
-                (json.dumps(asdict(attributes)), version, name),
-            )
+            version = copy_version(self._db, self.active_version(), f"called {name} {display_name or name}")
+            set_class(self._db, version, attributes)
         return _name(version)
 
     @told_if_damaged
     def refute(self, name: str, shots: Sequence[Shot], encoder_hash: str, *, live: bool = True) -> str:
         """Add what is not of a class, or no animal at all where the name is `none`; return the new version's name."""
-        with transaction(self._db, FILE):
-            for shot in shots:
-                if shot.crop is not None:
-                    self._crops.keep(shot.crop)
-            parent = self.active_version()
-            version = self._copy(parent, "said what is no animal" if name == NONE else f"said what is no {name}")
-            for shot in shots:
-                row = self._insert_shot(shot, encoder_hash)
-                self._db.execute("INSERT INTO negative VALUES (?, ?, ?)", (version, name, row))
-            if not live:
-                self._make_active(parent)
-        return _name(version)
+        reason = "said what is no animal" if name == NONE else f"said what is no {name}"
+        return self.teach_all({}, encoder_hash, reason=reason, negatives={name: shots}, live=live)
 
     @told_if_damaged
     def take_back(self, crop: str) -> str:
@@ -166,7 +163,7 @@ class ClassSetStore:
             ConfigError: the active version has no such negative.
         """
         with transaction(self._db, FILE):
-            version = self._copy(self.active_version(), "took back what something is not")
+            version = copy_version(self._db, self.active_version(), "took back what something is not")
             gone = self._db.execute(
                 "DELETE FROM negative WHERE version = ? AND shot IN (SELECT id FROM shot WHERE crop_sha256 = ?)",
                 (version, crop),
@@ -185,7 +182,7 @@ class ClassSetStore:
         with transaction(self._db, FILE):
             parent = self.active_version()
             check_taught(name, self.class_names())
-            version = self._copy(parent, reason=f"forgot {name}")
+            version = copy_version(self._db, parent, f"forgot {name}")
             self._db.execute("DELETE FROM taught WHERE version = ? AND name = ?", (version, name))
             self._db.execute("DELETE FROM negative WHERE version = ? AND name = ?", (version, name))
             self._db.execute("DELETE FROM class WHERE version = ? AND name = ?", (version, name))
@@ -210,11 +207,8 @@ class ClassSetStore:
                 raise ConfigError(
                     f"no version {version or f'before {_name(active)}'}; `wildlane classes list` shows what there is"
                 )
-            self._make_active(target)
+            make_active(self._db, target)
         return _name(target)
-
-    def _make_active(self, version: int) -> None:
-        self._db.execute("UPDATE active SET version = ?", (version,))
 
     @told_if_damaged
     def class_names(self) -> tuple[str, ...]:
@@ -318,19 +312,28 @@ class ClassSetStore:
                 if only is None or name in only
             }
 
+    @told_if_damaged
+    def kept_negatives(self, classifier: Classifier, names: Iterable[str]) -> dict[str, list[KeptShot]]:
+        """Return all that is kept of what is not of each named class of the active version; `none` is a name here."""
+        with self._snapshot():
+            version = self.active_version()
+            kept = {name: self._kept(version, name, classifier, "negative") for name in names}
+        return {name: shots for name, shots in kept.items() if shots}
+
     def crop(self, name: str) -> bytes | None:
         """Return the PNG of a kept crop; None where there is none of that name."""
         return self._crops.png(name)
 
-    def _kept(self, version: int, name: str, classifier: Classifier) -> list[KeptShot]:
+    def _kept(self, version: int, name: str, classifier: Classifier, relation: Relation = "taught") -> list[KeptShot]:
         rows = self._db.execute(
-            "SELECT crop_sha256, origin, created FROM shot JOIN taught ON shot.id = taught.shot "
+            f"SELECT crop_sha256, origin, created FROM shot JOIN {relation} AS used ON shot.id = used.shot "  # noqa: S608  # one of two names of ours
             "WHERE version = ? AND name = ? ORDER BY shot.id",
             (version, name),
         ).fetchall()
+        seen = self._features(version, name, classifier, relation)
         return [
             KeptShot(features=features, crop=crop, png=self._crops.png(crop), source=source, created=created)
-            for features, (crop, source, created) in zip(self._features(version, name, classifier), rows, strict=True)
+            for features, (crop, source, created) in zip(seen, rows, strict=True)
         ]
 
     def _attributes(self, version: int) -> dict[str, ClassAttributes]:
@@ -367,53 +370,17 @@ class ClassSetStore:
             )
         return classifier.encode.shots([picture])[0]
 
-    def _add(self, classes: dict[ClassAttributes, Sequence[Shot]], *, parent: int, encoder: str, reason: str) -> int:
-        version = self._copy(parent, reason)
+    def _add(self, classes: Taught, *, parent: int, encoder: str, reason: str) -> int:
+        version = copy_version(self._db, parent, reason)
         for attributes, shots in classes.items():
-            stored = json.dumps(asdict(attributes))
-            self._db.execute(
-                "INSERT INTO class VALUES (?, ?, ?) "
-                "ON CONFLICT (version, name) DO UPDATE SET attributes = excluded.attributes",
-                (version, attributes.name, stored),
-            )
-            for shot in shots:
-                row = self._insert_shot(shot, encoder)
-                self._db.execute("INSERT INTO taught VALUES (?, ?, ?)", (version, attributes.name, row))
+            set_class(self._db, version, attributes)
+            add_shots(self._db, version, "taught", attributes.name, shots, encoder)
         return version
 
-    def _copy(self, parent: int, reason: str) -> int:
-        version = self._insert_version(parent=parent, reason=reason)
-        self._db.execute(
-            "INSERT INTO class SELECT ?, name, attributes FROM class WHERE version = ? ORDER BY rowid",
-            (version, parent),
-        )
-        for relation in get_args(Relation):
-            copied = f"INSERT INTO {relation} SELECT ?, name, shot FROM {relation} WHERE version = ?"  # noqa: S608
-            self._db.execute(copied, (version, parent))
-        return version
-
-    def _insert_version(self, *, parent: int | None, reason: str) -> int:
-        cursor = self._db.execute(
-            "INSERT INTO version (created, parent, reason) VALUES (?, ?, ?)", (now(), parent, reason)
-        )
-        version = int(cursor.lastrowid or 0)
-        self._db.execute(
-            "INSERT INTO active VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET version = excluded.version", (version,)
-        )
-        return version
-
-    def _insert_shot(self, shot: Shot, encoder: str) -> int:
-        cursor = self._db.execute(
-            "INSERT INTO shot (encoder, tokens, tok, glob, crop_sha256, origin, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                encoder,
-                *stored(shot.features),
-                None if shot.crop is None else crop_hash(shot.crop),
-                shot.source,
-                now(),
-            ),
-        )
-        return int(cursor.lastrowid or 0)
+    def _keep(self, shots: Iterable[Shot]) -> None:
+        for shot in shots:
+            if shot.crop is not None:
+                self._crops.keep(shot.crop)
 
     def _delete_orphans(self) -> None:
         """Erase shots and crops that no version names: a class forgotten in every version is gone for good."""

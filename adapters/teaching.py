@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.class_file import Carried
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes, Shot, check_taught
 from adapters.classifier import NONE, Classifier, ClassMemory
@@ -243,30 +244,61 @@ class TakenIn:
     version: str | None  # None where nothing was new
     frames: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    held_back: str | None = None
 
 
 def take_in(
-    store: ClassSetStore, classifier: Classifier, classes: Mapping[ClassAttributes, Sequence[Shot]], reason: str
+    store: ClassSetStore, classifier: Classifier, carried: Carried, reason: str, *, checked_on: GoldenSet | None = None
 ) -> TakenIn:
-    """Teach several classes with their shots as one version; frames that are known already are left out."""
-    known, taught, taken = store.attributes(), store.shots(classifier), TakenIn(None)
-    fresh: dict[ClassAttributes, Sequence[Shot]] = {}
-    for wanted, shots in classes.items():
+    """Teach several classes with their shots as one version; frames that are known already are left out.
+
+    Args:
+        store: where the class set is kept.
+        classifier: made the features.
+        carried: what a file brought.
+        reason: what the list of versions says.
+        checked_on: as in `teach`.
+    """
+    known, taken = store.attributes(), TakenIn(None, left_out=dict(carried.left_out))
+    live_one = _Support(store.shots(classifier), store.negatives(classifier))
+    fresh: dict[ClassAttributes, list[Shot]] = {}
+    against: dict[str, list[Shot]] = {}
+    for wanted, shots in carried.classes.items():
         try:
             attributes = _agreed(wanted, known.get(wanted.name))
         except ConfigError as error:
             taken.left_out[wanted.name] = str(error)
             continue
-        earlier = [unit(shot.glob[0]) for shot in taught.get(wanted.name, [])]
-        new = [shot for shot in shots if not is_known(shot.features, earlier)]
-        if new:
-            fresh[attributes] = new
+        new = _unknown(shots, live_one.taught.get(wanted.name, ()))
+        no_such = _unknown(carried.negatives.get(wanted.name, ()), live_one.negatives.get(wanted.name, ()))
+        if new or no_such:
+            fresh[attributes], against[wanted.name] = new, no_such
         else:
             taken.left_out[wanted.name] = "all its frames are known already"
     if fresh:
-        taken.version = store.teach_all(fresh, classifier.encoder_hash, reason=reason)
+        becoming = _Support(
+            _with(live_one.taught, {attributes.name: shots for attributes, shots in fresh.items()}),
+            _with(live_one.negatives, {name: shots for name, shots in against.items() if shots}),
+        )
+        taken.held_back = None if checked_on is None else _objection(classifier, checked_on, live_one, becoming)
+        taken.version = store.teach_all(
+            fresh, classifier.encoder_hash, reason=reason, negatives=against, live=taken.held_back is None
+        )
         taken.frames = {attributes.name: len(shots) for attributes, shots in fresh.items()}
     return taken
+
+
+def _unknown(shots: Sequence[Shot], known: Sequence[Features]) -> list[Shot]:
+    earlier = [unit(shot.glob[0]) for shot in known]
+    return [shot for shot in shots if not is_known(shot.features, earlier)]
+
+
+def _with(
+    known: Mapping[str, Sequence[Features]], added: Mapping[str, Sequence[Shot]]
+) -> dict[str, Sequence[Features]]:
+    """Return the features of each class, those of new shots among them."""
+    more = {name: [*known.get(name, ()), *(shot.features for shot in shots)] for name, shots in added.items()}
+    return {**known, **more}
 
 
 def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] | None = None) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -93,9 +94,10 @@ def classes_export(
     classifier = context.classifier()
     with context.store(classifier) as store:
         kept = store.kept(classifier, names_of(classes))
+        negatives = store.kept_negatives(classifier, [attributes.name for attributes in kept])
     if not kept:
         raise ConfigError("nothing is taught, nothing was written")
-    write_classes(path, kept, classifier.encoder_hash, key=key)
+    write_classes(path, kept, negatives, classifier.encoder_hash, key=key)
     told = {attributes.name: len(shots) for attributes, shots in kept.items()}
     if as_json:
         print_line(json.dumps({"file": str(path), "classes": told, "signed": key is not None}))
@@ -114,20 +116,26 @@ def classes_import(
 ) -> None:
     """Teach what a file brings, as one new version; frames that are known already are left out."""
     from adapters.class_file import read_classes
+    from adapters.golden import GoldenSet
     from adapters.teaching import take_in
 
     context = Context(config, state)
     classifier = context.classifier()
     carried = read_classes(path, classifier, key=key)
-    with context.store(classifier) as store:
-        taken = take_in(store, classifier, carried.classes, f"imported {path.name}")
-    left_out = carried.left_out | taken.left_out
+    with context.store(classifier) as store, closing(GoldenSet(context.state_dir)) as golden:
+        taken = take_in(store, classifier, carried, f"imported {path.name}", checked_on=golden)
     if taken.version is None:
-        raise InputError(f"{path}: nothing to take in: " + "; ".join(f"{name} {why}" for name, why in left_out.items()))
+        why = "; ".join(f"{name} {why}" for name, why in taken.left_out.items())
+        raise InputError(f"{path}: nothing to take in: {why}")
     if as_json:
-        print_line(json.dumps({"version": taken.version, "classes": taken.frames, "left_out": left_out}))
+        told = {"version": taken.version, "classes": taken.frames, "left_out": taken.left_out}
+        print_line(json.dumps(told | ({"held_back": taken.held_back} if taken.held_back else {})))
         return
     frames = ", ".join(f"{name} ({count})" for name, count in taken.frames.items())
-    print_line(f"{taken.version} is live, with {frames}")
-    for name, why in left_out.items():
+    if taken.held_back:
+        print_line(f"{taken.version} is held back, with {frames}: {taken.held_back}")
+        print_line(f"    `wildlane classes rollback {taken.version}` makes it live all the same")
+    else:
+        print_line(f"{taken.version} is live, with {frames}")
+    for name, why in taken.left_out.items():
         print_line(f"    left out {name}: {why}")

@@ -20,7 +20,8 @@ from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
 from adapters.crops import LabelledCrop
 from adapters.errors import InputError
-from adapters.teaching import describe, take_in, teach
+from adapters.golden import GoldenSet
+from adapters.teaching import describe, refute, take_in, teach
 
 MOOSE = ClassAttributes(
     name="moose", size="large", origin="wild", scientific_name="Alces alces", display_name="Elch", herd=True
@@ -35,7 +36,7 @@ def carried(store: ClassSetStore, classifier: Classifier, demo_animals: Crops, t
     mirrored = np.ascontiguousarray(crop[10:-5, ::-1])
     teach(store, classifier, MOOSE, ["a", "b"], [LabelledCrop(crop), LabelledCrop(mirrored)])
     path = tmp_path / "site.classes"
-    write_classes(path, store.kept(classifier), classifier.encoder_hash)
+    write_classes(path, store.kept(classifier), {}, classifier.encoder_hash)
     return path
 
 
@@ -67,7 +68,7 @@ def test_classes_arrive_at_another_site_as_they_were_taught(
     carried: Path, store: ClassSetStore, elsewhere: ClassSetStore, classifier: Classifier, demo_animals: Crops
 ) -> None:
     brought = read_classes(carried, classifier)
-    taken = take_in(elsewhere, classifier, brought.classes, "imported")
+    taken = take_in(elsewhere, classifier, brought, "imported")
 
     assert (brought.left_out, taken.left_out) == ({}, {})
     assert elsewhere.attributes() == store.attributes()
@@ -81,9 +82,9 @@ def test_classes_arrive_at_another_site_as_they_were_taught(
 def test_what_is_known_already_is_not_taught_twice(
     carried: Path, elsewhere: ClassSetStore, classifier: Classifier
 ) -> None:
-    classes = read_classes(carried, classifier).classes
-    first = take_in(elsewhere, classifier, classes, "imported").version
-    again = take_in(elsewhere, classifier, classes, "imported")
+    brought = read_classes(carried, classifier)
+    first = take_in(elsewhere, classifier, brought, "imported").version
+    again = take_in(elsewhere, classifier, brought, "imported")
 
     assert again.version is None
     assert set(again.left_out.values()) == {"all its frames are known already"}
@@ -95,11 +96,45 @@ def test_a_class_that_is_known_as_something_else_stays_out_and_the_others_come(
 ) -> None:
     small = ClassAttributes(name="moose", size="small", origin="wild")
     teach(elsewhere, classifier, small, ["c"], [LabelledCrop(demo_animals["bear"])])
-    taken = take_in(elsewhere, classifier, read_classes(carried, classifier).classes, "imported")
+    taken = take_in(elsewhere, classifier, read_classes(carried, classifier), "imported")
 
     assert "'moose' is taught as small and wild, this says large and wild" in taken.left_out["moose"]
     assert "cattle" in taken.frames
     assert elsewhere.attributes()["moose"].size == "small"
+
+
+def test_what_is_no_moose_goes_with_it_and_what_is_no_animal_stays_at_its_site(
+    store: ClassSetStore, elsewhere: ClassSetStore, classifier: Classifier, demo_animals: Crops, tmp_path: Path
+) -> None:
+    teach(store, classifier, MOOSE, ["a"], [LabelledCrop(demo_animals["caribou"])])
+    refute(store, classifier, "moose", ["b"], [LabelledCrop(demo_animals["cattle"][8:-8, 8:-8])])
+    refute(store, classifier, "none", ["c"], [LabelledCrop(demo_animals["bear"])])
+    path, kept = tmp_path / "moose.classes", store.kept(classifier, ["moose"])
+    write_classes(path, kept, store.kept_negatives(classifier, ["moose"]), classifier.encoder_hash)
+
+    for _ in range(2):
+        taken = take_in(elsewhere, classifier, read_classes(path, classifier), "imported")
+    assert taken.left_out == {"moose": "all its frames are known already"}
+    assert {name: len(rows) for name, rows in elsewhere.refuted().items()} == {"moose": 1}
+    (here,), (there,) = (site.negatives(classifier)["moose"] for site in (store, elsewhere))
+    assert np.allclose(here.glob, there.glob, atol=2e-3)
+
+
+def test_a_file_that_loses_checked_frames_is_held_back(
+    carried: Path, elsewhere: ClassSetStore, classifier: Classifier, demo_animals: Crops, tmp_path: Path
+) -> None:
+    reindeer = ClassAttributes(name="reindeer", size="large", origin="wild")
+    teach(elsewhere, classifier, reindeer, ["a"], [LabelledCrop(demo_animals["caribou"][4:-4, 4:-4])])
+    golden = GoldenSet(tmp_path / "elsewhere")
+    golden.add("reindeer", [("road 1", LabelledCrop(demo_animals["caribou"][10:-5, ::-1].copy()))], classifier)
+    taken = take_in(elsewhere, classifier, read_classes(carried, classifier), "imported", checked_on=golden)
+    golden.close()
+
+    assert taken.held_back is not None
+    assert "of 1 checked frames it names 0 right, the live one 1 (road 1 as moose)" in taken.held_back
+    assert set(elsewhere.attributes()) == {"reindeer"}
+    elsewhere.rollback(taken.version)
+    assert "moose" in elsewhere.attributes()
 
 
 def test_another_encoder_takes_the_crops_and_leaves_out_what_has_none(carried: Path, classifier: Classifier) -> None:
@@ -121,7 +156,7 @@ def test_a_signed_file_is_taken_with_its_owners_key_alone(
         public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         (tmp_path / name).write_bytes(public)
     signed = tmp_path / "signed.classes"
-    write_classes(signed, store.kept(classifier), classifier.encoder_hash, key=tmp_path / "key.pem")
+    write_classes(signed, store.kept(classifier), {}, classifier.encoder_hash, key=tmp_path / "key.pem")
 
     assert read_classes(signed, classifier, key=tmp_path / "key.pub").classes
     for path, key in ((signed, "stranger.pub"), (carried, "key.pub")):

@@ -201,7 +201,7 @@ def test_any_class_set_file_is_taken_or_refused(
 ) -> None:
     path = tmp_path / "site.classes"
     kept = store.kept(classifier)
-    write_classes(path, dict(list(kept.items())[:1]), classifier.encoder_hash)
+    write_classes(path, dict(list(kept.items())[:1]), {}, classifier.encoder_hash)
     with zipfile.ZipFile(path) as file:
         parts = {name: file.read(name) for name in file.namelist()}
     told = json.loads(parts[CLASSES])
