@@ -24,6 +24,7 @@ from adapters.crops import Crops
 from adapters.database import transaction
 from adapters.encoder import Features, joined, stored
 from adapters.errors import ConfigError, StoreError
+from adapters.runtime import STARTER
 from adapters.starter import read_starter
 
 CROPS = "crops"
@@ -56,17 +57,17 @@ class ClassSetStore:
         return int(version)
 
     @told_if_damaged
-    def seed(self, starter: Path, encoder_hash: str) -> None:
-        """Fill a store in which nothing was ever taught with the starter class set; else do nothing."""
-        if self._versions_made() != 1 or not starter.exists():
+    def seed(self, models: Path, encoder_hash: str) -> None:
+        """Fill a store in which nothing was ever taught with a model's starter class set; else do nothing."""
+        if self._versions_made() != 1 or not (models / STARTER).exists():
             return
-        classes = read_starter(starter, encoder_hash)
+        classes = read_starter(models, encoder_hash)
         with transaction(self._db, FILE):
             if self._versions_made() == 1:
                 self._add(classes, parent=1, encoder=encoder_hash, reason="starter class set")
 
     @told_if_damaged
-    def rebuild(self, classifier: Classifier, starter: Path) -> int:
+    def rebuild(self, classifier: Classifier) -> int:
         """Encode anew what another encoder made, from the kept crops or the starter file; return how many shots.
 
         What has neither stays as it is, and `load` refuses it by name.
@@ -79,7 +80,10 @@ class ClassSetStore:
         ).fetchall()
         if not stale:
             return 0
-        fresh = {a.name: list(shots) for a, shots in read_starter(starter, classifier.encoder_hash).items()}
+        fresh: dict[str, list[Shot]] = {}
+        if any(crop is None for _, crop, _ in stale):
+            starter = read_starter(classifier.folder, classifier.encoder_hash)
+            fresh = {attributes.name: list(shots) for attributes, shots in starter.items()}
         encoded = []
         for number, crop, name in stale:
             picture = self._crops.picture(crop)

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.encoder import Encoder, Features, Image, unit
+from adapters.encoder import LOOKS, Encoder, Features, Image, unit
 from adapters.knowledge import KnowledgeBase
 from adapters.negatives import Negatives
 from adapters.runtime import ADAPT, MATCH, MODELS, Device, Graph, Precision
+from adapters.stills import LEAST_PX
 
 UNKNOWN: Final = "unknown-animal"
 NONE: Final = "none"
@@ -23,7 +24,6 @@ RESERVED = frozenset({UNKNOWN, NONE, CANNOT_TELL})
 
 P_ANIMAL = 0.5  # at or above: an animal, taught or not
 P_ANIMAL_TAUGHT = 0.2  # a taught class needs less: its own similarity speaks too
-MIN_SIDE_PX = 10  # smaller crops hold no shape
 MIN_CONTRAST = 3.0  # standard deviation of luma in grey levels; below, there is nothing to see
 
 
@@ -140,8 +140,14 @@ class Classifier:
         return ClassMemory(tuple(supports), arrays, keys, against)
 
     def classify(self, crops: Sequence[Image], memory: ClassMemory) -> list[Classification]:
-        """Return N(x) of each crop."""
-        return self.answer(crops, self.encode(crops), memory) if crops else []
+        """Return N(x) of stills: each is looked at twice, and the mean of both answers counts.
+
+        A camera's crops are looked at once each: there a track has its many looks.
+        """
+        if not crops:
+            return []
+        answers = [mean_of_looks(answer) for answer in self.match(self.encode.looks(crops), memory)]
+        return _classifications(answers, memory, [is_legible(crop) for crop in crops])
 
     def answer(self, crops: Sequence[Image], features: Features, memory: ClassMemory) -> list[Classification]:
         """Return N(x) of crops that are encoded already."""
@@ -149,18 +155,7 @@ class Classifier:
 
     def judge(self, features: Features, memory: ClassMemory, legible: Sequence[bool]) -> list[Classification]:
         """Return N(x) of features; `legible` tells whose crop can be judged at all."""
-        weights, p_class, p_animal, similarity = self.match(features, memory)
-        columns = (*memory.names, NONE)
-        return [
-            Classification(
-                weights=dict(zip(columns, weights[i].tolist(), strict=True)),
-                p_class=dict(zip(memory.names, p_class[i].tolist(), strict=True)),
-                p_animal=float(p_animal[i]),
-                similarity_m=float(similarity[i]),
-                legible=legible[i],
-            )
-            for i in range(len(features))
-        ]
+        return _classifications(self.match(features, memory), memory, legible)
 
     def match(self, features: Features, memory: ClassMemory) -> tuple[NDArray[np.float32], ...]:
         """Return (weights, p_class, p_animal, similarity_m) of encoded crops; see `Match` for shapes."""
@@ -170,7 +165,7 @@ class Classifier:
             weights, p_class = np.ones_like(weights[:, :1]), p_class[:, :0]
         else:
             to_taught = (unit(self.knowledge.key_of(features.tok).mean(axis=1)) @ memory.keys.T).max(axis=1)
-            similarity = np.maximum(similarity, to_taught)
+            similarity = np.fmax(similarity, to_taught)  # a crop without a number is like nothing
         if memory.negatives is not None:
             looks = unit(features.glob - self.knowledge.mu)
             weights, p_class, p_animal = memory.negatives.refute(looks, weights, p_class, p_animal)
@@ -198,8 +193,30 @@ class Classifier:
         return ClassMemory(("",), arrays, np.zeros((1, key), np.float32))
 
 
+def mean_of_looks(answer: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what the looks at each still say together, (n, ...), of what each look says, (n * LOOKS, ...)."""
+    return answer.reshape(len(answer) // LOOKS, LOOKS, *answer.shape[1:]).mean(axis=1)  # type: ignore[no-any-return]  # numpy's own
+
+
+def _classifications(
+    answers: Sequence[NDArray[np.float32]], memory: ClassMemory, legible: Sequence[bool]
+) -> list[Classification]:
+    weights, p_class, p_animal, similarity = answers
+    columns = (*memory.names, NONE)
+    return [
+        Classification(
+            weights=dict(zip(columns, weights[i].tolist(), strict=True)),
+            p_class=dict(zip(memory.names, p_class[i].tolist(), strict=True)),
+            p_animal=float(p_animal[i]),
+            similarity_m=float(similarity[i]),
+            legible=legible[i],
+        )
+        for i in range(len(weights))
+    ]
+
+
 def is_legible(crop: Image) -> bool:
     """Tell whether a crop holds enough picture for any answer."""
-    if min(crop.shape[:2]) < MIN_SIDE_PX:
+    if min(crop.shape[:2]) < LEAST_PX:
         return False
     return float(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY).std()) >= MIN_CONTRAST

@@ -15,6 +15,7 @@ from adapters.errors import ModelError
 from adapters.runtime import ENCODE, ENCODE_FP16, ENCODE_INT8, Device, Graph, Precision, file_hash, proved_device
 
 SHOT_VIEWS = 3  # of a labelled crop; see `shot_views`
+LOOKS = 2  # at a still; see `look_views`
 MARGIN = 0.08  # left off each side of the third
 MAX_BATCH = 16  # crops in one run; larger batches gain nothing on a CPU and fill a small GPU's memory
 GPU_BATCHES = (1, 4, 16)  # a GPU plans anew for each number of crops: it gets one of these, filled up
@@ -71,6 +72,12 @@ def shot_views(crop: Image) -> tuple[Image, ...]:
     mirrored = crop[:, ::-1]
     dy, dx = round(MARGIN * crop.shape[0]), round(MARGIN * crop.shape[1])
     return crop, mirrored, mirrored[dy : crop.shape[0] - dy, dx : crop.shape[1] - dx]
+
+
+def look_views(crop: Image) -> tuple[Image, ...]:
+    """Return how a still is looked at: as it is, and the mirrored middle of it."""
+    plain, _, mirrored_middle = shot_views(crop)
+    return plain, mirrored_middle
 
 
 VARIANTS = {"fp32": ENCODE, "fp16": ENCODE_FP16, "int8": ENCODE_INT8}
@@ -155,6 +162,10 @@ class Encoder:
             return []
         features = self([view for crop in crops for view in shot_views(crop)])
         return [features[i : i + SHOT_VIEWS] for i in range(0, len(features), SHOT_VIEWS)]
+
+    def looks(self, crops: Sequence[Image]) -> Features:
+        """Return the features of n stills in their `LOOKS` views, those of one after another: (n * LOOKS, ...)."""
+        return self([view for crop in crops for view in look_views(crop)])
 
 
 def joined(parts: Sequence[Features]) -> Features:

@@ -19,6 +19,8 @@ from adapters.encoder import unit
 from adapters.errors import ModelError
 from adapters.runtime import KNOWLEDGE, read_verified
 
+LARGEST = 1e6  # of a token, as in `attention.finite`
+
 Kind = Literal["base-class", "background"]
 
 
@@ -96,5 +98,6 @@ class KnowledgeBase:
         return np.stack(means) if means else np.zeros((1, len(self.mu)), np.float32)
 
     def key_of(self, mean_tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the unit keys (..., d_key) of mean tokens (..., d_token)."""
-        return unit(np.asarray((mean_tokens - self.token_mean) @ self.projection, np.float32))
+        """Return the unit keys (..., d_key) of mean tokens (..., d_token); what is no number counts as 0."""
+        sound = np.clip(np.where(np.isfinite(mean_tokens), mean_tokens, 0), -LARGEST, LARGEST)
+        return unit(np.asarray((sound - self.token_mean) @ self.projection, np.float32))

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,8 @@ HEAD = "head.safetensors"  # weights of adapt.onnx and match.onnx, for those who
 PRETRAINED = "pretrained.onnx"  # the encoder before our training: the teacher, and the baseline of `evaluate`
 SHIPPED = (ENCODE, ENCODE_FP16, ENCODE_INT8, ADAPT, MATCH, KNOWLEDGE, PRETRAINED, HEAD)  # what a manifest names
 
+STARTER = "starter.npz"  # a manifest names it where there is one; a model may come without
+
 Device = Literal["auto", "cuda", "tensorrt", "cpu"]
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -36,7 +37,8 @@ INSTALL_CUDA = "install the NVIDIA driver and run: pip install 'wildlane[cuda]'"
 
 
 def write_manifest(folder: Path, names: Iterable[str]) -> None:
-    """Write manifest.json with the SHA-256 and size of each named file of the folder."""
+    """Write manifest.json with the SHA-256 and size of each named file of the folder, and of its starter class set."""
+    names = [*names, *([STARTER] if (folder / STARTER).exists() else [])]
     files = {
         name: {"sha256": _sha256((folder / name).read_bytes()), "bytes": (folder / name).stat().st_size}
         for name in names
@@ -45,10 +47,14 @@ def write_manifest(folder: Path, names: Iterable[str]) -> None:
 
 
 def copy_models(source: Path, target: Path) -> None:
-    """Copy all files that a manifest names to another folder; the caller alters them and writes its manifest."""
+    """Copy the graphs and what belongs to them to another folder; the caller alters them and writes its manifest.
+
+    Raises:
+        ModelError: a file is missing or altered: it must not get a sound manifest.
+    """
     target.mkdir(parents=True, exist_ok=True)
     for name in SHIPPED:
-        shutil.copy2(source / name, target / name)
+        (target / name).write_bytes(read_verified(source, name))
 
 
 def read_verified(folder: Path, name: str) -> bytes:

@@ -15,6 +15,7 @@ from adapters.errors import InputError
 MAX_PIXELS = 89_000_000  # just below where Pillow calls it a decompression bomb; no camera gives more
 PNG_START, PNG_END, PNG_TAIL_BYTES = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82", 65_536
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+LEAST_PX = 10  # of a side: less holds no shape
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -36,6 +37,19 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
     return decode_picture(content, str(path))
+
+
+def read_learnable(path: Path) -> NDArray[np.uint8]:
+    """Return a still as `read_picture` does.
+
+    Raises:
+        InputError: as there, or it is too small to learn from or be asked about.
+    """
+    picture = read_picture(path)
+    height, width = picture.shape[:2]
+    if min(height, width) < LEAST_PX:
+        raise InputError(f"{path}: {width} x {height} pixels; at least {LEAST_PX} x {LEAST_PX} are needed")
+    return picture
 
 
 def decode_picture(content: bytes, name: str) -> NDArray[np.uint8]:

@@ -20,10 +20,9 @@ import torch
 from adapters.class_set import ClassSetStore
 from adapters.classifier import Classifier
 from adapters.encoder import Encoder
-from adapters.runtime import HEAD, MATCH, MODELS, PRETRAINED, SHIPPED, write_manifest
-from adapters.starter import STARTER
+from adapters.runtime import MATCH, MODELS, PRETRAINED, SHIPPED, write_manifest
 from adapters.training.animal_probe import Probe, add_clips
-from adapters.training.export import export_match, load_head
+from adapters.training.export import deployed_head, export_match
 from adapters.training.pictures import ROAD_CLIPS
 from adapters.training.statistics import SEED, fit_base
 from monitor.assembly import settings_of, zones_of
@@ -45,7 +44,7 @@ def collect(data: Path) -> Probe:
 def models_without(probe: Probe, clip: str, folder: Path) -> Path:
     """Export the graphs with p(animal) fitted on everything but one clip."""
     models = Path(shutil.copytree(MODELS, folder / "models"))
-    head = load_head(models / HEAD)
+    head = deployed_head(models)
     for name, value in probe.fit(without=clip).items():
         getattr(head.match, name).copy_(
             torch.from_numpy(np.array(value, np.float32)).reshape_as(getattr(head.match, name))
@@ -58,7 +57,7 @@ def models_without(probe: Probe, clip: str, folder: Path) -> Path:
 def replay_with(models: Path, clip: Path, state: Path) -> Replayed:
     classifier, settings = Classifier(models, device="cpu"), settings_of(Config())
     store = ClassSetStore(state)
-    store.seed(models / STARTER, classifier.encoder_hash)
+    store.seed(models, classifier.encoder_hash)
     class_set = store.load(classifier)
     store.close()
     return replay(

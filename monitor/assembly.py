@@ -17,7 +17,6 @@ from adapters.classifier import Classifier
 from adapters.errors import ConfigError
 from adapters.runtime import MODELS
 from adapters.signature import check_signature
-from adapters.starter import STARTER
 from monitor.alerts.compose import Road, SiteFacts
 from monitor.alerts.mirrors import Prefixes
 from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
@@ -79,24 +78,28 @@ def clock_of(timezone: str) -> Callable[[], time]:
 
 
 def models_of(config: Config) -> Path:
-    """Return the folder of the graphs that the configuration names; default the shipped one."""
-    return MODELS if config.models_dir is None else Path(config.models_dir)
+    """Return the folder of the graphs that the configuration names; default the shipped one.
+
+    Raises:
+        ConfigError, ModelError: the configuration asks for a signature, and the folder's is not the key's.
+    """
+    models = MODELS if config.models_dir is None else Path(config.models_dir)
+    if config.models_key_file is not None:
+        check_signature(models, Path(config.models_key_file))
+    return models
 
 
 def classifier_of(config: Config) -> Classifier:
     """Load the graphs on the configured device."""
     device = config.device
-    if config.models_key_file is not None:
-        check_signature(models_of(config), Path(config.models_key_file))
     return Classifier(models_of(config), device=device.provider, precision=device.precision, threads=device.threads)
 
 
 def open_classes(classifier: Classifier, state_dir: Path) -> ClassSetStore:
     """Return the class store of a state folder: seeded where it is new, rebuilt where the encoder is."""
     store = ClassSetStore(state_dir)
-    starter = classifier.folder / STARTER
-    store.seed(starter, classifier.encoder_hash)
-    rebuilt = store.rebuild(classifier, starter)
+    store.seed(classifier.folder, classifier.encoder_hash)
+    rebuilt = store.rebuild(classifier)
     if rebuilt:
         log.info("the encoder is new: %d shots were encoded again", rebuilt)
     return store

@@ -21,7 +21,6 @@ from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.runtime import MODELS
-from adapters.starter import STARTER
 from monitor.alerts.contracts import TOPICS
 from monitor.alerts.schema import Model
 
@@ -57,7 +56,7 @@ def classifier() -> Classifier:
 @pytest.fixture
 def store(tmp_path: Path, classifier: Classifier) -> Iterator[ClassSetStore]:
     opened = ClassSetStore(tmp_path / "state")
-    opened.seed(MODELS / STARTER, classifier.encoder_hash)
+    opened.seed(MODELS, classifier.encoder_hash)
     yield opened
     opened.close()
 
@@ -65,7 +64,7 @@ def store(tmp_path: Path, classifier: Classifier) -> Iterator[ClassSetStore]:
 @pytest.fixture(scope="session")
 def starter(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> ClassSet:
     opened = ClassSetStore(tmp_path_factory.mktemp("starter"))
-    opened.seed(MODELS / STARTER, classifier.encoder_hash)
+    opened.seed(MODELS, classifier.encoder_hash)
     loaded = opened.load(classifier)
     opened.close()
     return loaded

@@ -18,8 +18,7 @@ import numpy as np
 from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
 from adapters.encoder import Features
-from adapters.runtime import MODELS
-from adapters.starter import STARTER
+from adapters.runtime import MODELS, SHIPPED, STARTER, write_manifest
 from adapters.training.domains import degrade, random_square
 
 SEED = 20261123
@@ -94,6 +93,7 @@ def main() -> None:
         owner=np.array(owner, np.int32),
         facts=np.array(json.dumps(facts)),
     )
+    write_manifest(MODELS, SHIPPED)
 
 
 def most_typical(features: Features, count: int) -> list[int]:

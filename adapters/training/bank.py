@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from adapters.encoder import SHOT_VIEWS, Encoder, shot_views
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
-from adapters.training.pictures import ROAD_CLIPS, clip_frames
+from adapters.training.pictures import ROAD_CLIPS, clip_frames, read_for_training
 from adapters.training.splits import Role, class_folders
 
 CLEAN_VIEWS, DEGRADED_VIEWS = SHOT_VIEWS, 3  # of each picture: as it would be taught, and seen through bad cameras
@@ -133,7 +132,7 @@ def _pictures(data: Path, role: Role, rng: Generator) -> Material:
     for source in ("species", "mini-imagenet"):
         for folder in class_folders(data, source, role):
             chosen = sorted(rng.permutation(len(folder.pictures))[:MOST_PICTURES])
-            pictures += [cv2.imread(str(folder.pictures[i])) for i in chosen]
+            pictures += [read_for_training(folder.pictures[i]) for i in chosen]
             labels += [len(classes)] * len(chosen)
             classes.append(folder.name)
     for name in ROAD_CLIPS:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -17,8 +18,18 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], facts: dict[str, str] | None = None) -> None:
-    """Write weights; parts that several names share are stored under each of them."""
-    save_file({name: value.contiguous().clone() for name, value in weights.items()}, path, facts)
+    """Write weights, whole or not at all; parts that several names share are stored under each of them."""
+    draft = path.with_name(f"{path.name}.part")
+    save_file({name: value.contiguous().clone() for name, value in weights.items()}, draft, facts)
+    draft.replace(path)
+
+
+def save_arrays(path: Path, **arrays: object) -> None:
+    """Write arrays as .npz, whole or not at all."""
+    draft = path.with_name(f"{path.name}.part")
+    with draft.open("wb") as file:
+        np.savez(file, **arrays)
+    draft.replace(path)
 
 
 def save(
@@ -28,9 +39,7 @@ def save(
     tensors = {f"{part}.{name}": value for part, m in parts.items() for name, value in m.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-    draft = folder / f"{CHECKPOINT}.part"
-    save_weights(draft, tensors, {"step": str(step), "recipe": json.dumps(recipe)})
-    draft.replace(folder / CHECKPOINT)
+    save_weights(folder / CHECKPOINT, tensors, {"step": str(step), "recipe": json.dumps(recipe)})
 
 
 def resume(

@@ -51,7 +51,7 @@ def compress(picture: Picture, rng: Generator) -> Picture:
 def random_square(picture: Picture, rng: Generator, *, share: tuple[float, float] = (0.65, 1.0)) -> Picture:
     """Return a random square whose side is a share of the picture's shorter side: partial views, off-centre boxes."""
     height, width = picture.shape[:2]
-    side = int(min(height, width) * rng.uniform(*share))
+    side = max(1, int(min(height, width) * rng.uniform(*share)))
     y = int(rng.integers(0, height - side + 1))
     x = int(rng.integers(0, width - side + 1))
     return picture[y : y + side, x : x + side]

@@ -11,7 +11,6 @@ References:
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +28,13 @@ from torch import Tensor
 from adapters.encoder import Encoder
 from adapters.evaluation.figures import auroc
 from adapters.knowledge import KnowledgeBase
-from adapters.runtime import HEAD, MODELS, SHIPPED, copy_models, write_manifest
-from adapters.starter import STARTER
+from adapters.runtime import MODELS, SHIPPED, STARTER, copy_models, read_verified, write_manifest
 from adapters.training.attention import Head
 from adapters.training.bank import Bank, fill
 from adapters.training.calibration import calibration_error
 from adapters.training.descent import N_STEPS
 from adapters.training.episodes import Episode
-from adapters.training.export import export_head, load_head
+from adapters.training.export import deployed_head, export_head
 from adapters.training.meta_train import validation_episodes
 from adapters.training.site_pictures import site_pictures
 
@@ -101,7 +99,7 @@ def evolve(
     kept = fitness(after) > fitness(before)
     if kept:
         copy_models(models, out)
-        shutil.copy2(models / STARTER, out / STARTER)
+        (out / STARTER).write_bytes(read_verified(models, STARTER))
         export_head(better, out, progress=say)
         write_manifest(out, SHIPPED)
     return Evolved(before=before, after=after, kept=kept)
@@ -116,7 +114,7 @@ def express(head: Head, genome: Genome) -> Head:
     moved = (adapt.descend.decay, adapt.descend.norm_bound, adapt.temperature, match.gate_local, match.gate_linear)
     for value, factor in zip(moved, factors[N_STEPS:], strict=True):
         value.mul_(factor)
-    match.calibration[1] += float(genome[-1])
+    match.calibration[2] += float(genome[-1])
     return child
 
 
@@ -153,7 +151,7 @@ class _Search(ElementwiseProblem):  # type: ignore[misc]  # pymoo has no types
 
 def _deployed(models: Path) -> tuple[Head, Tensor, Tensor]:
     knowledge = KnowledgeBase.load(models)
-    return load_head(models / HEAD), torch.from_numpy(knowledge.keys), torch.from_numpy(knowledge.mu)
+    return deployed_head(models), torch.from_numpy(knowledge.keys), torch.from_numpy(knowledge.mu)
 
 
 def _halves(images: Path, folder: Path, encode: Encoder, seed: int, say: Callable[[str], None]) -> tuple[Bank, Bank]:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -27,6 +27,7 @@ from adapters.runtime import (
     MATCH,
     PRETRAINED,
     SHIPPED,
+    read_verified,
     write_manifest,
 )
 from adapters.training.attention import Adapt, Head, HeadStatistics, Match
@@ -106,8 +107,20 @@ def export_head(head: Head, out: Path, *, progress: Callable[[str], None] = lamb
 
 
 def load_head(path: Path) -> Head:
-    """Return the head of a file of weights, in evaluation mode."""
-    tensors = load_file(path)
+    """Return the head of a training's file of weights, in evaluation mode."""
+    return _head_of(load_file(path), path)
+
+
+def deployed_head(models: Path) -> Head:
+    """Return the head of a model folder, in evaluation mode.
+
+    Raises:
+        ModelError: its weights are missing or altered, or are those of another program version's head.
+    """
+    return _head_of(load(read_verified(models, HEAD)), models / HEAD)
+
+
+def _head_of(tensors: dict[str, Tensor], path: Path) -> Head:
     statistics = HeadStatistics(
         projection=tensors["adapt.project.projection"],
         token_mean=tensors["adapt.project.token_mean"],
@@ -119,7 +132,10 @@ def load_head(path: Path) -> Head:
         animal_bias=0.0,
     )
     head = Head(statistics)
-    head.load_state_dict(tensors)
+    try:
+        head.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: not the weights of this program's head ({error})") from None
     return head.eval()
 
 

@@ -27,7 +27,7 @@ from adapters.classifier import Classifier
 from adapters.encoder import joined
 from adapters.knowledge import KnowledgeBase
 from adapters.runtime import ENCODE, MODELS, SHIPPED, copy_models, file_hash, write_manifest
-from adapters.starter import STARTER, hand_on
+from adapters.starter import hand_on
 from adapters.training.attention import unit
 from adapters.training.backbone import EfficientNetLite, deployed_backbone
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, shoot
@@ -106,8 +106,9 @@ def finetune(
         after = held_out_accuracy(draft, lessons)
         kept = after > before
         if kept:
+            hand_on(models, draft, file_hash(draft, ENCODE))
+            write_manifest(draft, SHIPPED)
             shutil.copytree(draft, out, dirs_exist_ok=True)
-            hand_on(models / STARTER, out / STARTER, file_hash(out, ENCODE))
     return Finetuned(before=before, after=after, kept=kept)
 
 

@@ -33,7 +33,7 @@ from adapters.training.losses import (
 )
 from adapters.training.optimisation import as_numbers, begin, move_average, one_cycle, take_step
 
-WEIGHTS, LOG, WEAK_POINTS = "head.safetensors", "log.jsonl", "weak_points.json"
+WEIGHTS, LOG = "head.safetensors", "log.jsonl"
 PARTS = ("regions", "knowledge", "descent", "hard-attention", "reversal", "metric")  # what an ablation leaves out
 
 
@@ -113,6 +113,16 @@ class MetaTraining:
         return losses, torch.softmax(logit.detach(), dim=1)
 
 
+class Practice(nn.Module):
+    """What a checkpoint keeps beside the networks: the weak points, whose memory it shares, and the best score."""
+
+    def __init__(self, weak_points: WeakPoints) -> None:
+        super().__init__()
+        self.register_buffer("confusion", torch.from_numpy(weak_points.confusion))
+        self.register_buffer("by_domain", torch.from_numpy(weak_points.by_domain))
+        self.register_buffer("best", torch.tensor(-1.0, dtype=torch.float64))
+
+
 def leave_out(head: Head, part: str) -> None:
     """Hold a part of the head at its start, where it does nothing."""
     adapt, match = head.adapt, head.match
@@ -135,15 +145,17 @@ def answer(head: Head, episode: Episode, mu: Tensor, m_tokens: Tensor) -> tuple[
     return logit, none_logit, memory
 
 
-def validation_episodes(bank: Bank, count: int, seed: int, n_m_rows: int) -> list[Episode]:
-    """Return fixed episodes of a bank: clean support of 1 or 5 shots, queries in every view, half unknown.
+def validation_episodes(
+    bank: Bank, count: int, seed: int, n_m_rows: int, shots: tuple[int, ...] = (5, 1)
+) -> list[Episode]:
+    """Return fixed episodes of a bank: clean support of these shots in turn, queries in every view, half unknown.
 
     They are 5-way where there are ten classes, else half of the classes are taught. They see all rows of the knowledge
     base, since none of those is a tuning class.
     """
     rng = np.random.default_rng((seed, 3))
     m_rows = torch.arange(n_m_rows)
-    return [_validation_episode(bank, 1 if number % 2 else 5, m_rows, rng) for number in range(count)]
+    return [_validation_episode(bank, shots[number % len(shots)], m_rows, rng) for number in range(count)]
 
 
 def _validation_episode(bank: Bank, shots: int, m_rows: Tensor, rng: Generator) -> Episode:
@@ -220,18 +232,15 @@ def train_head(
     out.mkdir(parents=True, exist_ok=True)
     train, tune = banks
     training = MetaTraining(recipe, statistics, mu, class_tokens(train))
+    weak_points = WeakPoints(len(train.classes))
+    training.parts["practice"] = practice = Practice(weak_points)
     training.step = resume(out, training.parts, training.optimiser, asdict(recipe))
-    weak_points, best = WeakPoints(len(train.classes)), -1.0
-    if training.step:
-        stored = json.loads((out / WEAK_POINTS).read_text())
-        weak_points.confusion, weak_points.by_domain = np.array(stored["confusion"]), np.array(stored["by_domain"])
-        best = stored["best"]
     judge = validation_episodes(tune, recipe.validation_episodes, recipe.seed, len(training.m_tokens))
     sampler = Sampler(train, weak_points)
     started, first = time.monotonic(), training.step
     while training.step <= recipe.steps:
         if training.step % recipe.validate_every == 0:
-            best = _validate_and_save(training, judge, weak_points, best, out, say)
+            _validate_and_save(training, judge, practice, out, say)
             a_step_s = (time.monotonic() - started) / max(1, training.step - first)
             say(f"    {a_step_s:.3f} s a step, {a_step_s * (recipe.steps - training.step) / 60:.0f} min left")
         if training.step == recipe.steps:
@@ -246,23 +255,15 @@ def train_head(
 
 
 def _validate_and_save(
-    training: MetaTraining,
-    judge: list[Episode],
-    weak_points: WeakPoints,
-    best: float,
-    out: Path,
-    say: Callable[[str], None],
-) -> float:
+    training: MetaTraining, judge: list[Episode], practice: Practice, out: Path, say: Callable[[str], None]
+) -> None:
     figures = validate(training.average, judge, training.mu, training.m_tokens)
     say(f"step {training.step}/{training.recipe.steps}  " + "  ".join(f"{k} {v:.2f}" for k, v in figures.items()))
-    if figures["score"] > best:
-        best = figures["score"]
+    if figures["score"] > practice.best:
+        practice.best.fill_(figures["score"])
         facts = {"recipe": json.dumps(asdict(training.recipe)), "step": str(training.step), **_text(figures)}
         save_weights(out / WEIGHTS, training.average.state_dict(), facts)
-    tables = {"confusion": weak_points.confusion.tolist(), "by_domain": weak_points.by_domain.tolist(), "best": best}
-    (out / WEAK_POINTS).write_text(json.dumps(tables))
     save(out, training.parts, training.optimiser, training.step, asdict(training.recipe))
-    return best
 
 
 def _text(figures: dict[str, float]) -> dict[str, str]:

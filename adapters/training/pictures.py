@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.errors import InputError
+from adapters.stills import read_learnable
 from adapters.training.splits import SOURCES, class_folders
 
 # Kinds that no road camera will meet. They would only teach the probe that water, petals and sand are animals.
@@ -25,6 +26,8 @@ crab crayfish hawksbill nautilus octopus sea_horse starfish
 n01910747 n02165456 n02606052 n01770081 n02074367 n02174001 n09256479 n04275548 n01704323 n02966193
 """
 NOT_ON_A_ROAD = frozenset(_NOT_ON_A_ROAD.split())
+
+LARGEST_PX = 640  # the network sees 224
 
 ROAD_CLIPS = (  # fixed cameras without an animal in view
     "aerial_car_intel.mp4",
@@ -44,6 +47,20 @@ class LabelledPicture:
     path: Path
     label: str
     animal: bool
+
+
+def read_for_training(path: Path) -> NDArray[np.uint8]:
+    """Return a picture, uint8 (height, width, 3), BGR, no side above `LARGEST_PX`: a folder of them fits into memory.
+
+    Raises:
+        InputError: see `read_learnable`.
+    """
+    picture = read_learnable(path)
+    scale = LARGEST_PX / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]  # cv2 types it as any array
 
 
 def base_pictures(data: Path, *, per_class: int) -> Iterator[LabelledPicture]:

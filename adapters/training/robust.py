@@ -6,11 +6,13 @@ batch, an episode of all training classes at once (teacher's prototypes, student
 a Gradient Reversal Layer.
 
 It goes in rounds: after each, the weights turn back a part of the way to the pretrained ones. What helps is learned
-again in a few hundred steps, what was only learned by heart is not.
+again in a few hundred steps, what was only learned by heart is not. Only the first blocks learn: a bad camera changes
+what they see, while the last ones, with most of the weights, would learn the training classes by heart.
 
 References:
     Hinton et al. 2015, https://arxiv.org/abs/1503.02531 (distillation)
     Wortsman et al. 2022, https://arxiv.org/abs/2109.01903 (averaging with the original weights)
+    Lee et al. 2023, https://arxiv.org/abs/2210.11466 (only the first layers, for corrupted inputs)
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
@@ -40,6 +41,7 @@ from adapters.training.domains import DOMAIN_SHARES, DOMAINS, Picture, random_sq
 from adapters.training.export import export_encode
 from adapters.training.gradient_reversal import DomainCritic, strength_at
 from adapters.training.optimisation import as_numbers, begin, move_average, one_cycle, take_step
+from adapters.training.pictures import read_for_training
 from adapters.training.splits import class_folders
 
 LOG = "log.jsonl"
@@ -55,14 +57,15 @@ TRAIN_PX = 160
 class Recipe:
     """Every number of the training, with its reason."""
 
-    seed: int = 20261124
+    seed: int = 20261125
     start: str = ""  # SHA-256 of the weights that it goes on from; empty for the pretrained ones
     steps: int = 6000
     classes_a_batch: int = 8  # drawn by class, or the few pictures of the species would drown in mini-ImageNet's
     pictures_a_class: int = 3
     small_picture_share: float = 0.35  # of the classes in a batch: mini-ImageNet's 84 px can't teach what is crisp
     crop_share: float = 0.4  # smallest side of a crop: a patient teacher sees ever new crops (Beyer et al. 2022)
-    round_steps: int = 500
+    trained_blocks: int = 14  # of 21; what comes later would learn the few training classes by heart
+    round_steps: int = 800
     turned_back: float = 0.25  # of the way to the pretrained weights, after each round
     peak_rate: float = 2e-4  # AdamW, one cycle a round
     warm_up: float = 0.05  # share of a round
@@ -97,7 +100,13 @@ class Pictures:
         small = class_folders(data, "mini-imagenet", "train")
         if not large or not small:
             raise InputError(f"{data}: no training classes under images/species or images/mini-imagenet/train")
-        self.classes = [[cv2.imread(str(path)) for path in folder.pictures] for folder in large + small]
+        for folder in large + small:
+            if len(folder.pictures) < recipe.pictures_a_class:
+                raise InputError(
+                    f"{data}: class {folder.name} has {len(folder.pictures)} pictures, "
+                    f"training needs {recipe.pictures_a_class}"
+                )
+        self.classes = [[read_for_training(path) for path in folder.pictures] for folder in large + small]
         share = recipe.small_picture_share
         self._chance = np.repeat([(1 - share) / len(large), share / len(small)], [len(large), len(small)])
         self._recipe = recipe
@@ -165,7 +174,9 @@ class Training:
         self.average = folded_lite(start).requires_grad_(requires_grad=False)
         self.critic = DomainCritic(self.student.d_pooled)
         self.parts = {"student": self.student, "average": self.average, "critic": self.critic}
-        trained = [*self.student.stem.parameters(), *self.student.blocks.parameters(), *self.student.head.parameters()]
+        self.student.requires_grad_(requires_grad=False)
+        seeing = (self.student.stem, self.student.blocks[: recipe.trained_blocks])
+        trained = [value.requires_grad_() for part in seeing for value in part.parameters()]
         self.optimiser = torch.optim.AdamW(
             [{"params": trained}, {"params": self.critic.parameters()}],
             lr=recipe.peak_rate,
@@ -223,10 +234,10 @@ def train(
     Raises:
         InputError: no training pictures, or a checkpoint of another recipe.
     """
-    out.mkdir(parents=True, exist_ok=True)
     if start is not None:
         recipe = replace(recipe, start=hashlib.sha256(start.read_bytes()).hexdigest())
     pictures = Pictures(data, recipe)
+    out.mkdir(parents=True, exist_ok=True)
     teacher = Teacher(out / TEACHER, pictures.classes, recipe.threads)
     training = Training(recipe, teacher, start)
     training.step = resume(out, training.parts, training.optimiser, asdict(recipe))

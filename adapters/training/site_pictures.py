@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from adapters.errors import InputError
 from adapters.evaluation.episodes import Pool, read_pool
-from adapters.stills import read_picture
+from adapters.training.pictures import read_for_training
 
 Labelled = tuple[int, int]  # a picture of the pool, and its class
 
@@ -26,7 +26,7 @@ class SitePictures:
 
     def read(self, rows: Sequence[Labelled]) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
         """Return pictures and labels (n,)."""
-        pictures = [read_picture(self.pool.pictures[row]) for row, _ in rows]
+        pictures = [read_for_training(self.pool.pictures[row]) for row, _ in rows]
         return pictures, np.array([label for _, label in rows])
 
 

@@ -17,7 +17,7 @@ from adapters.encoder import Encoder, unit
 from adapters.training.animal_probe import Probe
 from adapters.training.attention import HeadStatistics
 from adapters.training.domains import degrade, random_square
-from adapters.training.pictures import NOT_ON_A_ROAD, base_pictures
+from adapters.training.pictures import NOT_ON_A_ROAD, base_pictures, read_for_training
 from adapters.training.variants import N_CALIBRATION
 
 SEED = 20261123
@@ -39,7 +39,7 @@ def fit_base(
         pictures to calibrate a quantised encoder on; and the fit of p(animal) with the pictures in it.
     """
     pictures = list(base_pictures(data, per_class=PER_CLASS))
-    images = [cv2.imread(str(picture.path)) for picture in pictures]
+    images = [read_for_training(picture.path) for picture in pictures]
     labels = np.array([picture.label for picture in pictures])
     seen = encode(images)
     clean_tok, clean = seen.tok, seen.glob

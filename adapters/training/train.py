@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from adapters.encoder import Encoder
-from adapters.runtime import ENCODE, HEAD, write_manifest
+from adapters.runtime import ENCODE, HEAD, MANIFEST, write_manifest
 from adapters.training import robust
 from adapters.training.animal_probe import CutoutCrops, RoadCrops, add_clips
 from adapters.training.averaging import best_average
 from adapters.training.backbone import EfficientNetLite, folded_lite
 from adapters.training.bank import Bank, build
 from adapters.training.calibration import calibrate
-from adapters.training.checkpoint import save_weights
+from adapters.training.checkpoint import save_arrays, save_weights
 from adapters.training.export import (
     BACKBONE,
     CALIBRATION,
@@ -34,6 +34,7 @@ from adapters.training.export import (
     load_head,
 )
 from adapters.training.meta_train import HeadRecipe, class_tokens, train_head
+from adapters.training.splits import SOURCES, class_folders
 from adapters.training.statistics import SEED, fit_base, head_statistics
 
 Say = Callable[[str], None]
@@ -62,10 +63,12 @@ class Plan:
 
 def train(plan: Plan, say: Say = print) -> Path:
     """Train, or go on where a killed run stopped, and return the folder of what can be deployed."""
+    for source in SOURCES:
+        class_folders(plan.data, source, "train")  # nothing is written where there is nothing to learn from
     plan.out.mkdir(parents=True, exist_ok=True)
     models = plan.out / "models"
     backbone = _backbone(plan, say)
-    if not (models / ENCODE).exists():
+    if not (models / MANIFEST).exists():  # it is written last
         models.mkdir(exist_ok=True)
         say(f"{ENCODE}: {export_encode(backbone, models / ENCODE):.1e} from torch")
         write_manifest(models, [ENCODE])
@@ -94,8 +97,8 @@ def _statistics(plan: Plan, encode: Encoder, say: Say) -> Tensor:
         pretrained = robust.pretrained_encoder(plan.out / "backbone" / robust.TEACHER, plan.head.threads)
         fitted, samples, probe = fit_base(encode, pretrained, plan.data, rng)
         add_clips(probe, encode, plan.data, plan.road_crops, plan.cutout_crops, rng, say)
-        np.savez(plan.out / CALIBRATION, pictures=samples)
-        np.savez(path, **{name: np.float32(value) for name, value in (fitted | probe.fit()).items()})
+        save_arrays(plan.out / CALIBRATION, pictures=samples)
+        save_arrays(path, **{name: np.float32(value) for name, value in (fitted | probe.fit()).items()})
     with np.load(path, allow_pickle=False) as stored:
         return torch.from_numpy(stored["mu"])
 
@@ -111,7 +114,7 @@ def _head(plan: Plan, train_bank: Bank, tune_bank: Bank, mu: Tensor, say: Say) -
     before, after = calibrate(head, tune_bank, mu, m_tokens, plan.head.seed)
     say(f"expected calibration error on tuning classes: {before:.3f}, calibrated {after:.3f}")
     counts = [len(train_bank.members[number]) for number in train_bank.taught]
-    np.savez(
+    save_arrays(
         plan.out / KNOWLEDGE_ROWS,
         tokens=m_tokens.numpy(),
         labels=np.array([train_bank.classes[number] for number in train_bank.taught]),

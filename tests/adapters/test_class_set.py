@@ -17,7 +17,6 @@ from adapters.classifier import Classifier
 from adapters.encoder import Features
 from adapters.errors import ConfigError, StoreError
 from adapters.runtime import MODELS
-from adapters.starter import STARTER
 
 MOOSE = ClassAttributes(name="moose", size="large", origin="wild", scientific_name="Alces alces")
 
@@ -49,7 +48,7 @@ def test_an_empty_state_is_seeded_with_the_starter_class_set(store: ClassSetStor
 
 def test_seeding_again_changes_nothing(store: ClassSetStore, classifier: Classifier) -> None:
     before = store.versions()
-    store.seed(MODELS / STARTER, classifier.encoder_hash)
+    store.seed(MODELS, classifier.encoder_hash)
 
     assert store.versions() == before
 
@@ -127,11 +126,11 @@ def test_a_new_encoder_rebuilds_taught_and_starter_classes_once(
     with sqlite3.connect(tmp_path / "state" / FILE) as db:
         db.execute("UPDATE shot SET encoder = 'sha256:old', tok = zeroblob(length(tok)), glob = zeroblob(length(glob))")
 
-    rebuilt = store.rebuild(classifier, MODELS / STARTER)
+    rebuilt = store.rebuild(classifier)
 
     after = store.load(classifier)
     assert rebuilt > len(before.attributes)
-    assert store.rebuild(classifier, MODELS / STARTER) == 0
+    assert store.rebuild(classifier) == 0
     assert after.version == before.version
     for name, array in before.memory.arrays.items():
         assert np.allclose(after.memory.arrays[name], array, atol=1e-3)
@@ -191,7 +190,7 @@ def test_any_text_is_a_class_name_or_refused(name: str) -> None:
 
 def test_going_back_to_nothing_taught_stays_so(store: ClassSetStore, classifier: Classifier) -> None:
     store.rollback("cs-1")
-    store.seed(MODELS / STARTER, classifier.encoder_hash)
+    store.seed(MODELS, classifier.encoder_hash)
 
     assert store.class_names() == ()
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adapters.classes import ClassSet
 from adapters.classifier import CANNOT_TELL, NONE, Classifier, ClassMemory
-from adapters.encoder import SHOT_VIEWS, Encoder, Features
+from adapters.encoder import LOOKS, SHOT_VIEWS, Encoder, Features, look_views
 from adapters.errors import ModelError
 from adapters.runtime import ADAPT, ENCODE, MANIFEST, MODELS, Graph, write_manifest
 
@@ -50,6 +50,24 @@ def test_a_labelled_crop_is_learned_in_three_views(
     assert classifier.encode.shots([]) == []
 
 
+def test_a_still_is_looked_at_twice_and_the_mean_of_both_answers_counts(
+    classifier: Classifier, starter: ClassSet, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    crops = list(demo_animals.values())
+    looks = [look_views(crop) for crop in crops]
+    plain, closer = (
+        classifier.match(classifier.encode([views[number] for views in looks]), starter.memory)
+        for number in range(LOOKS)
+    )
+
+    answers = classifier.classify(crops, starter.memory)
+
+    for row, answer in enumerate(answers):
+        assert [*answer.weights.values()] == pytest.approx((plain[0][row] + closer[0][row]) / 2, abs=1e-3)
+        assert answer.p_animal == pytest.approx((plain[2][row] + closer[2][row]) / 2, abs=1e-3)
+    assert classifier.classify([], starter.memory) == []
+
+
 def test_fewer_bits_give_similar_features_under_the_same_name(demo_animals: dict[str, NDArray[np.uint8]]) -> None:
     crops = list(demo_animals.values())
     whole = Encoder(MODELS, device="cpu", precision="fp32")
@@ -76,13 +94,26 @@ def test_padding_of_a_class_with_fewer_shots_changes_no_answer(classifier: Class
     adapt, known, shots = Graph(MODELS, ADAPT, "cpu", threads=1), classifier.knowledge, random_features(2, 1)
 
     def adapted(places: int) -> list[NDArray[np.float32]]:
-        tok, glob = np.ones((1, places, 49, 320), np.float32), np.ones((1, places, 1280), np.float32)
+        tok, glob = np.full((1, places, 49, 320), np.nan, np.float32), np.full((1, places, 1280), 7, np.float32)
         mask = np.zeros((1, places), np.float32)
         tok[0, :2], glob[0, :2], mask[0, :2] = shots.tok, shots.glob, 1
         return list(adapt.run(tok=tok, glob=glob, mask=mask, neg=known.negatives, mkey=known.keys, mu=known.mu))
 
     for alone, padded in zip(adapted(2), adapted(9), strict=True):
         assert np.allclose(alone, padded, atol=1e-5)
+
+
+@pytest.mark.parametrize("worst", [np.nan, np.inf, -np.inf, 1e38])
+def test_what_is_no_number_goes_into_the_graphs_and_never_comes_out(classifier: Classifier, worst: float) -> None:
+    spoiled = random_features(2, 1)
+    spoiled.tok[0, 3], spoiled.glob[1, 5:9] = worst, worst
+    sound = random_features(2, 2)
+
+    for output in classifier.match(spoiled, classifier.adapt({"a": spoiled, "b": sound})):
+        assert np.isfinite(output).all()
+    learned = classifier.adapt({"a": sound, "b": random_features(1, 3)})
+    for output in classifier.match(sound, learned):
+        assert np.isfinite(output).all()
 
 
 def test_constant_and_empty_features_give_no_nan(classifier: Classifier) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from adapters.classifier import Classifier
@@ -90,18 +92,46 @@ def test_without_other_classes_there_is_no_auroc_and_one_way_works(folder: Path,
     [
         (lambda root: (root / "zebra").mkdir(), "zebra"),
         (lambda root: (root / "caribou" / "8.png").write_bytes(b"no picture"), "8.png"),
-        (lambda root: [path.unlink() for path in (root / "caribou").glob("[2-9].png")], "caribou"),
+        (lambda root: [path.unlink() for path in (root / "caribou").glob("[2-9].png")], "caribou: 2 pictures"),
+        (lambda root: Image.new("RGB", (1, 1)).save(root / "caribou" / "8.png"), r"8\.png: 1 x 1 pixels"),
+        (
+            lambda root: Image.new("1", (20_000, 20_000)).save(root / "caribou" / "8.png"),
+            r"8\.png: .*20000|8\.png: .*pixels",
+        ),
+        (lambda root: [shutil.rmtree(path) for path in sorted(root.iterdir())[1:]], "classes: 1 class folders"),
     ],
-    ids=["an empty class folder", "an unreadable picture", "too few pictures"],
+    ids=[
+        "an empty class folder",
+        "an unreadable picture",
+        "too few pictures",
+        "one pixel",
+        "20,000 pixels wide",
+        "one class",
+    ],
 )
 def test_bad_folders_are_named(folder: Path, tmp_path: Path, classifier: Classifier, spoil: object, named: str) -> None:
-    import shutil
-
     root = tmp_path / "classes"
     shutil.copytree(folder, root)
     spoil(root)  # type: ignore[operator]
     with pytest.raises(InputError, match=named):
         evaluate(classifier, Task(images=root, ways=3, shots=(2,), episodes=30, slow_episodes=1))
+
+
+def test_grey_cmyk_and_16_bit_pictures_are_judged_like_others(
+    folder: Path, tmp_path: Path, classifier: Classifier
+) -> None:
+    root = tmp_path / "classes"
+    shutil.copytree(folder, root)
+    for number, mode in enumerate(("L", "CMYK", "I;16")):
+        path = root / "caribou" / f"{number}.png"
+        picture = Image.open(path)
+        picture.load()
+        path.unlink()
+        picture.convert("I" if mode == "I;16" else mode).save(path.with_suffix(".tif"))
+
+    rows = evaluate(classifier, Task(images=root, ways=3, shots=(2,), episodes=8, slow_episodes=1)).rows
+
+    assert all(row.accuracy > 60 for row in rows if row.method in PLAIN)
 
 
 def test_the_verb_prints_rows_as_json_and_stores_its_episodes(folder: Path, tmp_path: Path) -> None:

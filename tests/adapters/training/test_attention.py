@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapters.runtime import ADAPT, HEAD, MATCH, MODELS
+from adapters.runtime import ADAPT, MATCH, MODELS
 from adapters.training.attention import Head, HeadStatistics, unit
-from adapters.training.export import export_adapt, export_match, load_head
+from adapters.training.descent import MetaGradientDescent
+from adapters.training.export import deployed_head, export_adapt, export_match
 from adapters.training.gradient_reversal import DomainCritic, ReverseGradient
 from adapters.training.losses import per_class_cross_entropy
 
@@ -35,7 +36,7 @@ def support(classes: int, shots: int, seed: int = 1) -> tuple[Tensor, ...]:
 
 @pytest.fixture(scope="module")
 def trained() -> Head:
-    return load_head(MODELS / HEAD)
+    return deployed_head(MODELS)
 
 
 @torch.no_grad()
@@ -121,3 +122,32 @@ def test_hard_attention_keeps_the_same_number_of_tokens_of_every_crop(trained: H
     kept = trained.match.keep(keys, noise(6, 49), noise(6, 49))
 
     assert kept.sum(dim=1).tolist() == [24.0] * 6
+
+
+def test_the_first_order_descent_answers_alike_and_learns_otherwise() -> None:
+    vectors, mask = unit(noise(3, 2, 16)), torch.ones(3, 2)
+    proto = unit(vectors.mean(dim=1))
+    answers, gradients = [], []
+    for first_order in (False, True):
+        start = vectors.clone().requires_grad_()
+        descend = MetaGradientDescent(16, first_order=first_order)
+        weight, bias = descend(start, mask, torch.zeros(1, 16), proto, torch.tensor(10.0), torch.tensor(-3.0))
+        (weight.square().sum() + bias.sum()).backward()
+        answers.append(weight.detach())
+        gradients.append(0.0 if start.grad is None else float(start.grad.abs().max()))
+
+    assert torch.equal(*answers)
+    assert gradients[0] > 0
+    assert gradients[1] == 0  # the steps count as constants
+
+
+def test_a_class_whose_gradient_has_vanished_takes_no_further_step() -> None:
+    descend, proto = MetaGradientDescent(16), torch.zeros(1, 16)
+    with torch.no_grad():
+        descend.decay.zero_()
+        weight, bias = descend(
+            torch.zeros(1, 1, 16), torch.ones(1, 1), torch.zeros(1, 16), proto, torch.tensor(10.0), torch.tensor(-3.0)
+        )
+
+    assert float(weight.abs().max()) == 0
+    assert float(bias) == -3.0

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,8 @@ from safetensors.torch import load_file
 from adapters.classifier import Classifier
 from adapters.encoder import Encoder
 from adapters.errors import InputError, ModelError
-from adapters.runtime import MODELS
+from adapters.runtime import MODELS, STARTER
+from adapters.starter import read_starter
 from adapters.training import robust
 from adapters.training.attention import Head, HeadStatistics
 from adapters.training.averaging import average
@@ -28,6 +30,7 @@ from adapters.training.export import export_run
 from adapters.training.finetune import Tuning, finetune
 from adapters.training.meta_train import HeadRecipe, train_head
 from adapters.training.splits import class_folders
+from adapters.training.train import Plan, train
 
 ROOT = Path(__file__).parents[3]
 RECIPE = robust.Recipe(steps=3, round_steps=2, classes_a_batch=3, pictures_a_class=2, checkpoint_every=1)
@@ -190,6 +193,21 @@ def test_fine_tuning_writes_a_model_that_can_be_deployed_or_nothing(
         assert tuned.encoder_hash != Classifier(device="cpu").encoder_hash
 
 
+def test_what_fine_tuning_gained_is_a_whole_model_with_its_starter_classes(
+    class_folders_of_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracy = iter([50.0, 60.0])
+    monkeypatch.setattr("adapters.training.finetune.held_out_accuracy", lambda *_: next(accuracy))
+
+    finetune(class_folders_of_site, tmp_path / "site", Tuning(steps=1, batch=4), say=silent)
+
+    tuned = Classifier(tmp_path / "site", device="cpu")
+    assert len(read_starter(tmp_path / "site", tuned.encoder_hash)) == 10
+    (tmp_path / "site" / STARTER).write_bytes(b"another's")
+    with pytest.raises(ModelError, match=r"starter\.npz: SHA-256 is .* altered"):
+        read_starter(tmp_path / "site", tuned.encoder_hash)
+
+
 @pytest.mark.parametrize("learn", [evolve, finetune])
 def test_a_folder_that_can_not_be_learned_from_is_named_and_nothing_written(
     learn: Callable[..., object], tmp_path: Path
@@ -199,6 +217,45 @@ def test_a_folder_that_can_not_be_learned_from_is_named_and_nothing_written(
 
     with pytest.raises(InputError, match="deer: holds no picture"):
         learn(tmp_path / "pictures", tmp_path / "out", plan)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda path: path.write_bytes(b"no picture"), "not a picture"),
+        (lambda path: cv2.imwrite(str(path), np.zeros((1, 1, 3), np.uint8)), "1 x 1 pixels"),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "can't be decoded"),
+    ],
+    ids=["text", "one pixel", "cut short"],
+)
+@pytest.mark.parametrize("learn", [evolve, finetune, robust.train])
+def test_a_picture_that_can_not_be_learned_from_is_named_and_nothing_written(
+    learn: Callable[..., object],
+    small_data: Path,
+    class_folders_of_site: Path,
+    tmp_path: Path,
+    spoil: Callable[[Path], object],
+    named: str,
+) -> None:
+    plan: dict[object, object] = {evolve: Breeding(), finetune: Tuning(), robust.train: RECIPE}
+    source = small_data if learn is robust.train else class_folders_of_site
+    root = Path(shutil.copytree(source, tmp_path / "pictures"))
+    bad = next(
+        iter(class_folders(root, "species", "train")[0].pictures if learn is robust.train else root.rglob("*.png"))
+    )
+    spoil(bad)
+
+    with pytest.raises(InputError, match=f"{bad.name}: .*{named}"):
+        learn(root, tmp_path / "out", plan[learn])
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_without_data_names_the_folder_and_writes_nothing(tmp_path: Path) -> None:
+    plan = Plan(data=tmp_path / "nowhere", out=tmp_path / "out", road_crops=None, cutout_crops=None)
+
+    with pytest.raises(InputError, match="nowhere/images/species: no such folder"):
+        train(plan, silent)
     assert not (tmp_path / "out").exists()
 
 
