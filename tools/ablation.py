@@ -4,7 +4,8 @@
 
 Trains one head for each part on the run's feature banks (resumable), then runs the episodes of `wildlane evaluate` in
 every condition. `untrained` is the head with all gates at zero, `plain shots` the whole one taught without mirrored
-views, `first-order` the one whose outer gradient ignores how the descent depends on itself.
+views, `one look` the whole one asked about the crop alone, `first-order` the one whose outer gradient ignores how the
+descent depends on itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from adapters.classifier import Classifier
-from adapters.encoder import Encoder
+from adapters.encoder import LOOKS, Encoder, Features
 from adapters.evaluation.conditions import VIEWS
 from adapters.evaluation.episodes import Item
 from adapters.evaluation.evaluate import Task, evaluate
@@ -31,6 +32,24 @@ from adapters.training.calibration import calibrate
 from adapters.training.export import STATISTICS, export_head, load_head
 from adapters.training.meta_train import PARTS, HeadRecipe, class_tokens, train_head
 from adapters.training.statistics import head_statistics
+
+
+class FirstLook(Encoded):
+    """Pictures of an evaluation, each looked at once."""
+
+    def features(self, items: Sequence[Item]) -> Features:
+        features = super().features(items)
+        first = np.arange(0, len(features), LOOKS)
+        return features[first.repeat(LOOKS)]  # the mean of two looks that are one
+
+
+class OneLook(Wildlane):
+    """What is deployed, looking at each query once."""
+
+    name = "one look"
+
+    def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
+        return super().answer(FirstLook(**vars(encoded)), support, queries)
 
 
 class PlainShots(Wildlane):
@@ -78,11 +97,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1500, help="of each head; all are trained equally long")
     parser.add_argument("--episodes", type=int, default=300)
+    parser.add_argument("--conditions", nargs="+", choices=tuple(VIEWS), default=list(VIEWS))
     options = parser.parse_args()
     deployed = Classifier(options.run / "models", device="cpu")
-    methods = [*variants(options.run, options.out, options.steps), PlainShots(deployed)]
+    methods = [*variants(options.run, options.out, options.steps), PlainShots(deployed), OneLook(deployed)]
     table = []
-    for condition in VIEWS:
+    for condition in options.conditions:
         task = Task(images=options.images, condition=condition, episodes=options.episodes, slow_episodes=0)
         table += [row.answer() for row in evaluate(deployed, task, print, methods).rows]
     (options.out / "rows.json").write_text(json.dumps(table, indent=1) + "\n")
