@@ -113,7 +113,7 @@ def alerts_verify(
     state: StateOption = None,
 ) -> None:
     """Prove from the numbers that nothing is missing; exit status 4 where something is."""
-    from monitor.alerts.journal import history
+    from monitor.alerts.history import history
     from monitor.alerts.verify import verify
 
     alerts = _read(received) if received is not None else history(Context(config, state).state_dir)

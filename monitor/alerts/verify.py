@@ -10,6 +10,21 @@ from typing import Any
 from monitor.alerts.schema import Alert
 
 
+@dataclass(frozen=True)
+class Extent:
+    """Which numbers of a journal should be there.
+
+    Attributes:
+        journal: its id.
+        after: the first is beyond this one; None where nobody knows.
+        newest: the last one.
+    """
+
+    journal: str
+    after: int | None
+    newest: int
+
+
 @dataclass
 class Verdict:
     """What the events of one journal prove.
