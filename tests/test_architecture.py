@@ -20,6 +20,7 @@ ROOM_OF = {
         "monitor/alerts/storage.py",
         "monitor/alerts/tables.py",
         "adapters/database.py",
+        "adapters/class_rows.py",
         "adapters/class_set.py",
         "adapters/class_tables.py",
         "adapters/golden.py",

@@ -155,9 +155,9 @@ class Journal:
 
     def _carry_over(self, known: Sequence[SituationRow], now: datetime) -> list[Alert]:
         """Write down how the situations stand that memory knows; end those of the file that it does not."""
-        if self._continued:
-            self._db.execute("UPDATE journal SET etsi_sequence = ?", (self._etsi_sequence,))
-        (self.id,) = self._db.execute("SELECT id FROM journal").fetchone()
+        # In any case something is written: a disk that can only be read is no place to return to.
+        goes_on = "UPDATE journal SET etsi_sequence = iif(?, ?, etsi_sequence) RETURNING id"
+        (self.id,) = self._db.execute(goes_on, (self._continued, self._etsi_sequence)).fetchone()
         names = {row.id for row in known}
         left = [row for row in tables.situations(self._db, "open") if row.id not in names]
         for row in known:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,8 +18,10 @@ from monitor.alerts.history import history
 from monitor.alerts.journal import Journal
 from monitor.alerts.schema import Alert
 from monitor.alerts.storage import FILE
+from monitor.config import load_config
+from monitor.daemon import Daemon
 from monitor.policy import Phase, Situation
-from tests.conftest import ROOT
+from tests.conftest import DEMO_CLIP, ROOT, Mosquitto, write_config
 from tests.faults.test_journal import commit, deliver, facts_of
 from tests.monitor.test_alerts import draft, one_life
 
@@ -325,6 +329,30 @@ def test_a_state_folder_that_can_not_be_used_at_the_start_stops_no_alert(
     journal.append([draft(situation) for situation in one_life()])
     journal.close()
     assert len(list(history(tmp_path / "state"))) == 2
+
+
+def test_the_daemon_watches_on_and_returns_to_the_disk_though_the_road_is_quiet(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.alerts.journal.RETURN_EVERY_S", 0.5)
+    in_the_way, listener, stop = a_folder_in_the_way(tmp_path / "state"), mosquitto.listen(), threading.Event()
+    config = write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port)
+
+    def statuses() -> list[str]:
+        return [json.loads(text)["status"] for text in listener.got("/status")]
+
+    def watch(frame: object, outcome: object) -> None:
+        if statuses() == ["degraded"] and in_the_way.exists():
+            in_the_way.rmdir()
+        if statuses() == ["degraded", "online"]:
+            stop.set()
+
+    told: list[Alert] = []
+    Daemon(load_config(config), config, tmp_path / "state", stop=stop, tell=told.append, watch=watch).run()
+
+    assert statuses()[:2] == ["degraded", "online"]
+    assert told == []
+    listener.stop()
 
 
 def test_a_folder_that_another_program_took_meanwhile_is_left_to_it(tmp_path: Path) -> None:
