@@ -253,16 +253,19 @@ def test_an_event_that_would_go_out_changed_or_elsewhere_is_noticed(
     journal.close()
 
 
-@pytest.mark.parametrize("column", [0, 1])
+# https://sqlite.org/fileformat.html#record_format: of the row a text of 24 bytes (created), NULL (acked_at), NULL
+# (parked), a text of 64 (digest), where 0 is NULL and 8 the number nought; of the index of what is unsent, event 2 in
+# row 2.
+IN_ROW, IN_INDEX = b"\x3d\x00\x00\x81\x0d", b"\x03\x01\x01\x02\x02"
+
+
+@pytest.mark.parametrize(("before", "offset", "bit"), [(IN_ROW, 1, 8), (IN_ROW, 2, 8), (IN_INDEX, 4, 1)])
 def test_a_flipped_bit_that_would_hide_an_undelivered_event_is_noticed(
-    tmp_path: Path, left_open: Alert, column: int
+    tmp_path: Path, left_open: Alert, before: bytes, offset: int, bit: int
 ) -> None:
-    file = tmp_path / FILE
-    content = bytearray(file.read_bytes())
-    # https://sqlite.org/fileformat.html#record_format: a text of 24 bytes (created), NULL (acked_at), NULL (parked), a
-    # text of 64 (digest). 0 is NULL, 8 the number nought: one bit, the same length.
-    content[content.index(b"\x3d\x00\x00\x81\x0d") + 1 + column] ^= 8
-    file.write_bytes(content)
+    content = bytearray((tmp_path / FILE).read_bytes())
+    content[content.index(before) + offset] ^= bit
+    (tmp_path / FILE).write_bytes(content)
 
     journal = Journal(tmp_path)
 
