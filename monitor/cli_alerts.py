@@ -17,6 +17,7 @@ from monitor.output import print_line, say
 if TYPE_CHECKING:
     from monitor.alerts.schema import Alert
     from monitor.alerts.subscriber import Subscriber
+    from monitor.alerts.verify import Verdict
 
 alerts_app = typer.Typer(
     help="Follow alerts, ask for them again, prove that none is missing.",
@@ -108,29 +109,48 @@ def alerts_replay(
 @alerts_app.command("verify", epilog="Example: wildlane alerts tail > got.jsonl; wildlane alerts verify got.jsonl")
 def alerts_verify(
     received: Annotated[Path | None, typer.Argument(help="Alerts one a line; default the site's own journal.")] = None,
+    upto: Annotated[
+        int | None, typer.Option(min=1, help="Number of the site's newest event, as `health` tells it in `newest`.")
+    ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
-    """Prove from the numbers that nothing is missing; exit status 4 where something is."""
-    from monitor.alerts.journal import history
-    from monitor.alerts.verify import verify
+    """Prove from the numbers that nothing is missing; exit status 4 where something is.
 
-    alerts = _read(received) if received is not None else history(Context(config, state).state_dir)
-    verdicts = verify(alerts)
+    Whether the end of what was received is missing shows only with --upto; the site's own journal knows it.
+    """
+    from monitor.alerts.history import recorded
+    from monitor.alerts.verify import Extent, verify
+
+    extent: Extent | None
+    if received is None:
+        if upto is not None:
+            raise ConfigError("--upto goes with a file of received alerts; the journal knows its newest number")
+        alerts, extent = recorded(Context(config, state).state_dir)
+    else:
+        alerts = list(_read(received))
+        journal = alerts[-1].data.journal if alerts else "unknown"  # nothing came of it
+        extent = Extent(journal, newest=upto) if alerts or upto else None
+    verdicts = verify(alerts, extent)
     if as_json:
         print_line(json.dumps([verdict.answer() for verdict in verdicts]))
     for verdict in verdicts if not as_json else ():
-        gaps = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in verdict.missing) or "nothing"
-        print_line(
-            f"journal {verdict.journal}: {verdict.events} events, {verdict.first} to {verdict.last}; missing: {gaps}; "
-            f"{verdict.repeats} repeats, {len(verdict.changed)} changed, {verdict.late} late; "
-            f"{len(verdict.without_end)} situations without an end"
-        )
+        print_line(_in_words(verdict))
     if not verdicts:
         say("no events")
     if not all(verdict.complete for verdict in verdicts):
         raise typer.Exit(4)
+
+
+def _in_words(verdict: Verdict) -> str:
+    gaps = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in verdict.missing) or "nothing"
+    newest = "unknown" if verdict.newest is None else verdict.newest
+    return (
+        f"journal {verdict.journal}: {verdict.events} events, {verdict.first} to {verdict.last}, newest {newest}; "
+        f"missing: {gaps}; {verdict.repeats} repeats, {len(verdict.changed)} changed, {verdict.late} late; "
+        f"{len(verdict.without_end)} situations without an end, {len(verdict.broken)} with versions that do not fit"
+    )
 
 
 def _read(path: Path) -> Iterator[Alert]:

@@ -257,15 +257,18 @@ class Daemon:
         self._reload.set()
 
     def _startup(self) -> None:
-        for alert in self._journal.end_left_open(datetime.now(UTC)):
-            situation = alert.data.situation.id
-            log.warning("situation %s was left open by the last run: ended", situation, extra=_about(alert))
-            self._tell(alert)
+        self._tell_ended(self._journal.end_left_open(datetime.now(UTC)))
         self._reports.tell_info(self._info(self._pipeline.class_set))
         self._publisher.start()
         watching = f"watching {', '.join(self._fleet.names)}"
         log.info("%s", watching)
         self._watchdog.ready(watching)
+
+    def _tell_ended(self, alerts: Sequence[schema.Alert]) -> None:
+        for alert in alerts:
+            situation = alert.data.situation.id
+            log.warning("situation %s was left open by the last run: ended", situation, extra=_about(alert))
+            self._tell(alert)
 
     def _main_loop(self) -> None:
         health, upkeep, class_set = Every(HEALTH_EVERY_S), Every(UPKEEP_EVERY_S), Every(CLASS_SET_EVERY_S)
@@ -277,6 +280,7 @@ class Daemon:
             self._step()
             now_s = self._now()
             self._watchdog.feed(now_s)
+            self._tell_ended(self._journal.recover(datetime.now(UTC)))
             if upkeep.is_due(now_s):
                 certificates = self._check_certificates(certificates)
                 self._forget_old_rows()

@@ -15,9 +15,12 @@ ROOM_OF = {
     "paho": {"monitor/alerts/session.py", "monitor/alerts/mqtt.py", "monitor/alerts/subscriber.py"},
     "iotcore": {"monitor/alerts/broker.py"},
     "sqlite3": {
+        "monitor/alerts/history.py",
         "monitor/alerts/journal.py",
         "monitor/alerts/storage.py",
+        "monitor/alerts/tables.py",
         "adapters/database.py",
+        "adapters/class_rows.py",
         "adapters/class_set.py",
         "adapters/class_tables.py",
         "adapters/golden.py",

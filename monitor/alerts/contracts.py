@@ -137,7 +137,12 @@ TOPICS = {
 def json_schema(model: type[schema.Model]) -> dict[str, Any]:
     """Return the JSON Schema of a payload."""
     generated = model.model_json_schema(by_alias=True, mode="serialization")
-    return {"$schema": DIALECT, "$id": f"urn:wildlane:schema:{model.__name__.lower()}:1.0", **generated}
+    return {"$schema": DIALECT, "$id": schema_id(model), **generated}
+
+
+def schema_id(model: type[schema.Model]) -> str:
+    """Return the name of a payload's schema; an alert's is the one that it gives itself."""
+    return schema.SCHEMA_ID if model is schema.Alert else f"urn:wildlane:schema:{model.__name__.lower()}:1.0"
 
 
 def asyncapi() -> dict[str, Any]:

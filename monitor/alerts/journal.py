@@ -1,19 +1,17 @@
 """The journal: every situation version is on disk before anything is published, and stays until its retention is over.
 
-The only module of the monitor that knows SQLite. WAL with `synchronous = FULL`: a commit that returned survives a
-power cut.
+WAL with `synchronous = FULL`: a commit that returned survives a power cut.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +19,12 @@ from typing import Any
 
 from adapters.database import transaction
 from adapters.errors import ConfigError, StoreError
-from monitor.alerts import storage
+from monitor.alerts import storage, tables
 from monitor.alerts.compose import Draft
-from monitor.alerts.schema import EVENT_TYPES, Alert, utc_text
+from monitor.alerts.restart import ended_by_restart
+from monitor.alerts.schema import Alert, utc_text
 from monitor.alerts.storage import FILE, MARK, DamagedError, HighWaterMark
-from monitor.policy import Phase
+from monitor.alerts.tables import SituationRow
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +46,8 @@ class Journal:
     """Situations and their messages, of one state folder. Safe to use from several threads.
 
     A file that is damaged, or that lost commits it once had, is set aside and a new journal begins, under a new id: a
-    number is never given twice. While the disk can't be written the journal lives in memory, under an id of its own:
-    alerts go out all the same. Both are told in `problem`.
+    number is never given twice. While the disk can't be written the journal lives in memory, under an id of its own,
+    with the situations that were open: alerts go out all the same. Both are told in `problem`.
 
     Attributes:
         id: of the journal in use.
@@ -56,75 +55,114 @@ class Journal:
     """
 
     def __init__(self, state_dir: Path, now: Callable[[], float] = time.monotonic) -> None:
-        """Open or make the journal.
+        """Open or make the journal; in memory, where the folder can't be written.
 
         Raises:
-            StoreError: the folder can't be written, is in use, or its journal was written by a newer program.
+            StoreError: the folder is in use, or its journal was written by a newer program.
         """
-        self._path, self._now = state_dir / FILE, now
+        self._state_dir, self._path, self._now = state_dir, state_dir / FILE, now
         self._mark = HighWaterMark(state_dir / MARK)
         self._lock = threading.RLock()
+        self._owner = -1
         self._in_memory = False
         self._retry_at_s = 0.0
-        self.problem = ""
+        self._open: dict[str, SituationRow] = {}  # as committed: a disk that dies can't be asked
+        self._etsi_sequence = 0
+        self._damage = ""  # what was found wrong with the file when it was opened
+        self._disk: sqlite3.Connection | None = None  # while in memory: the file, once it could be opened
+        self._continued = False  # memory goes on with the file's DENM numbers
         try:
-            state_dir.mkdir(parents=True, exist_ok=True)
-            self._owner = storage.own(state_dir)
-            self._open()
+            self._db = self._take_file()
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{self._path}: can't be opened as a journal ({error})") from None
+            self._fall_back(StoreError(f"{self._path}: can't be opened as a journal ({error})"), None)
+            return
+        self.problem, (self.id,) = self._damage, self._db.execute("SELECT id FROM journal").fetchone()
+        self._open = {row.id: row for row in tables.situations(self._db, "open")}
+        self._etsi_sequence = self._last_etsi_sequence()
 
-    def _open(self) -> None:
-        """Use the file; where it is not whole, set it aside and begin anew."""
-        db = None
+    def _take_file(self) -> sqlite3.Connection:
+        """Take the folder for this process and return the file in it, checked.
+
+        Raises:
+            OSError, sqlite3.Error: the disk can't be written or read.
+            StoreError: the folder is in use, or its journal was written by a newer program.
+        """
+        self._state_dir.mkdir(parents=True, exist_ok=True)
+        self._owner = storage.own(self._state_dir)
         try:
-            db = storage.connect(self._path)
-            self.id = storage.checked(db, self._mark)
-            self._db = db
+            db = self._open_file()
+            journal, seq = db.execute("SELECT id, seq FROM journal").fetchone()
+        except BaseException:
+            os.close(self._owner)
+            self._owner = -1
+            raise
+        self._mark.write(journal, seq)
+        return db
+
+    def _open_file(self) -> sqlite3.Connection:
+        """Return the file; where it is not whole, set it aside and begin anew."""
+        try:
+            db, lost = tables.opened(self._path, self._mark)
         except (sqlite3.DatabaseError, DamagedError, TypeError, ValueError) as error:  # broken bytes have wrong types
             if isinstance(error, sqlite3.OperationalError) and not storage.is_damage(error):
                 raise
-            if db is not None:
-                db.close()
             aside = storage.set_aside(self._path)
-            self.problem = f"the journal was damaged ({error}): kept as {aside.name}, a new one begins"
-            log.error("%s", self.problem)  # noqa: TRY400  # one line: the cause is in it
-            self._db = storage.connect(self._path)
-            self.id = storage.checked(self._db, None)
-        self._mark.write(self.id, self._seq())
+            self._damage = f"the journal was damaged ({error}): kept as {aside.name}, a new one begins"
+            log.error("%s", self._damage)  # noqa: TRY400  # one line: the cause is in it
+            db, lost = tables.opened(self._path, None)
+        if lost:
+            self._damage = f"{lost} situations in the journal can't be read: those still open get no end"
+            log.error("%s", self._damage)
+        return db
 
-    def _seq(self) -> int:
-        (seq,) = self._db.execute("SELECT seq FROM journal").fetchone()
-        return int(seq)
-
-    def _fall_back(self, error: StoreError) -> None:
-        """Go on in memory: an alert that can't be recorded must still be told."""
+    def _fall_back(self, error: StoreError, disk: sqlite3.Connection | None) -> None:
+        """Go on in memory: an alert that can't be recorded must still be told, and what is open must still end."""
         self.problem = f"the journal can't be used, alerts are not recorded: {error}"
         log.error("%s", self.problem)
-        self._disk, self._db = self._db, storage.connect(":memory:")
-        self.id = storage.checked(self._db, None)
+        self._disk, self._continued = disk, disk is not None
+        self._db, _ = tables.opened(":memory:", None)
+        (self.id,) = self._db.execute("SELECT id FROM journal").fetchone()
+        for row in self._open.values():
+            tables.put_situation(self._db, row)
+        self._db.execute("UPDATE journal SET etsi_sequence = ?", (self._etsi_sequence,))
         self._in_memory, self._retry_at_s = True, self._now() + RETURN_EVERY_S
 
-    def _return_to_disk(self) -> None:
-        """Try the disk again, once all that was told from memory is with the broker."""
-        if self._now() < self._retry_at_s or self.counts()[0]:
-            return
-        self._retry_at_s = self._now() + RETURN_EVERY_S
-        ended = self._db.execute("SELECT id FROM situation WHERE NOT open").fetchall()
-        try:
-            self._disk.execute("BEGIN IMMEDIATE")
-            self._disk.executemany("UPDATE situation SET open = 0 WHERE id = ?", ended)
-            self._disk.execute("UPDATE journal SET seq = seq")
-            self._disk.execute("COMMIT")
-        except sqlite3.Error:
-            if self._disk.in_transaction:
-                self._disk.execute("ROLLBACK")
-            return
-        self._db.close()
-        self._db, self._in_memory = self._disk, False
-        (self.id,) = self._db.execute("SELECT id FROM journal").fetchone()
-        self.problem = ""
-        log.warning("the journal can be used again: alerts are recorded")
+    def recover(self, now: datetime) -> list[Alert]:
+        """Go back to the disk, once it can be written and all that was told from memory is with the broker.
+
+        To be called again and again: on a quiet road nothing is appended, and the rows on the disk wait.
+
+        Returns:
+            The ends of what an earlier run left open in a file that could not be opened until now.
+        """
+        with self._lock:
+            if not self._in_memory or self._now() < self._retry_at_s or self.counts()[0]:
+                return []
+            self._retry_at_s = self._now() + RETURN_EVERY_S
+            memory, memory_id, known = self._db, self.id, tables.situations(self._db)
+            try:
+                self._disk = self._disk or self._take_file()
+                self._db, self._in_memory = self._disk, False
+                ended = self._commit(lambda: self._carry_over(known, now))
+            except (OSError, sqlite3.Error, StoreError) as error:
+                self._db, self.id, self._in_memory = memory, memory_id, True
+                log.info("the journal can't be used yet: %s", error)
+                return []
+            memory.close()
+            self._disk, self.problem = None, self._damage
+            log.warning("the journal can be used again: alerts are recorded")
+            return ended
+
+    def _carry_over(self, known: Sequence[SituationRow], now: datetime) -> list[Alert]:
+        """Write down how the situations stand that memory knows; end those of the file that it does not."""
+        # In any case something is written: a disk that can only be read is no place to return to.
+        goes_on = "UPDATE journal SET etsi_sequence = iif(?, ?, etsi_sequence) RETURNING id"
+        (self.id,) = self._db.execute(goes_on, (self._continued, self._etsi_sequence)).fetchone()
+        names = {row.id for row in known}
+        left = [row for row in tables.situations(self._db, "open") if row.id not in names]
+        for row in known:
+            tables.put_situation(self._db, row)
+        return self._end(left, now)
 
     def append(self, drafts: Sequence[Draft]) -> list[Alert]:
         """Commit situation versions and their messages together; return the alerts as they will be published.
@@ -132,82 +170,64 @@ class Journal:
         Where the disk can't be written they are kept in memory, and `problem` says so.
         """
         with self._lock:
+            return self._commit_somewhere(lambda: [self._append(draft) for draft in drafts])
+
+    def end_left_open(self, now: datetime) -> list[Alert]:
+        """End the situations that a killed run left open, with the reason `restart`; call it once, at the start.
+
+        One that can't be read is closed without an end, and `problem` says so. Where the disk can't be written the ends
+        are told from memory.
+        """
+        with self._lock:
+            return self._commit_somewhere(lambda: self._end(tables.situations(self._db, "open"), now))
+
+    def _commit_somewhere(self, make: Callable[[], list[Alert]]) -> list[Alert]:
+        """Commit to the disk, or, where it can't be written, to memory."""
+        try:
+            return self._commit(make)
+        except StoreError as error:
             if self._in_memory:
-                self._return_to_disk()
-            try:
-                with self._transaction():
-                    alerts = [self._append(draft) for draft in drafts]
-                if not self._in_memory:
-                    self._mark.write(self.id, alerts[-1].data.seq)
-            except StoreError as error:
-                if self._in_memory:
-                    raise
-                self._fall_back(error)
-                with self._transaction():
-                    alerts = [self._append(draft) for draft in drafts]
-            return alerts
+                raise
+            self._fall_back(error, self._db)
+            return self._commit(make)
+
+    def _commit(self, make: Callable[[], list[Alert]]) -> list[Alert]:
+        with self._transaction():
+            alerts = make()
+            etsi = self._last_etsi_sequence()
+        self._etsi_sequence = etsi
+        self._open |= {alert.data.situation.id: tables.row_of(alert) for alert in alerts}
+        self._open = {name: row for name, row in self._open.items() if row.is_open}
+        if alerts and not self._in_memory:
+            self._mark.write(self.id, alerts[-1].data.seq)
+        return alerts
 
     def _append(self, draft: Draft) -> Alert:
         situation = draft.situation
         row = self._db.execute("SELECT etsi_sequence FROM situation WHERE id = ?", (situation.id,)).fetchone()
         etsi = row[0] if row else self._next_etsi_sequence()
-        alert = draft.numbered(self._next_seq(), self.id, etsi)
-        self._store(alert, etsi, is_open=situation.phase is not Phase.END)
+        return self._store(draft.numbered(self._next_seq(), self.id, etsi))
+
+    def _store(self, alert: Alert) -> Alert:
+        tables.put_situation(self._db, tables.row_of(alert))
+        tables.put_event(self._db, alert)
         return alert
 
-    def _store(self, alert: Alert, etsi: int, *, is_open: bool) -> None:
-        situation, zone, event = alert.data.situation, alert.data.where.zone.id, alert.json_text()
-        self._db.execute(
-            "INSERT INTO situation VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET open = excluded.open, newest = excluded.newest",
-            (situation.id, zone, etsi, is_open, event),
-        )
-        self._db.execute(
-            "INSERT INTO outbox (seq, situation, zone, event, created, digest) VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                alert.data.seq,
-                situation.id,
-                zone,
-                event,
-                utc_text(datetime.now(UTC)),
-                storage.digest(alert.data.seq, event),
-            ),
-        )
-
-    def end_left_open(self, now: datetime) -> list[Alert]:
-        """End the situations that a killed run left open, with the reason `restart`; call it once, at the start.
-
-        Where the disk can't be written they stay open in the file until a run that can.
-        """
-        try:
-            with self._transaction():
-                rows = self._db.execute("SELECT newest, etsi_sequence FROM situation WHERE open ORDER BY id").fetchall()
-                return [self._end_restarted(json.loads(newest), etsi, now) for newest, etsi in rows]
-        except StoreError as error:
-            self._fall_back(error)
-            return []
-
-    def _end_restarted(self, event: dict[str, Any], etsi: int, now: datetime) -> Alert:
-        data, situation = event["data"], event["data"]["situation"]
-        moment, seq = max(utc_text(now), situation["observed"]), self._next_seq()
-        situation |= {
-            "version": situation["version"] + 1,
-            "phase": "end",
-            "ended": moment,
-            "endReason": "restart",
-            "validUntil": moment,
-        }
-        data |= {"seq": seq, "because": ["the program was restarted and does not see it any more"]}
-        data["provenance"]["decided"] = moment
-        event |= {
-            "id": f"{situation['id']}.{situation['version']}",
-            "type": EVENT_TYPES["end"],
-            "time": moment,
-            "sequence": f"{seq:016d}",
-        }
-        alert = Alert.model_validate_json(json.dumps(event))
-        self._store(alert, etsi, is_open=False)
-        return alert
+    def _end(self, rows: Sequence[SituationRow], now: datetime) -> list[Alert]:
+        ended = []
+        for row in rows:
+            (newest,) = self._db.execute("SELECT seq FROM journal").fetchone()
+            try:
+                alert = ended_by_restart(row.newest, self.id, newest + 1, now)
+            except ValueError as error:  # its number is not taken yet: there is no gap
+                tables.put_situation(self._db, row._replace(is_open=0))
+                self._open.pop(row.id, None)
+                self.problem = self._damage = f"situation {row.id} was left open and can't be read: it gets no end"
+                log.error("%s (%s)", self.problem, str(error).replace("\n", " "))  # noqa: TRY400  # one line
+                continue
+            self._next_seq()
+            ended.append(self._store(alert))
+        return ended
 
     def unsent(self, after: Outgoing | None, limit: int) -> list[Outgoing]:
         """Return the oldest rows that no broker has taken, beyond one that was sent.
@@ -281,20 +301,21 @@ class Journal:
     def forget_before(self, moment: datetime) -> int:
         """Erase acknowledged rows that are older than the retention; return how many."""
         with self._transaction():
-            done = self._db.execute(
-                "DELETE FROM outbox WHERE acked_at IS NOT NULL AND created < ?", (utc_text(moment),)
-            )
+            over = "DELETE FROM outbox WHERE acked_at IS NOT NULL AND created < ? RETURNING seq"
+            gone = [seq for (seq,) in self._db.execute(over, (utc_text(moment),))]
+            self._db.execute("UPDATE journal SET pruned = max(pruned, ?)", (max(gone, default=0),))
             self._db.execute("DELETE FROM situation WHERE NOT open AND id NOT IN (SELECT situation FROM outbox)")
-            return done.rowcount
+            return len(gone)
 
     def close(self) -> None:
         """Close the file and give the folder up."""
         with self._lock:
             self._db.close()
-            if self._in_memory:
+            if self._disk is not None:
                 self._disk.close()
             self._mark.close()
-            os.close(self._owner)
+            if self._owner >= 0:
+                os.close(self._owner)
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Read; where the disk can't be read any more, the journal goes on in memory, as where it can't be written."""
@@ -304,7 +325,7 @@ class Journal:
             except sqlite3.Error as error:
                 if self._in_memory:
                     raise
-                self._fall_back(StoreError(f"{self._path}: {error}"))
+                self._fall_back(StoreError(f"{self._path}: {error}"), self._db)
                 return self._db.execute(query, values).fetchall()
 
     def _next_seq(self) -> int:
@@ -319,24 +340,10 @@ class Journal:
         ).fetchone()
         return int(newest)
 
+    def _last_etsi_sequence(self) -> int:
+        return int(self._db.execute("SELECT etsi_sequence FROM journal").fetchone()[0])
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._lock, transaction(self._db, str(self._path)):
             yield
-
-
-def history(state_dir: Path) -> Iterator[Alert]:
-    """Yield every event that a journal still holds, in order, without disturbing a program that writes it.
-
-    Raises:
-        StoreError: there is no journal, or it can't be read.
-    """
-    path = state_dir / FILE
-    if not path.exists():
-        raise StoreError(f"{path}: no journal; name the state folder with --state")
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as db:
-            for (event,) in db.execute("SELECT event FROM outbox ORDER BY seq"):
-                yield Alert.model_validate_json(event)
-    except (sqlite3.Error, ValueError) as error:
-        raise StoreError(f"{path}: can't be read as a journal ({error})") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import sqlite3
@@ -11,25 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adapters.errors import StoreError
-from monitor.alerts.schema import utc_text
 
 log = logging.getLogger(__name__)
 
 FILE, LOCK, MARK = "journal.sqlite3", "journal.lock", "journal.mark"
-SCHEMA_VERSION = 2
-SCHEMA = """
-CREATE TABLE journal (id TEXT NOT NULL, created TEXT NOT NULL, seq INTEGER NOT NULL, etsi_sequence INTEGER NOT NULL);
-CREATE TABLE situation (id TEXT PRIMARY KEY, zone TEXT NOT NULL, etsi_sequence INTEGER NOT NULL, open INTEGER NOT NULL,
-  newest TEXT NOT NULL);
-CREATE TABLE outbox (seq INTEGER PRIMARY KEY, situation TEXT NOT NULL, zone TEXT NOT NULL, event TEXT NOT NULL,
-  created TEXT NOT NULL, acked_at TEXT, parked TEXT);
-CREATE INDEX outbox_unsent ON outbox (seq) WHERE acked_at IS NULL AND parked IS NULL;
-"""
-SINCE_FORMAT_2 = """
-CREATE TABLE consumer (name TEXT PRIMARY KEY, upto INTEGER NOT NULL, at TEXT NOT NULL);
-ALTER TABLE outbox ADD COLUMN digest TEXT;
-"""
-CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # the alphabet of ULIDs
+SCHEMA_VERSION = 3  # of the tables, see tables.py
 
 
 class HighWaterMark:
@@ -74,58 +59,19 @@ class DamagedError(Exception):
 def connect(path: Path | str) -> sqlite3.Connection:
     """Open a database whose commits survive a power cut."""
     db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
+    db.text_factory = _text
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 
-def checked(db: sqlite3.Connection, mark: HighWaterMark | None) -> str:
-    """Make the tables where there are none, check that nothing is broken or gone, and return the journal's id.
-
-    Raises:
-        StoreError: a newer program wrote it.
-        DamagedError: it is not whole.
-    """
-    name, marked, written_by = mark.read() if mark is not None else ("", 0, 0)
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION >= written_by > 0:
-        raise DamagedError(f"format {version} in the file, {written_by} beside it")
-    if version > SCHEMA_VERSION:
-        raise StoreError(f"{FILE}: format {version} is newer than this program's {SCHEMA_VERSION}; update Wildlane")
-    if version < SCHEMA_VERSION:
-        _make_tables(db, version)
-    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise DamagedError(verdict)
-    row = db.execute("SELECT id, seq FROM journal").fetchone()
-    (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM outbox").fetchone()
-    if row is None or newest > row[1]:
-        raise DamagedError("its own number is gone")
-    for seq, event, committed in db.execute("SELECT seq, event, digest FROM outbox"):
-        if digest(seq, event) != committed:
-            raise DamagedError(f"event {seq} is not what was committed")
-    if name and (name != row[0] or marked > row[1]):
-        raise DamagedError(f"{marked} events were committed, {row[1]} are there")
-    return str(row[0])
-
-
-def _make_tables(db: sqlite3.Connection, version: int) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    if version == 0:
-        for statement in SCHEMA.strip().split(";\n"):
-            db.execute(statement.rstrip(";"))
-        db.execute("INSERT INTO journal VALUES (?, ?, 0, 0)", (_ulid(), utc_text(datetime.now(UTC))))
-    for statement in SINCE_FORMAT_2.strip().split(";\n"):
-        db.execute(statement.rstrip(";"))
-    rows = db.execute("SELECT seq, event FROM outbox").fetchall()
-    db.executemany("UPDATE outbox SET digest = ? WHERE seq = ?", [(digest(*row), row[0]) for row in rows])
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    db.execute("COMMIT")
-
-
-def digest(seq: int, event: object) -> str:
-    """Return what shows that a row is as it was committed; SQLite checks its pages' order, not their content."""
-    return hashlib.sha256(f"{seq} {event}".encode(errors="replace")).hexdigest()
+def _text(content: bytes) -> str:
+    """Return text of the file; broken bytes are no error here: the row's digest shows them."""
+    return content.decode(errors="replace")
 
 
 def is_damage(error: sqlite3.OperationalError) -> bool:
@@ -145,7 +91,12 @@ def set_aside(path: Path) -> Path:
 
 
 def own(state_dir: Path) -> int:
-    """Return a lock on the folder that goes with the process: two writers would number two histories alike."""
+    """Return a lock on the folder that goes with the process: two writers would number two histories alike.
+
+    Raises:
+        StoreError: another process has it.
+        OSError: the folder can't be written.
+    """
     descriptor = os.open(state_dir / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,9 +104,3 @@ def own(state_dir: Path) -> int:
         os.close(descriptor)
         raise StoreError(f"{state_dir}: in use by another running wildlane; give each its own state folder") from None
     return descriptor
-
-
-def _ulid() -> str:
-    """Return 48 bits of time in ms and 80 random bits in Crockford's base 32, as https://github.com/ulid/spec."""
-    value = int(datetime.now(UTC).timestamp() * 1000) << 80 | int.from_bytes(os.urandom(10))
-    return "".join(CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))

@@ -25,7 +25,7 @@ from adapters.golden import GoldenSet
 from adapters.stills import decode_picture
 from adapters.teaching import Lesson, Refutation, describe, refute, teach
 from monitor.alerts.consumers import Order
-from monitor.alerts.journal import history
+from monitor.alerts.history import history
 from monitor.alerts.schema import SiteHealth
 from monitor.camera_file import add_camera, check_camera, remove_camera
 from monitor.cameras.trial import FirstPicture, first_picture

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.alerts.journal import history
+from monitor.alerts.history import history
 from monitor.alerts.schema import Alert
 from monitor.alerts.verify import verify
 from tests.conftest import ROOT, Mosquitto, wait_until

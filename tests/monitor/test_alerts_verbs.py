@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from monitor.alerts.history import recorded
 from monitor.alerts.journal import Journal
 from monitor.alerts.schema import Alert
+from monitor.alerts.storage import FILE
 from monitor.alerts.verify import verify
+from monitor.policy import Phase
 from tests.conftest import Mosquitto, wait_until, wildlane, write_config
 from tests.monitor.test_alerts import draft, one_life, publisher
 
@@ -60,6 +67,89 @@ def test_the_journal_itself_is_verified_while_it_is_open(journal: Journal, tmp_p
 
     assert run.returncode == 0
     assert json.loads(run.stdout)[0]["events"] == 4
+
+
+def test_a_recording_that_was_cut_is_complete_only_while_nobody_says_how_far_it_goes(
+    journal: Journal, tmp_path: Path
+) -> None:
+    file = lines_file(tmp_path / "got.jsonl", alerts_of(journal, 4)[:5])
+
+    assert wildlane("alerts", "verify", file).returncode == 0
+    assert "1 to 5, newest unknown; missing: nothing" in wildlane("alerts", "verify", file).stdout
+    told = wildlane("alerts", "verify", file, "--upto", "8")
+
+    assert told.returncode == 4
+    assert "newest 8; missing: 6-8" in told.stdout
+    file.write_text("")
+    assert "missing: 1-8" in wildlane("alerts", "verify", file, "--upto", "8").stdout
+
+
+def test_a_parked_event_that_outlives_the_others_does_not_make_them_missing(journal: Journal, tmp_path: Path) -> None:
+    alerts_of(journal, 3)
+    for seq in (1, 2, 4):
+        journal.mark_acked(seq)
+    journal.park(3, "not authorised")
+    journal.forget_before(datetime.now(UTC) + timedelta(days=1))
+
+    events, extent = recorded(tmp_path / "state")
+    (verdict,) = verify(events, extent)
+
+    assert [alert.data.seq for alert in events] == [3, 5, 6]
+    assert verdict.complete
+    assert (extent.after, extent.newest) == (4, 6)
+
+
+@pytest.mark.parametrize(("lost", "missing"), [(1, [(1, 1)]), (3, [(3, 3)]), (6, [(6, 6)])])
+def test_what_is_gone_from_a_journal_is_missing_first_and_last_too(
+    journal: Journal, tmp_path: Path, lost: int, missing: list[tuple[int, int]]
+) -> None:
+    alerts_of(journal, 3)
+    with closing(sqlite3.connect(tmp_path / "state" / FILE, isolation_level=None)) as db:
+        db.execute("DELETE FROM outbox WHERE seq = ?", (lost,))
+
+    (verdict,) = verify(*recorded(tmp_path / "state"))
+
+    assert verdict.missing == missing
+
+
+def life_of(journal: Journal, *phases: tuple[int, Phase]) -> list[Alert]:
+    start, end = one_life()
+    versions = [replace(end if phase is Phase.END else start, version=number, phase=phase) for number, phase in phases]
+    return journal.append([draft(situation) for situation in versions])
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        [(1, Phase.START), (3, Phase.END)],
+        [(1, Phase.START), (2, Phase.END), (3, Phase.END)],
+        [(1, Phase.START), (2, Phase.END), (2, Phase.END)],
+        [(1, Phase.START), (1, Phase.START), (2, Phase.END)],
+        [(1, Phase.START), (2, Phase.END), (3, Phase.UPDATE)],
+    ],
+)
+def test_a_situation_whose_versions_do_not_fit_together_is_named(
+    journal: Journal, phases: list[tuple[int, Phase]]
+) -> None:
+    alerts_of(journal, 1)
+    alerts = life_of(journal, *phases)
+
+    (verdict,) = verify(alerts)
+
+    assert verdict.broken == [alerts[0].data.situation.id]
+    assert not verdict.complete
+
+
+def test_a_situation_that_was_told_from_two_journals_is_whole(tmp_path: Path) -> None:
+    journals = [Journal(tmp_path / name) for name in ("disk", "memory")]
+    start, end = one_life()
+    first, third = journals[0].append([draft(start), draft(replace(end, version=3))])
+    (second,) = journals[1].append([draft(replace(start, version=2, phase=Phase.UPDATE))])
+
+    assert all(verdict.complete for verdict in verify([first, second, third]))
+    assert not verify([first, third])[0].complete
+    for journal in journals:
+        journal.close()
 
 
 def test_different_events_under_one_number_are_not_taken_for_repeats(journal: Journal) -> None:

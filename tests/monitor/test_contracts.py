@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from monitor.alerts.contracts import TOPICS, asyncapi, json_schema
-from monitor.alerts.schema import Alert
+from monitor.alerts.schema import SCHEMA_ID, Alert
 
 CONTRACTS = Path(__file__).parents[2] / "docs/contracts"
 EXAMPLE = json.loads(Path(__file__).with_name("alert.example.json").read_text())
@@ -48,6 +48,13 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
 def test_the_designs_example_is_valid_by_the_generated_schema() -> None:
     jsonschema.validate(EXAMPLE, json_schema(Alert))
     Alert.model_validate_json(json.dumps(EXAMPLE))
+
+
+def test_an_alert_names_the_schema_that_is_shipped_for_it() -> None:
+    shipped = {json.loads(file.read_text())["$id"]: file.name for file in CONTRACTS.glob("*.schema.json")}
+
+    assert shipped[EXAMPLE["dataschema"]] == "event.schema.json"
+    assert json_schema(Alert)["$id"] == SCHEMA_ID == EXAMPLE["dataschema"]
 
 
 @pytest.mark.parametrize(
