@@ -23,7 +23,7 @@ from adapters.classifier import NONE, Classifier
 from adapters.crops import Crops
 from adapters.database import transaction
 from adapters.encoder import Features, joined, stored
-from adapters.errors import ConfigError, StoreError
+from adapters.errors import ConfigError, DamagedError, StoreError
 from adapters.runtime import STARTER
 from adapters.starter import read_starter
 
@@ -34,17 +34,20 @@ Taught = Mapping[ClassAttributes, Sequence[Shot]]
 class ClassSetStore:
     """The versions of one state folder."""
 
-    def __init__(self, state_dir: Path) -> None:
-        """Open or make the store; an empty one is seeded with the starter class set.
+    def __init__(self, state_dir: Path, *, in_memory: bool = False) -> None:
+        """Open or make the store, or a copy of it in memory, whose changes are forgotten.
 
         Raises:
-            StoreError: the folder can't be written, or the file is not a class store of this or an older format.
+            DamagedError: the file is no class store.
+            StoreError: the folder can't be written, or the store is of a newer format.
         """
         try:
             self._crops = Crops(state_dir / CROPS)
-            self._db = open_tables(state_dir)
-        except (OSError, sqlite3.Error) as error:
+            self._db = open_tables(state_dir, in_memory=in_memory)
+        except (OSError, sqlite3.OperationalError) as error:  # read-only, full, locked: the file itself is sound
             raise StoreError(f"{state_dir / FILE}: can't be opened as a class store ({error})") from None
+        except sqlite3.Error as error:
+            raise DamagedError(f"{state_dir / FILE}: can't be opened as a class store ({error})") from None
 
     def close(self) -> None:
         """Close the file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -34,14 +35,20 @@ CREATE TABLE negative (version INTEGER NOT NULL REFERENCES version, name TEXT NO
 """
 
 
-def open_tables(state_dir: Path) -> sqlite3.Connection:
-    """Open the file of a state folder; one that is new has one version, in which nothing is taught.
+def open_tables(state_dir: Path, *, in_memory: bool = False) -> sqlite3.Connection:
+    """Open the file of a state folder, or a copy of it; one that is new has one version, in which nothing is taught.
 
     Raises:
         StoreError: it is of a newer format.
         sqlite3.Error: it is no such file.
     """
-    db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
+    file = ":memory:" if in_memory else state_dir / FILE
+    db = sqlite3.connect(file, isolation_level=None, timeout=10, check_same_thread=False)
+    if in_memory and (state_dir / FILE).exists():
+        # immutable: nothing is written beside it, neither lock nor log
+        source = sqlite3.connect(f"{(state_dir / FILE).resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+        with closing(source):
+            source.backup(db)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")

@@ -48,8 +48,7 @@ class Crops:
     """A folder of crops. A crop is written before anything names it, so that a killed process leaves no loose end."""
 
     def __init__(self, folder: Path) -> None:
-        """Use a folder; it is made where it is missing."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Use a folder; it is made when the first crop is kept."""
         self._folder = folder
 
     def keep(self, crop: NDArray[np.uint8]) -> None:
@@ -64,6 +63,7 @@ class Crops:
         _, encoded = cv2.imencode(".png", crop)
         draft = path.with_suffix(f".{os.getpid()}.part")
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             with draft.open("wb") as file:
                 file.write(encoded.tobytes())
                 file.flush()

@@ -27,6 +27,10 @@ class StoreError(WildlaneError):
     exit_status = 4
 
 
+class DamagedError(StoreError):
+    """What is kept on disk can be read, and is not what was written: set it aside and begin anew."""
+
+
 class InputError(WildlaneError):
     """A picture, video or camera can't be read; the message names it."""
 

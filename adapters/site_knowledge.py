@@ -20,7 +20,7 @@ from sklearn.cluster import KMeans
 from adapters.classifier import NONE, Classification, Classifier
 from adapters.database import transaction
 from adapters.encoder import Features, unit
-from adapters.errors import StoreError
+from adapters.errors import DamagedError, StoreError
 from adapters.knowledge import KnowledgeBase, Row
 
 log = logging.getLogger(__name__)
@@ -102,20 +102,25 @@ def cluster(sample: Sample, base: KnowledgeBase) -> list[Row]:
 class SiteKnowledge:
     """The versions of what one site has shown."""
 
-    def __init__(self, state_dir: Path) -> None:
-        """Open or make the store.
+    def __init__(self, state_dir: Path | None) -> None:
+        """Open or make the store; without a folder it lives in memory.
 
         Raises:
-            StoreError: the folder can't be written, or the file is no such store.
+            DamagedError: the file is no such store.
+            StoreError: the folder can't be written.
         """
         try:
-            state_dir.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10)
+            if state_dir is not None:
+                state_dir.mkdir(parents=True, exist_ok=True)
+            file = ":memory:" if state_dir is None else state_dir / FILE
+            self._db = sqlite3.connect(file, isolation_level=None, timeout=10)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA foreign_keys = ON")
             self._db.executescript(SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{state_dir / FILE}: can't be opened as a knowledge base ({error})") from None
+        except (OSError, sqlite3.OperationalError) as error:  # read-only, full, locked: the file itself is sound
+            raise StoreError(f"{file}: can't be opened as a knowledge base ({error})") from None
+        except sqlite3.Error as error:
+            raise DamagedError(f"{file}: is no knowledge base ({error})") from None
 
     def close(self) -> None:
         """Close the file."""
@@ -131,7 +136,7 @@ class SiteKnowledge:
                 for kind, label, count, key, mean in rows
             ]
         except (sqlite3.Error, ValueError, TypeError) as error:
-            raise StoreError(f"{FILE}: damaged ({error}); remove it, it fills again by itself") from None
+            raise DamagedError(f"{FILE}: damaged ({error})") from None
 
     def save(self, rows: list[Row], encoder_hash: str, crops: int) -> int:
         """Keep rows as a new version and return its number; versions long past are dropped."""
@@ -159,7 +164,7 @@ class SiteKnowledge:
             ).fetchall()
             return [(camera, tuple(box), _numbers(looks_like)) for camera, *box, looks_like in rows]
         except (sqlite3.Error, ValueError, TypeError) as error:
-            raise StoreError(f"{FILE}: damaged ({error}); remove it, it fills again by itself") from None
+            raise DamagedError(f"{FILE}: damaged ({error})") from None
 
     def keep_dismissed(self, encoder_hash: str, place: Place) -> None:
         """Keep a place that a person has dismissed."""
@@ -181,23 +186,25 @@ class Background:
     """
 
     def __init__(self, classifier: Classifier, state_dir: Path) -> None:
-        """Take up what was learned before; a damaged file is begun anew, since all in it is learned again.
+        """Take up what was learned before.
 
-        Raises:
-            StoreError: the folder can't be used.
+        A damaged file is begun anew, since all in it is learned again; where the folder can't be written, what is
+        learned lives in memory.
         """
         self._classifier, self._base = classifier, classifier.knowledge
         self._sample = Sample(np.random.default_rng())  # which crops of a site are drawn need not be the same twice
         self._learned_of = 0  # crops that had been offered at the last clustering
+        self._store = SiteKnowledge(None)
+        self._dismissed: list[Place] = []
         try:
-            self._store = SiteKnowledge(state_dir)
-            self._use(self._store.load(classifier.encoder_hash))
-            self._dismissed = self._checked(self._store.dismissed(classifier.encoder_hash))
-        except StoreError as error:
+            self._take_up(state_dir)
+        except DamagedError as error:
             log.warning("%s; it is begun anew", error)
             for suffix in ("", "-wal", "-shm"):
                 (state_dir / (FILE + suffix)).unlink(missing_ok=True)
-            self._store, self._dismissed = SiteKnowledge(state_dir), []
+            self._take_up(state_dir)
+        except StoreError as error:
+            log.error("%s; what is learned of the site is forgotten at the end", error)  # noqa: TRY400  # one line
 
     def close(self) -> None:
         """Close the store."""
@@ -215,9 +222,20 @@ class Background:
         """
         self._store.keep_dismissed(self._classifier.encoder_hash, (camera, box, looks_like))
 
+    def _take_up(self, state_dir: Path) -> None:
+        store = SiteKnowledge(state_dir)
+        try:
+            self._use(store.load(self._classifier.encoder_hash))
+            self._dismissed = self._checked(store.dismissed(self._classifier.encoder_hash))
+        except StoreError:
+            store.close()
+            raise
+        self._store.close()
+        self._store = store
+
     def _checked(self, places: list[Place]) -> list[Place]:
         if any(len(looks_like) != len(self._base.mu) for _, _, looks_like in places):
-            raise StoreError(f"{FILE}: damaged (a look of another width)")
+            raise DamagedError(f"{FILE}: damaged (a look of another width)")
         return places
 
     def offer(self, features: Features, answers: Sequence[Classification]) -> None:
@@ -246,7 +264,7 @@ class Background:
     def _use(self, rows: list[Row]) -> None:
         widths = (self._base.keys.shape[1], len(self._base.mu))
         if any((len(row.key), 0 if row.mean is None else len(row.mean)) != widths for row in rows):
-            raise StoreError(f"{FILE}: damaged (a row of another width)")
+            raise DamagedError(f"{FILE}: damaged (a row of another width)")
         self._classifier.knowledge = self._base.with_rows(rows)
 
 

@@ -95,9 +95,9 @@ def classifier_of(config: Config) -> Classifier:
     return Classifier(models_of(config), device=device.provider, precision=device.precision, threads=device.threads)
 
 
-def open_classes(classifier: Classifier, state_dir: Path) -> ClassSetStore:
+def open_classes(classifier: Classifier, state_dir: Path, *, in_memory: bool = False) -> ClassSetStore:
     """Return the class store of a state folder: seeded where it is new, rebuilt where the encoder is."""
-    store = ClassSetStore(state_dir)
+    store = ClassSetStore(state_dir, in_memory=in_memory)
     store.seed(classifier.folder, classifier.encoder_hash)
     rebuilt = store.rebuild(classifier)
     if rebuilt:

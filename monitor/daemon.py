@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal
 
 from adapters.classes import ClassSet
-from adapters.errors import ConfigError, WildlaneError
+from adapters.errors import ConfigError, StoreError, WildlaneError
 from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
@@ -196,7 +196,13 @@ class Daemon:
             health=lambda: self._reports.health,
             consumers=self._journal.consumers,
         )
-        console = Console(config, state_dir, self._classifier, hold)
+        try:
+            console = Console(config, state_dir, self._classifier, hold)
+        except StoreError as error:
+            if not self._in_force.problem:
+                raise
+            log.error("the console is not served: %s", error)  # noqa: TRY400  # one line
+            return
         self._parts.callback(console.stop)
         self._board = console.board
 

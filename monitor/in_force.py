@@ -6,9 +6,10 @@ import logging
 from contextlib import ExitStack
 from pathlib import Path
 
+from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
-from adapters.errors import WildlaneError
+from adapters.errors import DamagedError, StoreError, WildlaneError
 from adapters.site_knowledge import Background
 from monitor.assembly import open_classes
 from monitor.pipeline import Pipeline
@@ -21,21 +22,32 @@ class InForce:
     """What a running program has of its state folder's class sets and knowledge base."""
 
     def __init__(self, classifier: Classifier, state_dir: Path) -> None:
-        """Open both.
+        """Open both. Where the folder can't be written, go on with what it holds: alerting matters more.
 
         Raises:
-            StoreError: one of them can't be opened.
+            StoreError: the class sets can't be read.
         """
         self._classifier, self._parts = classifier, ExitStack()
+        self.problem = ""  # why nothing can be taught, where that is so
         self.background = Background(classifier, state_dir)
         self._parts.callback(self.background.close)
         try:
-            self._store = open_classes(classifier, state_dir)
+            self._store = self._opened(state_dir)
         except BaseException:
             self._parts.close()
             raise
         self._parts.callback(self._store.close)
         self._version = self._store.active_version()
+
+    def _opened(self, state_dir: Path) -> ClassSetStore:
+        try:
+            return open_classes(self._classifier, state_dir)
+        except DamagedError:
+            raise
+        except StoreError as error:
+            self.problem = f"{error}; the class set is read from there, and nothing can be taught"
+            log.error("%s", self.problem)  # noqa: TRY400  # one line
+            return open_classes(self._classifier, state_dir, in_memory=True)
 
     def close(self) -> None:
         """Close both."""

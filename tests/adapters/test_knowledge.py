@@ -94,7 +94,7 @@ def test_old_versions_are_dropped(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("not a database, but long enough to look like a file" * 10)
 
-    with pytest.raises(StoreError, match="can't be opened as a knowledge base"):
+    with pytest.raises(StoreError, match="is no knowledge base"):
         SiteKnowledge(tmp_path)
 
 

@@ -22,6 +22,7 @@ from monitor.config import load_config
 from monitor.daemon import Daemon
 from monitor.policy import Phase, Situation
 from tests.conftest import DEMO_CLIP, ROOT, Mosquitto, write_config
+from tests.faults.disk import mounted, remount
 from tests.faults.test_journal import commit, deliver, facts_of
 from tests.monitor.test_alerts import draft, one_life
 
@@ -244,17 +245,8 @@ def test_on_a_quiet_road_the_rows_on_the_disk_go_out_once_it_can_be_used(tmp_pat
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not permitted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def remount(folder: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
 def check_it_goes_on(journal: Journal) -> None:
