@@ -110,13 +110,13 @@ class Session:
         self._in_flight: dict[int, Outgoing] = {}  # by message id
         self._others: set[int] = set()  # message ids of levels and replies without a receipt
         self.speaks_only_311 = False
-        self._waiting_since_s = 0.0  # for the oldest receipt
+        self._waiting_since_s = 0.0  # for the next receipt
         self.was_answered = False  # at least one event has its receipt
         self.unheard = False  # nobody subscribes to the event that was delivered last (MQTT 5 only)
         self._answered = threading.Event()
         self._accepted = False
+        self._lost = False  # never False again: whichever thread sees the loss first, none takes it back
         self._window = WINDOW
-        self.alive = False
         self.problem = ""
         self._client = self._make_client()
 
@@ -150,15 +150,22 @@ class Session:
             self.problem = self.problem or f"no answer within {ANSWER_TIMEOUT_S:.1f} s"
             self.close(goodbye=False)
             return False
-        self.alive = True
-        self._client.subscribe([(f"{self._root}/{topic}", 1) for topic in HEARD])
+        code, _ = self._client.subscribe([(f"{self._root}/{topic}", 1) for topic in HEARD])
+        self._check_sent(code)
         self.publish_level(f"{self._root}/status", Retained(self._online, None, 1))
-        return True
+        if not self.alive:
+            self.close(goodbye=False)
+        return self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether the broker took us and the connection has not been lost since."""
+        return self._accepted and not self._lost
 
     @property
     def waiting_s(self) -> float:
         """How long no receipt has come although one is due; a connection can be dead without a word."""
-        return time.monotonic() - self._waiting_since_s if self._in_flight else 0.0
+        return time.monotonic() - self._waiting_since_s if self._in_flight or self._others else 0.0
 
     @property
     def room(self) -> int:
@@ -184,12 +191,23 @@ class Session:
             UserProperty=[("seq", str(row.seq))],
         )
         sent = self._client.publish(f"{self._root}/event/{row.zone}", row.event, qos=1, properties=properties)
-        if sent.rc != paho.MQTT_ERR_SUCCESS:
-            self.alive, self.problem = False, f"publishing failed ({paho.error_string(sent.rc)})"
-            return
-        if not self._in_flight:
+        if self._check_sent(sent.rc):
+            self._wait_for_receipt()
+            self._in_flight[sent.mid] = row
+
+    def _check_sent(self, code: int) -> bool:
+        """Tell whether paho took a message; where it did not, it has lost the connection and may not say so."""
+        if code != paho.MQTT_ERR_SUCCESS:
+            self._lose(f"publishing failed ({paho.error_string(code)})")
+        return code == paho.MQTT_ERR_SUCCESS
+
+    def _lose(self, why: str) -> None:
+        self.problem = self.problem or why
+        self._lost = True
+
+    def _wait_for_receipt(self) -> None:
+        if not self._in_flight and not self._others:
             self._waiting_since_s = time.monotonic()
-        self._in_flight[sent.mid] = row
 
     def publish_level(self, topic: str, level: Retained) -> None:
         """Send a message of which only the newest counts."""
@@ -198,7 +216,8 @@ class Session:
             PacketTypes.PUBLISH, ContentType="application/json; charset=utf-8", PayloadFormatIndicator=1, **expires
         )
         sent = self._client.publish(topic, level.payload, qos=level.qos, retain=True, properties=properties)
-        if level.qos:
+        if self._check_sent(sent.rc) and level.qos:
+            self._wait_for_receipt()
             self._others.add(sent.mid)
 
     def heard(self) -> Iterator[Heard]:
@@ -213,18 +232,23 @@ class Session:
             return
         correlation = {"CorrelationData": message.correlation} if message.correlation else {}
         properties = self._properties(PacketTypes.PUBLISH, **correlation)
-        self._others.add(self._client.publish(message.reply_to, payload, qos=1, properties=properties).mid)
+        sent = self._client.publish(message.reply_to, payload, qos=1, properties=properties)
+        if self._check_sent(sent.rc):
+            self._wait_for_receipt()
+            self._others.add(sent.mid)
 
     def take_receipts(self, journal: Journal) -> bool:
         """Write down what the broker said of our messages; return True where it refused one for now."""
         again = False
         while not self._receipts.empty():
             mid, code, name = self._receipts.get()
+            if mid in self._in_flight or mid in self._others:  # paho reports what needs no receipt too
+                self._waiting_since_s = time.monotonic()
             self._others.discard(mid)
             row = self._in_flight.pop(mid, None)
             if row is None:  # a level: the next one comes in ten seconds anyway
                 continue
-            self._waiting_since_s, self.was_answered, seq = time.monotonic(), True, row.seq
+            self.was_answered, seq = True, row.seq
             if row.journal != journal.id:  # left meanwhile; its row is sent again when the journal is back
                 continue
             if code < FAILURE:
@@ -245,12 +269,12 @@ class Session:
 
     def close(self, *, goodbye: bool) -> None:
         """End the connection: with our own offline message, or, when it broke, with none: the will speaks then."""
-        self.alive = False
-        if goodbye:
+        if goodbye and self.alive:
             last = self._client.publish(f"{self._root}/status", self._offline, qos=1, retain=True)
             with_receipt = time.monotonic() + 1.0
-            while not last.is_published() and time.monotonic() < with_receipt:
+            while not last.rc and not last.is_published() and time.monotonic() < with_receipt:
                 time.sleep(TICK_S / 5)
+        self._lost = True
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -267,8 +291,7 @@ class Session:
     def _on_disconnect(
         self, client: object, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        self.problem = self.problem or f"connection lost ({reason.getName()})"
-        self.alive = False
+        self._lose(f"connection lost ({reason.getName()})")
         self._answered.set()
 
     def _on_message(self, client: object, userdata: object, message: paho.MQTTMessage) -> None:

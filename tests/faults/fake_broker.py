@@ -17,15 +17,17 @@ class FakeBroker:
     """Accepts clients one after the other and answers each PUBLISH with a reason code.
 
     Attributes:
-        reason: topic and how many came before on it -> PUBACK's reason code (MQTT 5).
+        reason: topic and how many came before on it -> PUBACK's reason code (MQTT 5), or None for no answer.
         receive_maximum: what CONNACK says; more messages at once than that are counted in `violations`.
         only_311: refuses MQTT 5 as a broker of 2014 does.
+        hangs_up: as soon as it has taken a client.
         got: (topic, payload) of every PUBLISH, in order.
     """
 
-    reason: Callable[[str, int], int] = lambda topic, before: 0
+    reason: Callable[[str, int], int | None] = lambda topic, before: 0
     receive_maximum: int | None = None
     only_311: bool = False
+    hangs_up: bool = False
     got: list[tuple[str, bytes]] = field(default_factory=list)
     violations: int = 0
     connects: int = 0
@@ -75,6 +77,9 @@ class FakeBroker:
                     client.sendall(
                         packet(CONNACK, b"\x00\x00" + (bytes([len(properties)]) + properties) * (version == 5))
                     )
+                    if self.hangs_up:
+                        client.shutdown(socket.SHUT_RDWR)
+                        return
                 elif kind == SUBSCRIBE:
                     client.sendall(packet(SUBACK, body[:2] + b"\x00" * (version == 5) + b"\x01\x01"))
                 elif kind == PINGREQ:
@@ -96,7 +101,8 @@ class FakeBroker:
             rest = rest[skipped:]
         before = sum(topic == other for other, _ in self.got)
         self.got.append((topic, rest))
-        return [(mid, self.reason(topic, before))] if mid else []
+        code = self.reason(topic, before)
+        return [(mid, code)] if mid and code is not None else []
 
 
 def packet(kind: int, body: bytes) -> bytes:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
 
+from monitor.alerts.consumers import Heard
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
+from monitor.alerts.session import Address, Retained, Session
 from tests.conftest import wait_until
 from tests.faults.fake_broker import FakeBroker
 from tests.monitor.test_alerts import draft, one_life, publisher
+
+ROOT = "wildlane/v1/test"
 
 
 @pytest.fixture
@@ -121,3 +127,69 @@ def test_a_broker_of_the_old_version_gets_everything_too(
     wait_until(lambda: journal.counts() == (0, 0), seconds=15, what="all six have their receipts")
     assert numbers(broker) == [1, 2, 3, 4, 5, 6]
     assert broker.connects == 2  # MQTT 5 was tried first
+
+
+def session_of(broker: FakeBroker) -> Session:
+    return Session(Address(host="127.0.0.1", port=broker.port, client_id="test"), ROOT, "{}", "{}", paho.MQTTv5)
+
+
+class LateNews(threading.Event):
+    """The broker's answer, which our own thread hears of only after the network thread has seen the loss."""
+
+    def __init__(self, lost: threading.Event) -> None:
+        super().__init__()
+        self._lost_too = lost
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(timeout) and self._lost_too.wait(timeout)
+
+
+def test_a_connection_that_is_lost_as_soon_as_it_is_there_is_not_taken_for_alive() -> None:
+    broker, lost = FakeBroker(hangs_up=True), threading.Event()
+    session = session_of(broker)
+    session._answered = LateNews(lost)
+    heard = session._client.on_disconnect
+    session._client.on_disconnect = lambda *news: (heard(*news), lost.set())
+
+    assert not session.connect()
+    assert not session.alive
+    assert "connection lost" in session.problem
+    broker.close()
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda session: session.publish_level(f"{ROOT}/state/verge", Retained("{}", None, 1)),
+        lambda session: session.publish_level(f"{ROOT}/health", Retained("{}", None, 0)),
+        lambda session: session.publish_reply(
+            Heard(topic="cmd/ping", payload=b"", reply_to=f"{ROOT}/reply/me", correlation=b""), "{}"
+        ),
+    ],
+)
+def test_what_can_not_be_sent_tells_of_a_loss_that_nobody_has_told(send: Callable[[Session], None]) -> None:
+    broker = FakeBroker()
+    session = session_of(broker)
+    assert session.connect()
+    session._client.on_disconnect = None
+    broker.take_over()
+    wait_until(lambda: session._client.socket() is None, seconds=10, what="the connection is gone")
+    assert session.alive
+
+    send(session)
+
+    assert not session.alive
+    assert "publishing failed" in session.problem
+    session.close(goodbye=True)  # in vain, and without a word
+    broker.close()
+
+
+def test_a_broker_that_answers_no_level_is_given_up_although_no_event_waits(tmp_path: Path) -> None:
+    broker, journal = FakeBroker(reason=lambda topic, before: None), Journal(tmp_path / "idle")
+    sender = publisher(broker.port, journal)
+    sender.start()
+
+    wait_until(lambda: broker.connects > 1, seconds=20, what="another connection is tried")
+    sender.stop(0.5)
+    broker.close()
+    journal.close()
