@@ -17,6 +17,7 @@ import paho.mqtt.client as paho
 
 from monitor.alerts.consumers import ConsumerDesk, Order
 from monitor.alerts.journal import Journal, Outgoing
+from monitor.alerts.receipts import Receipts
 from monitor.alerts.session import Address, Retained, Session
 from monitor.watchdog import Promise
 
@@ -55,7 +56,7 @@ class Publisher:
         """
         self._address, self._journal, self._root = address, journal, root
         self._online, self._offline = online, offline
-        self._desk = ConsumerDesk(journal, zones)
+        self._desk, self._receipts = ConsumerDesk(journal, zones), Receipts(journal)
         self._levels: dict[str, Retained] = {}  # topic -> newest
         self._changed: set[str] = set()
         self._lock = threading.Lock()
@@ -67,6 +68,11 @@ class Publisher:
         self.connected = threading.Event()
         self.unheard = False  # the broker says that nobody subscribes to our events
         self.promise = Promise()
+
+    @property
+    def problem(self) -> str:
+        """What an operator must know of the way to the broker; empty while all is well."""
+        return self._receipts.problem
 
     def start(self) -> None:
         """Begin to connect and publish."""
@@ -150,7 +156,8 @@ class Publisher:
         hold_until_s, levels = 0.0, dict(self._take_levels(everything=True))
         while not self._stopping.is_set() and session.alive:
             self.promise.back_within(ROUND_S)
-            if session.take_receipts(self._journal):
+            self._receipts.write()
+            if session.take_receipts(self._receipts):
                 # refused for now: again from the oldest, after a second
                 sent, hold_until_s = None, time.monotonic() + 1.0
             self.unheard = session.unheard
@@ -168,7 +175,7 @@ class Publisher:
             for topic in list(levels)[: session.room]:  # first: a sign waits for them
                 session.publish_level(topic, levels.pop(topic))
             if time.monotonic() >= hold_until_s:
-                for row in self._journal.unsent(sent, session.room):
+                for row in self._receipts.unsent(sent, session.room):
                     session.publish_event(row)
                     sent = row
             self._wake.wait(TICK_S)

@@ -19,7 +19,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from adapters.errors import ConfigError
 from monitor.alerts.consumers import Heard
-from monitor.alerts.journal import Journal, Outgoing
+from monitor.alerts.journal import Outgoing
+from monitor.alerts.receipts import Receipts
 
 log = logging.getLogger(__name__)
 
@@ -237,8 +238,8 @@ class Session:
             self._wait_for_receipt()
             self._others.add(sent.mid)
 
-    def take_receipts(self, journal: Journal) -> bool:
-        """Write down what the broker said of our messages; return True where it refused one for now."""
+    def take_receipts(self, receipts: Receipts) -> bool:
+        """Hand on what the broker said of our messages; return True where it refused one for now."""
         again = False
         while not self._receipts.empty():
             mid, code, name = self._receipts.get()
@@ -248,18 +249,15 @@ class Session:
             row = self._in_flight.pop(mid, None)
             if row is None:  # a level: the next one comes in ten seconds anyway
                 continue
-            self.was_answered, seq = True, row.seq
-            if row.journal != journal.id:  # left meanwhile; its row is sent again when the journal is back
-                continue
+            self.was_answered = True
             if code < FAILURE:
-                self._note_listeners(seq, nobody=code == NO_SUBSCRIBER)
-                journal.mark_acked(seq)
+                self._note_listeners(row.seq, nobody=code == NO_SUBSCRIBER)
+                receipts.taken(row)
             elif code in REFUSED_FOR_NOW:
                 again = True
-                log.warning("event %d: the broker refuses it for now (%s)", seq, name)
+                log.warning("event %d: the broker refuses it for now (%s)", row.seq, name)
             else:
-                journal.park(seq, name)
-                log.error("event %d: the broker refuses it (%s); set aside, `wildlane alerts` shows it", seq, name)
+                receipts.refused(row, name)
         return again
 
     def _note_listeners(self, seq: int, *, nobody: bool) -> None:

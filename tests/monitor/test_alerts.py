@@ -156,7 +156,7 @@ def test_a_version_that_can_not_be_made_leaves_no_gap(journal: Journal) -> None:
 def test_rows_stay_after_the_receipt_until_their_retention_is_over(journal: Journal) -> None:
     journal.append([draft(situation) for situation in one_life()])
     for seq in (1, 2):
-        journal.mark_acked(seq)
+        journal.mark_acked(journal.id, seq)
 
     assert journal.unsent(None, 10) == []
     assert journal.forget_before(datetime.now(UTC) - timedelta(days=7)) == 0
