@@ -11,6 +11,7 @@ from monitor.alerts.journal import Journal, Outgoing
 
 log = logging.getLogger(__name__)
 
+CAREFUL_MESSAGES = 20  # that go out one at a time after a refusal
 RETRY_S = 2.0  # how often a disk that could not be written is tried again
 
 
@@ -22,15 +23,38 @@ class Receipts:
         self._unwritten: dict[tuple[str, int], str | None] = {}  # journal, number -> why refused; None where taken
         self._retry_at_s = 0.0
         self._disk_problem = ""
+        self._levels: dict[str, str] = {}  # topics whose newest level the broker refused, and why
+        self._careful = 0  # how many messages still go out one at a time
 
     @property
     def problem(self) -> str:
         """What an operator must know; empty while all is well."""
         return self._disk_problem
 
+    @property
+    def careful(self) -> bool:
+        """Whether messages go out one at a time, so that it shows which of them the broker does not take."""
+        return self._careful > 0
+
+    def be_careful(self) -> None:
+        """Send one at a time, until some have their receipts."""
+        self._careful = CAREFUL_MESSAGES
+
     def taken(self, row: Outgoing) -> None:
         """Note that the broker has a row."""
+        self._careful = max(0, self._careful - 1)
         self._settle(row, None)
+
+    def level_taken(self, topic: str) -> None:
+        """Note that the broker has the newest level of a topic."""
+        if self._levels.pop(topic, None) is not None:
+            log.warning("%s: the broker takes it again", topic)
+
+    def level_refused(self, topic: str, why: str) -> None:
+        """Note that the broker does not take a level; the next one comes by itself."""
+        if self._levels.pop(topic, "") != why:
+            log.error("%s: the broker refuses it (%s)", topic, why)
+        self._levels[topic] = why  # the newest is last
 
     def refused(self, row: Outgoing, why: str) -> None:
         """Set aside a row that the broker will never take, so that it does not block the others."""
