@@ -158,7 +158,7 @@ class Publisher:
         hold_until_s, levels = 0.0, dict(self._take_levels(everything=True))
         while not self._stopping.is_set() and session.alive:
             self.promise.back_within(ROUND_S)
-            self._receipts.write()
+            self._receipts.keep_up()
             if session.take_receipts():
                 # refused for now: again from the oldest, after a second
                 sent, hold_until_s = None, time.monotonic() + 1.0
@@ -174,6 +174,7 @@ class Publisher:
                     session.publish_reply(message, answer)
                 if message.topic == "cmd/replay":
                     sent = None  # it begins with the oldest row
+                    self._receipts.recount()
             for topic in list(levels)[: session.room]:  # first: a sign waits for them
                 session.publish_level(topic, levels.pop(topic))
             if time.monotonic() >= hold_until_s:

@@ -1,4 +1,4 @@
-"""What brokers said of our messages: written into the journal, and remembered while its disk can't be written."""
+"""What brokers said of our messages: written into the journal, or remembered while that fails; told where it is bad."""
 
 from __future__ import annotations
 
@@ -24,12 +24,21 @@ class Receipts:
         self._retry_at_s = 0.0
         self._disk_problem = ""
         self._levels: dict[str, str] = {}  # topics whose newest level the broker refused, and why
+        self._level_problem = ""
         self._careful = 0  # how many messages still go out one at a time
+        self._last_refusal = ""
+        self.recount()
 
     @property
     def problem(self) -> str:
-        """What an operator must know; empty while all is well."""
-        return self._disk_problem
+        """What an operator must know; empty while all is well. May be read from any thread."""
+        return "; ".join(filter(None, (self._disk_problem, self._parked_problem, self._level_problem)))
+
+    def recount(self) -> None:
+        """Count what is set aside, as the journal in use has it."""
+        self._counted_in, (_, parked) = self._journal.id, self._journal.counts()
+        last = f"; the last one: {self._last_refusal}" if self._last_refusal else ""
+        self._parked_problem = f"{parked} events are set aside, the broker refused them{last}" if parked else ""
 
     @property
     def careful(self) -> bool:
@@ -49,12 +58,19 @@ class Receipts:
         """Note that the broker has the newest level of a topic."""
         if self._levels.pop(topic, None) is not None:
             log.warning("%s: the broker takes it again", topic)
+            self._tell_levels()
 
     def level_refused(self, topic: str, why: str) -> None:
         """Note that the broker does not take a level; the next one comes by itself."""
         if self._levels.pop(topic, "") != why:
             log.error("%s: the broker refuses it (%s)", topic, why)
-        self._levels[topic] = why  # the newest is last
+        self._levels[topic] = why
+        self._tell_levels()
+
+    def _tell_levels(self) -> None:
+        """Say which level was refused first: that changes less often than the last one, of those that come again."""
+        refused = next(iter(self._levels.items()), None)
+        self._level_problem = f"the broker refuses {refused[0]} ({refused[1]})" if refused else ""
 
     def refused(self, row: Outgoing, why: str) -> None:
         """Set aside a row that the broker will never take, so that it does not block the others."""
@@ -63,6 +79,8 @@ class Receipts:
             row.seq, why, row.seq, row.seq,
         )  # fmt: skip
         self._settle(row, why)
+        self._last_refusal = why
+        self.recount()
 
     def unsent(self, after: Outgoing | None, limit: int) -> list[Outgoing]:
         """Return the oldest rows of the journal that no broker has taken, beyond one that was sent."""
@@ -85,8 +103,13 @@ class Receipts:
         """Write a fate down; False where another journal is in use by now."""
         return self._journal.mark_acked(journal, seq) if why is None else self._journal.park(journal, seq, why)
 
-    def write(self) -> None:
-        """Write down what could not be written before, where the disk has room again; to be called now and then."""
+    def keep_up(self) -> None:
+        """Follow the journal to memory and back, where its disk is full; to be called now and then."""
+        if self._counted_in != self._journal.id:
+            self.recount()
+        self._write_what_waits()
+
+    def _write_what_waits(self) -> None:
         if not self._unwritten or self._now() < self._retry_at_s:
             return
         self._retry_at_s = self._now() + RETRY_S
@@ -98,4 +121,5 @@ class Receipts:
             return
         if not self._unwritten:
             self._disk_problem = ""
+            self.recount()
             log.warning("the broker's receipts can be written again")

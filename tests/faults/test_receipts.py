@@ -42,7 +42,8 @@ wait_until(lambda: journal.counts() == (0, 0), seconds=10, what="memory is told"
 journal.append([draft(one_life()[0])])
 sender.event_committed()
 wait_until(lambda: journal.counts() == (0, 1), seconds=20, what="all receipts are written, also the one of a refusal")
-wait_until(lambda: not sender.problem, seconds=10, what="the problem is over")
+wait_until(lambda: "can't be written" not in sender.problem, seconds=10, what="the problem is over")
+assert sender.problem.startswith("1 events are set aside"), sender.problem
 assert (journal.id, numbers()[42:]) == (name, [41]), numbers()
 sender.stop(1)
 broker.close()
