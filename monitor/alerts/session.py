@@ -173,6 +173,7 @@ class Session:
         self._accepted = False
         self._lost = False  # never False again: whichever thread sees the loss first, none takes it back
         self._window, self._largest = WINDOW, LARGEST_PACKET  # as CONNACK has it
+        self._refused: Outgoing | None = None  # for now; what is above it goes out again behind it
         self._hung_up_over = ""  # why the broker hung up, where a message was the cause
         self.problem = ""
         self._client = self._make_client()
@@ -322,9 +323,16 @@ class Session:
     def _take_receipt(self, row: Outgoing, code: int, name: str) -> bool:
         """Hand on what the broker said of a row; return True where it refused it for now."""
         self.was_answered = True
+        before = self._refused
+        if before is not None and before.journal == row.journal and before.seq < row.seq:
+            return False  # sent before the refusal was known: again, so that consumers see the order
         if code in REFUSED_FOR_NOW:
             log.warning("event %d: the broker refuses it for now (%s)", row.seq, name)
+            self._refused = row
+            self._receipts.be_careful()
             return True
+        if row == before:
+            self._refused = None
         if code < FAILURE:
             self._note_listeners(row.seq, nobody=code == NO_SUBSCRIBER)
             self._receipts.taken(row)

@@ -69,6 +69,25 @@ def test_an_event_refused_for_now_is_sent_again_before_those_after_it_are_forgot
     assert numbers(broker).count(1) == 2
 
 
+def test_what_follows_an_event_refused_for_now_goes_out_again_behind_it_one_at_a_time(
+    serve: Callable[..., tuple[FakeBroker, Publisher]], journal: Journal
+) -> None:
+    waiting: list[list[int]] = []
+
+    def quota(topic: str, before: int) -> int:
+        """Refuse the third event when it comes first, and once more."""
+        if "/event/" not in topic or before not in (2, 6):
+            return 0
+        waiting.append([row.seq for row in journal.unsent(None, 10)])
+        return 0x97
+
+    broker, _ = serve(reason=quota)
+
+    wait_until(lambda: journal.counts() == (0, 0), seconds=20, what="all six have their receipts")
+    assert numbers(broker) == [1, 2, 3, 4, 5, 6, 3, 3, 4, 5, 6]
+    assert waiting[1] == [3, 4, 5, 6]  # those above it do not count as delivered
+
+
 @pytest.mark.parametrize("code", [0x87, 0x90, 0x99])
 def test_an_event_refused_for_good_is_set_aside_and_blocks_nothing(
     serve: Callable[..., tuple[FakeBroker, Publisher]], journal: Journal, code: int
