@@ -205,7 +205,21 @@ def test_what_can_not_be_sent_tells_of_a_loss_that_nobody_has_told(
 
     assert not session.alive
     assert "publishing failed" in session.problem
-    session.close(goodbye=True)  # in vain, and without a word
+    session.close(goodbye=False)
+    broker.close()
+
+
+def test_the_goodbye_on_a_connection_that_is_gone_says_nothing_and_breaks_nothing(journal: Journal) -> None:
+    broker = FakeBroker()
+    session = session_of(broker, journal)
+    assert session.connect()
+    session._client.on_disconnect = None  # nobody tells
+    broker.take_over()
+    wait_until(lambda: session._client.socket() is None, seconds=10, what="the connection is gone")
+
+    session.close(goodbye=True)
+
+    assert not session.alive
     broker.close()
 
 

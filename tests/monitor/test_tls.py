@@ -6,6 +6,8 @@ import re
 import signal
 import ssl
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -304,6 +306,15 @@ def test_a_site_warns_of_a_certificate_that_expires_and_health_tells_of_it(
     wait_until(lambda: "brief.crt: expires on" in program.log(), seconds=10, what="the log warns")
 
 
+def fetch(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as page:
+            return page.read().decode()
+    except urllib.error.HTTPError as error:  # a probe that is not content says so with its status
+        with error:
+            return error.read().decode()
+
+
 def test_a_secret_is_never_told(mosquitto: Mosquitto, run_program: Callable[..., Program], tmp_path: Path) -> None:
     (tmp_path / "password").write_text("canary-password")
     camera = f"rtsp://user:canary-camera@127.0.0.1:{free_port()}/x?token=canary-token"
@@ -311,17 +322,19 @@ def test_a_secret_is_never_told(mosquitto: Mosquitto, run_program: Callable[...,
         tmp_path / "c.toml",
         {"gate": camera, "road": str(DEMO_CLIP)},
         mosquitto.port,
-        f'username = "site"\npassword_file = "{tmp_path / "password"}"',
+        f'username = "site"\npassword_file = "{tmp_path / "password"}"\n[metrics]\nport = {(metrics := free_port())}',
     )
     listener = mosquitto.listen()
     program = run_program(config, tmp_path / "state")
     wait_until(lambda: "next attempt in" in program.log(), seconds=30, what="the failed attempt is logged")
     wait_until(lambda: listener.got("/event/"), seconds=30, what="an alert")
+    pages = [fetch(f"http://127.0.0.1:{metrics}/{page}") for page in ("metrics", "readyz", "livez")]
+    assert 'wildlane_streams_ended_total{camera="gate"' in pages[0]
     others = [wildlane(verb, "--config", config) for verb in ("check-config", "doctor")]
     program.process.send_signal(signal.SIGTERM)
     printed = program.alerts()
 
-    told = [printed, program.log(), *listener.got("wildlane/v1/test/"), *(o.stdout + o.stderr for o in others)]
+    told = [printed, program.log(), *pages, *listener.got("wildlane/v1/test/"), *(o.stdout + o.stderr for o in others)]
     told += [path.read_bytes().decode(errors="replace") for path in (tmp_path / "state").rglob("*") if path.is_file()]
     assert len(told) > 10
     assert not [text for text in told if "canary" in text]
