@@ -21,7 +21,8 @@ from adapters.starter import STARTER
 from monitor.alerts.compose import Road, SiteFacts
 from monitor.alerts.mirrors import Prefixes
 from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
-from monitor.alerts.session import Address, Tls, check_readable, read_password
+from monitor.alerts.session import Address, check_readable, read_password
+from monitor.alerts.tls import Tls
 from monitor.cameras.stream import Source
 from monitor.config import CameraConfig, Config, LineConfig, PolicyConfig, RuleConfig, source_of
 from monitor.pipeline import Budget

@@ -62,15 +62,16 @@ class Receipts:
 
     def level_refused(self, topic: str, why: str) -> None:
         """Note that the broker does not take a level; the next one comes by itself."""
-        if self._levels.pop(topic, "") != why:
+        if self._levels.get(topic) != why:
             log.error("%s: the broker refuses it (%s)", topic, why)
         self._levels[topic] = why
         self._tell_levels()
 
     def _tell_levels(self) -> None:
-        """Say which level was refused first: that changes less often than the last one, of those that come again."""
-        refused = next(iter(self._levels.items()), None)
-        self._level_problem = f"the broker refuses {refused[0]} ({refused[1]})" if refused else ""
+        """Say which were refused, the newest last; those that come again every few seconds keep their place."""
+        newest = [f"{topic} ({why})" for topic, why in self._levels.items()][-1:]
+        others = f" and {len(self._levels) - 1} more levels" if len(self._levels) > 1 else ""
+        self._level_problem = f"the broker refuses {newest[0]}{others}" if newest else ""
 
     def refused(self, row: Outgoing, why: str) -> None:
         """Set aside a row that the broker will never take, so that it does not block the others."""

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import queue
-import re
-import select
-import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +20,7 @@ from adapters.errors import ConfigError
 from monitor.alerts.consumers import Heard
 from monitor.alerts.journal import Outgoing
 from monitor.alerts.receipts import Receipts
+from monitor.alerts.tls import Tls, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +28,6 @@ WINDOW = 20  # unacknowledged messages at once; less where the broker's receive 
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 20
 ANSWER_TIMEOUT_S = 2.5  # for the broker's CONNACK
-VERDICT_S = 0.5  # for what the broker says of our certificate; most say something at once
-ALERT = re.compile(r"ALERT_(\w+)")  # in OpenSSL's names of errors that the other side tells
 EVENT_EXPIRES_S = 86_400
 WILL_DELAY_S = 5
 TICK_S = 0.1
@@ -43,82 +38,8 @@ REFUSED_BY_HANGING_UP = frozenset({0x95, 0x99})  # packet too large, payload for
 LARGEST_PACKET = 268_435_460  # MQTT's own limit, in bytes
 UNSUPPORTED_VERSION = 0x84
 HEARD = ("ack/+", "cmd/+")
-MISSING_CERTIFICATE = ("certificate required", "handshake failure")  # the latter is what TLS 1.2 has for it
-BAD_CERTIFICATE = (
-    "bad certificate",
-    "certificate expired",
-    "certificate revoked",
-    "certificate unknown",
-    "unknown ca",
-    "unsupported certificate",
-)
 MOST_HEARD, MOST_COMMAND_BYTES = 200, 4_096
 CLOUDEVENT = "application/cloudevents+json; charset=utf-8"
-
-
-class HearingSocket(ssl.SSLSocket):
-    """Hears what the broker says of our own certificate.
-
-    With TLS 1.3 its verdict comes after the handshake: an alert, or the tickets of a session. Whoever writes first, as
-    MQTT does, may find the connection reset before the alert is read.
-    """
-
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  # as the base class has it
-        """Shake hands, and wait a moment for the verdict.
-
-        Raises:
-            ssl.SSLError: the broker does not take our certificate.
-        """
-        try:
-            super().do_handshake(block)
-            if self.version() == "TLSv1.3":
-                self._hear_verdict()
-        except OSError:
-            self.close()  # paho leaves it open
-            raise
-
-    def _hear_verdict(self) -> None:
-        timeout_s = self.gettimeout()
-        select.select([self], [], [], VERDICT_S)
-        self.settimeout(0)
-        with suppress(ssl.SSLWantReadError):  # nothing, or tickets only
-            self.recv(1)
-        self.settimeout(timeout_s)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tls:
-    """What an encrypted connection needs.
-
-    Attributes:
-        ca_file: certificates of the authorities that may vouch for the broker.
-        cert_file, key_file: our own certificate and its key, where the broker asks for them.
-        crl_file: what the authority has revoked.
-    """
-
-    ca_file: str
-    cert_file: str | None = None
-    key_file: str | None = None
-    crl_file: str | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """Return a context that checks the broker's name, dates and revocation; TLS 1.2 or newer.
-
-        Raises:
-            ConfigError: a file is missing, or holds something else.
-        """
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-            context.sslsocket_class = HearingSocket
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.crl_file is not None:
-                context.load_verify_locations(self.crl_file)
-                context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
-            if self.cert_file is not None:
-                context.load_cert_chain(self.cert_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"[broker] tls files can't be used ({error})") from None
-        return context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,11 +170,14 @@ class Session:
             UserProperty=[("seq", str(row.seq))],
         )
         topic = f"{self._root}/event/{row.zone}"
-        if (size := packet_size(topic, row.event, properties)) > self._largest:
-            self._receipts.refused(row, f"{size} bytes, the broker takes {self._largest}")
+        if packet_size(topic, row.event, properties) > self._largest:
+            self._receipts.refused(row, self._too_large())
             return
         sent = self._client.publish(topic, row.event, qos=1, properties=properties)
         self._note_sent(sent, row)
+
+    def _too_large(self) -> str:
+        return f"larger than the {self._largest} bytes that the broker takes"
 
     def _note_sent(self, sent: paho.MQTTMessageInfo, about: Outgoing | str | None) -> None:
         """Wait for the receipt of a message, where paho took it."""
@@ -278,8 +202,8 @@ class Session:
         properties = self._properties(
             PacketTypes.PUBLISH, ContentType="application/json; charset=utf-8", PayloadFormatIndicator=1, **expires
         )
-        if (size := packet_size(topic, level.payload, properties)) > self._largest:
-            self._receipts.level_refused(topic, f"{size} bytes, the broker takes {self._largest}")
+        if packet_size(topic, level.payload, properties) > self._largest:
+            self._receipts.level_refused(topic, self._too_large())
             return
         qos = 1 if self._receipts.careful else level.qos  # one at a time: then it must be known when each is over
         sent = self._client.publish(topic, level.payload, qos=qos, retain=True, properties=properties)
@@ -462,16 +386,3 @@ def check_reachable(address: Address) -> str | None:
             return None
     except OSError as error:
         return f"broker {address.host}:{address.port} can't be reached ({reason_of(error)})"
-
-
-def reason_of(error: Exception) -> str:
-    """Return what went wrong in words; of a refused certificate, whose it is and why it was refused."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {error.verify_message}"
-    alert = ALERT.search(error.reason or "") if isinstance(error, ssl.SSLError) else None
-    if alert is None:
-        return str(error)
-    words = alert[1].replace("_", " ").lower()
-    if words in MISSING_CERTIFICATE:
-        return f"the broker asks for a certificate of ours, see tls_cert_file: {words}"
-    return f"the broker refuses our certificate: {words}" if words in BAD_CERTIFICATE else f"the broker says: {words}"

@@ -49,7 +49,7 @@ def test_a_site_whose_broker_refuses_events_and_levels_is_degraded_and_says_why(
 
     wait_until(lambda: any("events are set aside" in said for said in problems(listener)), seconds=60, what="events")
     (said,) = [said for said in problems(listener) if "1 events are set aside" in said]
-    assert "bytes, the broker takes 600" in said
+    assert "the last one: larger than the 600 bytes that the broker takes" in said
     assert "the broker refuses wildlane/v1/test/" in said
     assert "After the remedy: wildlane alerts replay 1 1" in program.log()
     listener.stop()

@@ -22,7 +22,8 @@ from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
 from monitor.alerts.receipts import Receipts
 from monitor.alerts.schema import SiteHealth
-from monitor.alerts.session import Address, Session, Site, Tls, check_reachable
+from monitor.alerts.session import Address, Session, Site, check_reachable
+from monitor.alerts.tls import Tls
 from monitor.config import load_config
 from tests.conftest import DEMO_CLIP, Mosquitto, Program, free_port, wait_until, wildlane, write_config
 from tests.monitor.test_alerts import draft, one_life, status
