@@ -44,7 +44,16 @@ def open_tables(state_dir: Path, *, in_memory: bool = False) -> sqlite3.Connecti
     """
     file = ":memory:" if in_memory else state_dir / FILE
     db = sqlite3.connect(file, isolation_level=None, timeout=10, check_same_thread=False)
-    if in_memory and (state_dir / FILE).exists():
+    try:
+        _prepare(db, state_dir, copied=in_memory)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, state_dir: Path, *, copied: bool) -> None:
+    if copied and (state_dir / FILE).exists():
         # immutable: nothing is written beside it, neither lock nor log
         source = sqlite3.connect(f"{(state_dir / FILE).resolve().as_uri()}?mode=ro&immutable=1", uri=True)
         with closing(source):
@@ -58,7 +67,6 @@ def open_tables(state_dir: Path, *, in_memory: bool = False) -> sqlite3.Connecti
     if found < SCHEMA_VERSION:
         with transaction(db, FILE):
             _bring_up(db)
-    return db
 
 
 def _bring_up(db: sqlite3.Connection) -> None:

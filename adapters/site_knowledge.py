@@ -113,10 +113,7 @@ class SiteKnowledge:
             if state_dir is not None:
                 state_dir.mkdir(parents=True, exist_ok=True)
             file = ":memory:" if state_dir is None else state_dir / FILE
-            self._db = sqlite3.connect(file, isolation_level=None, timeout=10)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._db.executescript(SCHEMA)
+            self._db = _opened(file)
         except (OSError, sqlite3.OperationalError) as error:  # read-only, full, locked: the file itself is sound
             raise StoreError(f"{file}: can't be opened as a knowledge base ({error})") from None
         except sqlite3.Error as error:
@@ -266,6 +263,18 @@ class Background:
         if any((len(row.key), 0 if row.mean is None else len(row.mean)) != widths for row in rows):
             raise DamagedError(f"{FILE}: damaged (a row of another width)")
         self._classifier.knowledge = self._base.with_rows(rows)
+
+
+def _opened(file: Path | str) -> sqlite3.Connection:
+    db = sqlite3.connect(file, isolation_level=None, timeout=10)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA foreign_keys = ON")
+        db.executescript(SCHEMA)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _is_background(answer: Classification) -> bool:

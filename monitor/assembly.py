@@ -20,7 +20,8 @@ from adapters.signature import check_signature
 from monitor.alerts.compose import Road, SiteFacts
 from monitor.alerts.mirrors import Prefixes
 from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
-from monitor.alerts.session import Address, Tls, check_readable, read_password
+from monitor.alerts.session import Address, check_readable, read_password
+from monitor.alerts.tls import Tls
 from monitor.cameras.stream import Source
 from monitor.config import CameraConfig, Config, LineConfig, PolicyConfig, RuleConfig, source_of
 from monitor.pipeline import Budget
@@ -98,8 +99,12 @@ def classifier_of(config: Config) -> Classifier:
 def open_classes(classifier: Classifier, state_dir: Path, *, in_memory: bool = False) -> ClassSetStore:
     """Return the class store of a state folder: seeded where it is new, rebuilt where the encoder is."""
     store = ClassSetStore(state_dir, in_memory=in_memory)
-    store.seed(classifier.folder, classifier.encoder_hash)
-    rebuilt = store.rebuild(classifier)
+    try:
+        store.seed(classifier.folder, classifier.encoder_hash)
+        rebuilt = store.rebuild(classifier)
+    except BaseException:
+        store.close()
+        raise
     if rebuilt:
         log.info("the encoder is new: %d shots were encoded again", rebuilt)
     return store

@@ -215,7 +215,11 @@ class Daemon:
         states = self._states  # as the main loop left them: this is another thread
         blind = [name for name, health in states.items() if health.state == "blind"]
         too_many = 2 * len(blind) >= len(states)
-        problems = [self._journal.problem, f"blind: {', '.join(sorted(blind))}" if too_many else ""]
+        problems = [
+            self._journal.problem,
+            self._in_force.problem,
+            f"blind: {', '.join(sorted(blind))}" if too_many else "",
+        ]
         if not self._publisher.connected.is_set():
             problems.append("the broker is not connected")
         if self._classifier.encode.lost_device:
@@ -297,9 +301,9 @@ class Daemon:
                 encode = self._classifier.encode
                 machine = Machine(encode.provider, encode.lost_device, certificates)
                 self._reports.tell_health(self._fleet.healths, self._pipeline.class_set, machine)
-            if self._journal.problem != problem_told:
-                problem_told = self._journal.problem
-                self._publisher.announce(_status(self._config.site, "online", self._journal))
+            if (problem := self._problem()) != problem_told:
+                problem_told = problem
+                self._publisher.announce(_status(self._config.site, "online", self._journal, problem))
             if self._reload.is_set():
                 self._reload.clear()
                 self._take_up_config()
@@ -309,6 +313,10 @@ class Daemon:
                 self._in_force.try_out(self._pipeline, self._tries.get())
             if background.is_due(now_s):
                 self._in_force.learn_background(self._pipeline)
+
+    def _problem(self) -> str:
+        """Return why the site is degraded, nothing where it is not."""
+        return "; ".join(filter(None, (self._journal.problem, self._in_force.problem, self._publisher.problem)))
 
     def _step(self) -> None:
         """Wait for something to happen, and deal with one frame of each camera that has one."""
@@ -433,18 +441,19 @@ def _ids(zones: Mapping[str, Sequence[Zone]]) -> frozenset[str]:
 
 
 def _publisher(site: str, address: Address, journal: Journal, zones: frozenset[str]) -> Publisher:
-    online, offline = _status(site, "online", journal), _status(site, "offline", journal)
+    problem = journal.problem  # more is known only once it publishes
+    online, offline = _status(site, "online", journal, problem), _status(site, "offline", journal, problem)
     return Publisher(address, journal, root=f"wildlane/v1/{site}", online=online, offline=offline, zones=zones)
 
 
-def _status(site: str, word: Literal["online", "offline"], journal: Journal) -> str:
-    """Return the birth or the will; a site whose journal is in trouble is born degraded."""
+def _status(site: str, word: Literal["online", "offline"], journal: Journal, problem: str) -> str:
+    """Return the birth or the will; a site in trouble is born degraded."""
     status = schema.SiteStatus(
         site=site,
-        status="degraded" if word == "online" and journal.problem else word,
+        status="degraded" if word == "online" and problem else word,
         since=datetime.now(UTC),
         software=VERSION,
         journal=journal.id,
-        problem=journal.problem or None,
+        problem=problem or None,
     )
     return status.model_dump_json(by_alias=True)

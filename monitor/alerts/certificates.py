@@ -11,7 +11,7 @@ from typing import Literal
 from cryptography.x509 import load_pem_x509_certificates, load_pem_x509_crl
 
 from adapters.errors import ConfigError
-from monitor.alerts.session import Tls
+from monitor.alerts.tls import Tls
 
 Role = Literal["own", "authority", "revocations"]
 WARN_DAYS = 30.0

@@ -244,15 +244,29 @@ class Journal:
             )
             return [Outgoing(self.id, *row) for row in rows]
 
-    def mark_acked(self, seq: int) -> None:
-        """Note that the broker took a row. It is kept: a broker's receipt is not durability."""
-        with self._transaction():
-            self._db.execute("UPDATE outbox SET acked_at = ? WHERE seq = ?", (utc_text(datetime.now(UTC)), seq))
+    def mark_acked(self, journal: str, seq: int) -> bool:
+        """Note that the broker took a row. It is kept: a broker's receipt is not durability.
 
-    def park(self, seq: int, reason: str) -> None:
-        """Set aside a row that the broker will never take, so that it does not block the others."""
-        with self._transaction():
-            self._db.execute("UPDATE outbox SET parked = ? WHERE seq = ?", (reason, seq))
+        Returns:
+            False where another journal is in use by now; nothing was changed.
+        """
+        return self._settle(journal, "UPDATE outbox SET acked_at = ? WHERE seq = ?", utc_text(datetime.now(UTC)), seq)
+
+    def park(self, journal: str, seq: int, reason: str) -> bool:
+        """Set aside a row that the broker will never take, so that it does not block the others.
+
+        Returns:
+            False where another journal is in use by now; nothing was changed.
+        """
+        return self._settle(journal, "UPDATE outbox SET parked = ? WHERE seq = ?", reason, seq)
+
+    def _settle(self, journal: str, query: str, *values: object) -> bool:
+        with self._lock:  # the journal in use may change at any time: numbers begin anew in each
+            if journal != self.id:
+                return False
+            with self._transaction():
+                self._db.execute(query, values)
+            return True
 
     def replay(self, first: int, last: int) -> int:
         """Let the rows of a range, both ends included, go out again in order; return how many are still there.

@@ -12,12 +12,14 @@ import random
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import paho.mqtt.client as paho
 
 from monitor.alerts.consumers import ConsumerDesk, Order
 from monitor.alerts.journal import Journal, Outgoing
-from monitor.alerts.session import Address, Retained, Session
+from monitor.alerts.receipts import Receipts
+from monitor.alerts.session import Address, Retained, Session, Site
 from monitor.watchdog import Promise
 
 log = logging.getLogger(__name__)
@@ -54,8 +56,8 @@ class Publisher:
             zones: in which consumers may ask for a test.
         """
         self._address, self._journal, self._root = address, journal, root
-        self._online, self._offline = online, offline
-        self._desk = ConsumerDesk(journal, zones)
+        self._site = Site(root=root, online=online, offline=offline)
+        self._desk, self._receipts = ConsumerDesk(journal, zones), Receipts(journal)
         self._levels: dict[str, Retained] = {}  # topic -> newest
         self._changed: set[str] = set()
         self._lock = threading.Lock()
@@ -67,6 +69,11 @@ class Publisher:
         self.connected = threading.Event()
         self.unheard = False  # the broker says that nobody subscribes to our events
         self.promise = Promise()
+
+    @property
+    def problem(self) -> str:
+        """What an operator must know of the way to the broker; empty while all is well."""
+        return self._receipts.problem
 
     def start(self) -> None:
         """Begin to connect and publish."""
@@ -86,7 +93,7 @@ class Publisher:
 
     def announce(self, online: str) -> None:
         """Say how we are, now and at every birth from now on."""
-        self._online = online
+        self._site = replace(self._site, online=online)
         self.set_level("status", online, expires_s=None)
 
     def set_level(self, topic: str, payload: str, *, expires_s: int | None = LEVEL_EXPIRES_S, qos: int = 1) -> None:
@@ -119,13 +126,14 @@ class Publisher:
         while not self._stopping.is_set():
             self.promise.back_within(CONNECT_S)
             try:
-                session = Session(self._address, self._root, self._online, self._offline, self._protocol)
+                session = Session(self._address, self._site, self._receipts, self._protocol)
                 if session.connect():
                     failures = 0
                     self.connected.set()
                     self._serve(session)
                 else:
                     log.info("broker %s:%d: %s", self._address.host, self._address.port, session.problem)
+                self._find_culprit(session)
                 if session.speaks_only_311:
                     log.warning("the broker speaks MQTT 3.1.1 only: levels do not expire there, look at validUntil")
                     self._protocol = paho.MQTTv311
@@ -150,7 +158,8 @@ class Publisher:
         hold_until_s, levels = 0.0, dict(self._take_levels(everything=True))
         while not self._stopping.is_set() and session.alive:
             self.promise.back_within(ROUND_S)
-            if session.take_receipts(self._journal):
+            self._receipts.keep_up()
+            if session.take_receipts():
                 # refused for now: again from the oldest, after a second
                 sent, hold_until_s = None, time.monotonic() + 1.0
             self.unheard = session.unheard
@@ -165,10 +174,11 @@ class Publisher:
                     session.publish_reply(message, answer)
                 if message.topic == "cmd/replay":
                     sent = None  # it begins with the oldest row
+                    self._receipts.recount()
             for topic in list(levels)[: session.room]:  # first: a sign waits for them
                 session.publish_level(topic, levels.pop(topic))
             if time.monotonic() >= hold_until_s:
-                for row in self._journal.unsent(sent, session.room):
+                for row in self._receipts.unsent(sent, session.room):
                     session.publish_event(row)
                     sent = row
             self._wake.wait(TICK_S)
@@ -180,6 +190,13 @@ class Publisher:
         if self._stopping.is_set():
             self._send_last(session, levels)
         session.close(goodbye=self._stopping.is_set())
+
+    def _find_culprit(self, session: Session) -> None:
+        """Set aside what the broker hung up over, if it did; else every connection would end with the same message."""
+        session.take_receipts()
+        culprit = session.find_culprit()
+        with self._lock:
+            self._levels.pop(culprit, None)
 
     def _send_last(self, session: Session, levels: dict[str, Retained]) -> None:
         """Send the levels that nobody has had yet, so that the goodbye is the last word of every zone."""

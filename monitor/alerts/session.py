@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -14,12 +13,14 @@ from pathlib import Path
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.properties import Properties, VariableByteIntegers
 from paho.mqtt.reasoncodes import ReasonCode
 
 from adapters.errors import ConfigError
 from monitor.alerts.consumers import Heard
-from monitor.alerts.journal import Journal, Outgoing
+from monitor.alerts.journal import Outgoing
+from monitor.alerts.receipts import Receipts
+from monitor.alerts.tls import Tls, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -33,44 +34,12 @@ TICK_S = 0.1
 REFUSED_FOR_NOW = frozenset({0x80, 0x83, 0x91, 0x97})  # unspecified, its own reason, number in use, quota
 NO_SUBSCRIBER = 0x10
 FAILURE = 0x80
+REFUSED_BY_HANGING_UP = frozenset({0x95, 0x99})  # packet too large, payload format invalid
+LARGEST_PACKET = 268_435_460  # MQTT's own limit, in bytes
 UNSUPPORTED_VERSION = 0x84
 HEARD = ("ack/+", "cmd/+")
 MOST_HEARD, MOST_COMMAND_BYTES = 200, 4_096
 CLOUDEVENT = "application/cloudevents+json; charset=utf-8"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tls:
-    """What an encrypted connection needs.
-
-    Attributes:
-        ca_file: certificates of the authorities that may vouch for the broker.
-        cert_file, key_file: our own certificate and its key, where the broker asks for them.
-        crl_file: what the authority has revoked.
-    """
-
-    ca_file: str
-    cert_file: str | None = None
-    key_file: str | None = None
-    crl_file: str | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """Return a context that checks the broker's name, dates and revocation; TLS 1.2 or newer.
-
-        Raises:
-            ConfigError: a file is missing, or holds something else.
-        """
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.crl_file is not None:
-                context.load_verify_locations(self.crl_file)
-                context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
-            if self.cert_file is not None:
-                context.load_cert_chain(self.cert_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"[broker] tls files can't be used ({error})") from None
-        return context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +52,15 @@ class Address:
     username: str | None = None
     password: str | None = None
     tls: Tls | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Who speaks: the topic prefix, and the payloads of the status topic at birth and as the will."""
+
+    root: str
+    online: str
+    offline: str
 
 
 @dataclass(frozen=True)
@@ -102,21 +80,22 @@ class Retained:
 class Session:
     """One connection, from connect to loss. paho's callbacks run on its own thread and only leave notes here."""
 
-    def __init__(self, address: Address, root: str, online: str, offline: str, protocol: MQTTProtocolVersion) -> None:
-        self._address, self._root, self._online, self._offline = address, root, online, offline
+    def __init__(self, address: Address, site: Site, receipts: Receipts, protocol: MQTTProtocolVersion) -> None:
+        self._address, self._site, self._receipts, self._root = address, site, receipts, site.root
         self._is_5 = protocol == paho.MQTTv5
-        self._receipts: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
-        self._in_flight: dict[int, Outgoing] = {}  # by message id
-        self._others: set[int] = set()  # message ids of levels and replies without a receipt
+        self._in_flight: dict[int, Outgoing | str | None] = {}  # by message id: row, topic of a level, None: reply
         self.speaks_only_311 = False
-        self._waiting_since_s = 0.0  # for the oldest receipt
+        self._waiting_since_s = 0.0  # for the next receipt
         self.was_answered = False  # at least one event has its receipt
         self.unheard = False  # nobody subscribes to the event that was delivered last (MQTT 5 only)
         self._answered = threading.Event()
         self._accepted = False
-        self._window = WINDOW
-        self.alive = False
+        self._lost = False  # never False again: whichever thread sees the loss first, none takes it back
+        self._window, self._largest = WINDOW, LARGEST_PACKET  # as CONNACK has it
+        self._refused: Outgoing | None = None  # for now; what is above it goes out again behind it
+        self._hung_up_over = ""  # why the broker hung up, where a message was the cause
         self.problem = ""
         self._client = self._make_client()
 
@@ -129,7 +108,7 @@ class Session:
         )
         secure(client, self._address)
         delay = self._properties(PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY_S)
-        client.will_set(f"{self._root}/status", self._offline, qos=1, retain=True, properties=delay)
+        client.will_set(f"{self._root}/status", self._site.offline, qos=1, retain=True, properties=delay)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -150,10 +129,17 @@ class Session:
             self.problem = self.problem or f"no answer within {ANSWER_TIMEOUT_S:.1f} s"
             self.close(goodbye=False)
             return False
-        self.alive = True
-        self._client.subscribe([(f"{self._root}/{topic}", 1) for topic in HEARD])
-        self.publish_level(f"{self._root}/status", Retained(self._online, None, 1))
-        return True
+        code, _ = self._client.subscribe([(f"{self._root}/{topic}", 1) for topic in HEARD])
+        self._check_sent(code)
+        self.publish_level(f"{self._root}/status", Retained(self._site.online, None, 1))
+        if not self.alive:
+            self.close(goodbye=False)
+        return self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether the broker took us and the connection has not been lost since."""
+        return self._accepted and not self._lost
 
     @property
     def waiting_s(self) -> float:
@@ -163,7 +149,7 @@ class Session:
     @property
     def room(self) -> int:
         """How many more messages may be under way."""
-        return max(0, self._window - len(self._in_flight) - len(self._others))
+        return max(0, (1 if self._receipts.careful else self._window) - len(self._in_flight))
 
     def _properties(self, kind: int, **values: object) -> Properties | None:
         """Return MQTT 5 properties; None where the broker knows none."""
@@ -183,13 +169,32 @@ class Session:
             MessageExpiryInterval=EVENT_EXPIRES_S,
             UserProperty=[("seq", str(row.seq))],
         )
-        sent = self._client.publish(f"{self._root}/event/{row.zone}", row.event, qos=1, properties=properties)
-        if sent.rc != paho.MQTT_ERR_SUCCESS:
-            self.alive, self.problem = False, f"publishing failed ({paho.error_string(sent.rc)})"
+        topic = f"{self._root}/event/{row.zone}"
+        if packet_size(topic, row.event, properties) > self._largest:
+            self._receipts.refused(row, self._too_large())
             return
-        if not self._in_flight:
-            self._waiting_since_s = time.monotonic()
-        self._in_flight[sent.mid] = row
+        sent = self._client.publish(topic, row.event, qos=1, properties=properties)
+        self._note_sent(sent, row)
+
+    def _too_large(self) -> str:
+        return f"larger than the {self._largest} bytes that the broker takes"
+
+    def _note_sent(self, sent: paho.MQTTMessageInfo, about: Outgoing | str | None) -> None:
+        """Wait for the receipt of a message, where paho took it."""
+        if self._check_sent(sent.rc):
+            if not self._in_flight:
+                self._waiting_since_s = time.monotonic()
+            self._in_flight[sent.mid] = about
+
+    def _check_sent(self, code: int) -> bool:
+        """Tell whether paho took a message; where it did not, it has lost the connection and may not say so."""
+        if code != paho.MQTT_ERR_SUCCESS:
+            self._lose(f"publishing failed ({paho.error_string(code)})")
+        return code == paho.MQTT_ERR_SUCCESS
+
+    def _lose(self, why: str) -> None:
+        self.problem = self.problem or why
+        self._lost = True
 
     def publish_level(self, topic: str, level: Retained) -> None:
         """Send a message of which only the newest counts."""
@@ -197,9 +202,15 @@ class Session:
         properties = self._properties(
             PacketTypes.PUBLISH, ContentType="application/json; charset=utf-8", PayloadFormatIndicator=1, **expires
         )
-        sent = self._client.publish(topic, level.payload, qos=level.qos, retain=True, properties=properties)
-        if level.qos:
-            self._others.add(sent.mid)
+        if packet_size(topic, level.payload, properties) > self._largest:
+            self._receipts.level_refused(topic, self._too_large())
+            return
+        qos = 1 if self._receipts.careful else level.qos  # one at a time: then it must be known when each is over
+        sent = self._client.publish(topic, level.payload, qos=qos, retain=True, properties=properties)
+        if qos:
+            self._note_sent(sent, topic)
+        elif self._check_sent(sent.rc):
+            self._receipts.level_taken(topic)
 
     def heard(self) -> Iterator[Heard]:
         """Yield what consumers said since the last call."""
@@ -213,30 +224,64 @@ class Session:
             return
         correlation = {"CorrelationData": message.correlation} if message.correlation else {}
         properties = self._properties(PacketTypes.PUBLISH, **correlation)
-        self._others.add(self._client.publish(message.reply_to, payload, qos=1, properties=properties).mid)
+        if packet_size(message.reply_to, payload, properties) <= self._largest:
+            self._note_sent(self._client.publish(message.reply_to, payload, qos=1, properties=properties), None)
 
-    def take_receipts(self, journal: Journal) -> bool:
-        """Write down what the broker said of our messages; return True where it refused one for now."""
+    def take_receipts(self) -> bool:
+        """Hand on what the broker said of our messages; return True where it refused one for now."""
         again = False
-        while not self._receipts.empty():
-            mid, code, name = self._receipts.get()
-            self._others.discard(mid)
-            row = self._in_flight.pop(mid, None)
-            if row is None:  # a level: the next one comes in ten seconds anyway
+        while not self._answers.empty():
+            mid, code, name = self._answers.get()
+            if mid not in self._in_flight:  # paho reports what needs no receipt too
                 continue
-            self._waiting_since_s, self.was_answered, seq = time.monotonic(), True, row.seq
-            if row.journal != journal.id:  # left meanwhile; its row is sent again when the journal is back
-                continue
-            if code < FAILURE:
-                self._note_listeners(seq, nobody=code == NO_SUBSCRIBER)
-                journal.mark_acked(seq)
-            elif code in REFUSED_FOR_NOW:
-                again = True
-                log.warning("event %d: the broker refuses it for now (%s)", seq, name)
-            else:
-                journal.park(seq, name)
-                log.error("event %d: the broker refuses it (%s); set aside, `wildlane alerts` shows it", seq, name)
+            self._waiting_since_s = time.monotonic()
+            about = self._in_flight.pop(mid)
+            if isinstance(about, Outgoing):
+                again |= self._take_receipt(about, code, name)
+            elif about is not None and code < FAILURE:
+                self._receipts.level_taken(about)
+            elif about is not None:  # the next one comes in ten seconds anyway
+                self._receipts.level_refused(about, name)
         return again
+
+    def _take_receipt(self, row: Outgoing, code: int, name: str) -> bool:
+        """Hand on what the broker said of a row; return True where it refused it for now."""
+        self.was_answered = True
+        before = self._refused
+        if before is not None and before.journal == row.journal and before.seq < row.seq:
+            return False  # sent before the refusal was known: again, so that consumers see the order
+        if code in REFUSED_FOR_NOW:
+            log.warning("event %d: the broker refuses it for now (%s)", row.seq, name)
+            self._refused = row
+            self._receipts.be_careful()
+            return True
+        if row == before:
+            self._refused = None
+        if code < FAILURE:
+            self._note_listeners(row.seq, nobody=code == NO_SUBSCRIBER)
+            self._receipts.taken(row)
+        else:
+            self._receipts.refused(row, name)
+        return False
+
+    def find_culprit(self) -> str:
+        """Where the broker hung up over a message, set it aside; from now on they go out one at a time.
+
+        Returns:
+            The topic of a level that the broker does not take, else nothing.
+        """
+        if not self._hung_up_over:
+            return ""
+        suspects = list(self._in_flight.values()) if self._receipts.careful else []
+        self._receipts.be_careful()
+        if len(suspects) != 1:  # the next connection tells which
+            return ""
+        (culprit,) = suspects
+        if isinstance(culprit, Outgoing):
+            self._receipts.refused(culprit, self._hung_up_over)
+        elif culprit is not None:
+            self._receipts.level_refused(culprit, self._hung_up_over)
+        return culprit if isinstance(culprit, str) else ""
 
     def _note_listeners(self, seq: int, *, nobody: bool) -> None:
         if nobody and not self.unheard:
@@ -245,12 +290,12 @@ class Session:
 
     def close(self, *, goodbye: bool) -> None:
         """End the connection: with our own offline message, or, when it broke, with none: the will speaks then."""
-        self.alive = False
-        if goodbye:
-            last = self._client.publish(f"{self._root}/status", self._offline, qos=1, retain=True)
+        if goodbye and self.alive:
+            last = self._client.publish(f"{self._root}/status", self._site.offline, qos=1, retain=True)
             with_receipt = time.monotonic() + 1.0
-            while not last.is_published() and time.monotonic() < with_receipt:
+            while not last.rc and not last.is_published() and time.monotonic() < with_receipt:
                 time.sleep(TICK_S / 5)
+        self._lost = True
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -262,13 +307,15 @@ class Session:
             self.problem = f"refuses us ({reason.getName()})"
             self.speaks_only_311 = self._is_5 and reason.value == UNSUPPORTED_VERSION
         self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        self._largest = getattr(properties, "MaximumPacketSize", LARGEST_PACKET)
         self._answered.set()
 
     def _on_disconnect(
         self, client: object, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        self.problem = self.problem or f"connection lost ({reason.getName()})"
-        self.alive = False
+        if reason.value in REFUSED_BY_HANGING_UP:
+            self._hung_up_over = reason.getName()
+        self._lose(f"connection lost ({reason.getName()})")
         self._answered.set()
 
     def _on_message(self, client: object, userdata: object, message: paho.MQTTMessage) -> None:
@@ -289,7 +336,15 @@ class Session:
     def _on_publish(
         self, client: object, userdata: object, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        self._receipts.put((mid, reason.value, reason.getName()))
+        self._answers.put((mid, reason.value, reason.getName()))
+
+
+def packet_size(topic: str, payload: str, properties: Properties | None) -> int:
+    """Return how many bytes a PUBLISH of QoS 1 has, as section 3.3 of MQTT 5 lays it out."""
+    packed = b"" if properties is None else properties.pack()  # type: ignore[no-untyped-call]  # paho leaves it untyped
+    rest = 2 + len(topic.encode()) + 2 + len(packed) + len(payload.encode())
+    length = VariableByteIntegers.encode(rest)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+    return 1 + len(length) + rest
 
 
 def secure(client: paho.Client, address: Address) -> None:
@@ -331,10 +386,3 @@ def check_reachable(address: Address) -> str | None:
             return None
     except OSError as error:
         return f"broker {address.host}:{address.port} can't be reached ({reason_of(error)})"
-
-
-def reason_of(error: Exception) -> str:
-    """Return what went wrong in words; of a refused certificate, why it was refused."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {error.verify_message}"
-    return str(error)

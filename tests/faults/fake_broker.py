@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
-RECEIVE_MAXIMUM = 0x21
+RECEIVE_MAXIMUM, MAXIMUM_PACKET_SIZE = 0x21, 0x27
 
 
 @dataclass
@@ -17,16 +17,24 @@ class FakeBroker:
     """Accepts clients one after the other and answers each PUBLISH with a reason code.
 
     Attributes:
-        reason: topic and how many came before on it -> PUBACK's reason code (MQTT 5).
+        reason: topic and how many came before on it -> PUBACK's reason code (MQTT 5), or None for no answer.
         receive_maximum: what CONNACK says; more messages at once than that are counted in `violations`.
+        maximum_packet_size: what CONNACK says, in bytes.
         only_311: refuses MQTT 5 as a broker of 2014 does.
+        hangs_up: as soon as it has taken a client.
+        hates: what a payload must hold so that the broker hangs up over it, with DISCONNECT 0x95 (packet too large).
         got: (topic, payload) of every PUBLISH, in order.
+        sizes: of the same packets, in bytes.
     """
 
-    reason: Callable[[str, int], int] = lambda topic, before: 0
+    reason: Callable[[str, int], int | None] = lambda topic, before: 0
     receive_maximum: int | None = None
+    maximum_packet_size: int | None = None
     only_311: bool = False
+    hangs_up: bool = False
+    hates: bytes | None = None
     got: list[tuple[str, bytes]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     violations: int = 0
     connects: int = 0
 
@@ -69,23 +77,37 @@ class FakeBroker:
                     if version == 5 and self.only_311:
                         client.sendall(packet(CONNACK, b"\x00\x01"))  # 3.1.1's "unacceptable protocol version"
                         return
-                    properties = (
-                        b"" if self.receive_maximum is None else bytes([RECEIVE_MAXIMUM, 0, self.receive_maximum])
-                    )
+                    properties = self._limits()
                     client.sendall(
                         packet(CONNACK, b"\x00\x00" + (bytes([len(properties)]) + properties) * (version == 5))
                     )
+                    if self.hangs_up:
+                        client.shutdown(socket.SHUT_RDWR)
+                        return
                 elif kind == SUBSCRIBE:
                     client.sendall(packet(SUBACK, body[:2] + b"\x00" * (version == 5) + b"\x01\x01"))
                 elif kind == PINGREQ:
                     client.sendall(packet(PINGRESP, b""))
+                elif kind == PUBLISH and self.hates is not None and self.hates in body:
+                    client.sendall(packet(DISCONNECT, b"\x95\x00"))
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
                 elif kind == PUBLISH:
+                    self.sizes.append(1 + len(length_bytes(len(body))) + len(body))
                     unanswered += self._take(flags, body, version)
                     if self.receive_maximum is not None and len(unanswered) > self.receive_maximum:
                         self.violations += 1
                     for mid, code in unanswered:
                         client.sendall(packet(PUBACK, mid + (bytes([code, 0]) if version == 5 and code else b"")))
                     unanswered = []
+
+    def _limits(self) -> bytes:
+        limits = b""
+        if self.receive_maximum is not None:
+            limits += bytes([RECEIVE_MAXIMUM]) + self.receive_maximum.to_bytes(2)
+        if self.maximum_packet_size is not None:
+            limits += bytes([MAXIMUM_PACKET_SIZE]) + self.maximum_packet_size.to_bytes(4)
+        return limits
 
     def _take(self, flags: int, body: bytes, version: int) -> list[tuple[bytes, int]]:
         length = int.from_bytes(body[:2])
@@ -96,11 +118,18 @@ class FakeBroker:
             rest = rest[skipped:]
         before = sum(topic == other for other, _ in self.got)
         self.got.append((topic, rest))
-        return [(mid, self.reason(topic, before))] if mid else []
+        code = self.reason(topic, before)
+        return [(mid, code)] if mid and code is not None else []
 
 
 def packet(kind: int, body: bytes) -> bytes:
     return bytes([kind << 4, len(body)]) + body
+
+
+def length_bytes(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; the eighth says that more follow."""
+    more = length_bytes(value >> 7) if value > 0x7F else b""
+    return bytes([value & 0x7F | (0x80 if more else 0)]) + more
 
 
 def read_packet(stream: object) -> tuple[int, int, bytes]:

@@ -50,7 +50,7 @@ def alive(tmp_path_factory: pytest.TempPathFactory) -> Alive:
         journal = Journal(state)  # what the first one wrote is in the file, what the second one writes in the log
         commit(journal)
         deliver(journal, LIVES)
-        journal.park(journal.newest() - 2, "not authorised")
+        journal.park(journal.id, journal.newest() - 2, "not authorised")
         left_open += journal.append([draft(one_life()[0]), draft(one_life()[0])])  # last: a lost receipt is no loss
         if len(left_open) == 2:
             journal.close()
@@ -70,7 +70,7 @@ def commit(journal: Journal) -> None:
 
 def deliver(journal: Journal, count: int) -> None:
     for row in journal.unsent(None, count):
-        journal.mark_acked(row.seq)
+        journal.mark_acked(journal.id, row.seq)
 
 
 def opened_after(alive: Alive, state: Path, spoil: Callable[[Path], object]) -> str:

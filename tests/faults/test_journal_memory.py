@@ -51,7 +51,7 @@ assert all(alert.data.journal == journal.id != name for alert in told)
 assert [alert.data.seq for alert in told] == [1, 2, 3, 4, 5, 6]
 assert "can't be used" in journal.problem
 for seq in range(1, 7):
-    journal.mark_acked(seq)
+    journal.mark_acked(journal.id, seq)
 resource.setrlimit(resource.RLIMIT_FSIZE, limits)  # somebody made room
 clock[0] = 1000.0
 assert journal.recover(datetime.now(UTC)) == []
@@ -150,7 +150,7 @@ def test_a_disk_that_fails_in_reading_stops_nothing(tmp_path: Path, read: Callab
     assert journal.unsent(None, 9)[0].event == alert.json_text()
 
     disk.dead, now_s[0] = False, 3600.0
-    journal.mark_acked(1)
+    journal.mark_acked(journal.id, 1)
     journal.recover(datetime.now(UTC))
     journal.append([draft(one_life()[0])])
     assert (journal.id, journal.problem) == (before, "")

@@ -158,7 +158,7 @@ def test_a_version_that_can_not_be_made_leaves_no_gap(journal: Journal) -> None:
 def test_rows_stay_after_the_receipt_until_their_retention_is_over(journal: Journal) -> None:
     journal.append([draft(situation) for situation in one_life()])
     for seq in (1, 2):
-        journal.mark_acked(seq)
+        journal.mark_acked(journal.id, seq)
 
     assert journal.unsent(None, 10) == []
     assert journal.forget_before(datetime.now(UTC) - timedelta(days=7)) == 0
@@ -444,7 +444,7 @@ def test_a_journal_of_an_older_format_is_taken_over(tmp_path: Path, version: int
     journal.append([draft(situation) for _ in range(3) for situation in one_life()])
     journal.append([draft(one_life()[0])])
     for seq in (1, 2, 4):  # 3 is not delivered: what is older and younger is forgotten around it
-        journal.mark_acked(seq)
+        journal.mark_acked(journal.id, seq)
     journal.forget_before(datetime.now(UTC) + timedelta(days=1))
     name, rows = journal.id, journal.unsent(None, 9)
     journal.close()

@@ -87,8 +87,8 @@ def test_a_recording_that_was_cut_is_complete_only_while_nobody_says_how_far_it_
 def test_a_parked_event_that_outlives_the_others_does_not_make_them_missing(journal: Journal, tmp_path: Path) -> None:
     alerts_of(journal, 3)
     for seq in (1, 2, 4):
-        journal.mark_acked(seq)
-    journal.park(3, "not authorised")
+        journal.mark_acked(journal.id, seq)
+    journal.park(journal.id, 3, "not authorised")
     journal.forget_before(datetime.now(UTC) + timedelta(days=1))
 
     events, extent = recorded(tmp_path / "state")

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import re
 import signal
+import ssl
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
 
 from adapters.errors import ConfigError
 from monitor.alerts.certificates import validities
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
+from monitor.alerts.receipts import Receipts
 from monitor.alerts.schema import SiteHealth
-from monitor.alerts.session import Address, Tls, check_reachable
+from monitor.alerts.session import Address, Session, Site, check_reachable
+from monitor.alerts.tls import Tls
 from monitor.config import load_config
 from tests.conftest import DEMO_CLIP, Mosquitto, Program, free_port, wait_until, wildlane, write_config
 from tests.monitor.test_alerts import draft, one_life, status
@@ -82,6 +89,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     made.certify("old", "127.0.0.1", "-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
     made.certify("revoked")
     made.certify("site")
+    made.certify("old-site", "127.0.0.1", "-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
     made.revoke("revoked")
     made.publish_revocations()
     for file in made.folder.iterdir():
@@ -99,7 +107,7 @@ class TlsMosquitto(Mosquitto):
         self._settings.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\ncafile {authority.path('ca.crt')}\n"
             f"certfile {authority.path(name + '.crt')}\nkeyfile {authority.path(name + '.key')}\n"
-            f"require_certificate {str(asks).lower()}\n"
+            f"require_certificate {str(asks).lower()}\ncrlfile {authority.path('ca.crl')}\n"
         )
 
 
@@ -119,11 +127,11 @@ def serve(tmp_path: Path, authority: Authority, mosquitto: Mosquitto) -> Iterato
         broker.stop()
 
 
-def address(port: int, authority: Authority, *, own: bool = False, revocations: bool = True) -> Address:
+def address(port: int, authority: Authority, *, own: str | None = None, revocations: bool = True) -> Address:
     tls = Tls(
         ca_file=authority.path("ca.crt"),
-        cert_file=authority.path("site.crt") if own else None,
-        key_file=authority.path("site.key") if own else None,
+        cert_file=authority.path(f"{own}.crt") if own else None,
+        key_file=authority.path(f"{own}.key") if own else None,
         crl_file=authority.path("ca.crl") if revocations else None,
     )
     return Address(host="127.0.0.1", port=port, client_id="test", tls=tls)
@@ -134,7 +142,7 @@ def test_an_encrypted_broker_that_asks_for_our_certificate_gets_every_alert(
 ) -> None:
     port, journal = serve("good", asks=True), Journal(tmp_path / "state")
     sender = Publisher(
-        address(port, authority, own=True),
+        address(port, authority, own="site"),
         journal,
         root="wildlane/v1/test",
         online=status("online", journal.id),
@@ -163,6 +171,59 @@ def test_a_broker_whose_certificate_is_no_good_is_refused_with_the_reason(
 
     assert problem is not None
     assert f"its certificate is refused: {why}" in problem
+
+
+REFUSALS = [
+    (None, "TLSv1_3", "the broker asks for a certificate of ours, see tls_cert_file: certificate required"),
+    (None, "TLSv1_2", "the broker asks for a certificate of ours, see tls_cert_file: handshake failure"),
+    ("old-site", "TLSv1_3", "the broker refuses our certificate: certificate expired"),
+    ("old-site", "TLSv1_2", "the broker refuses our certificate: certificate expired"),
+    ("revoked", "TLSv1_3", "the broker refuses our certificate: certificate revoked"),
+    ("revoked", "TLSv1_2", "the broker refuses our certificate: certificate revoked"),
+]
+
+
+class Capped(Tls):
+    """Speaks one version of TLS only."""
+
+    def context(self) -> ssl.SSLContext:
+        context = super().context()
+        context.maximum_version = self.most
+        return context
+
+
+@pytest.mark.parametrize(("own", "version", "why"), REFUSALS)
+def test_a_broker_that_does_not_take_our_certificate_is_quoted(
+    serve: object, authority: Authority, tmp_path: Path, own: str | None, version: str, why: str
+) -> None:
+    plain = address(serve("good", asks=True), authority, own=own)
+    capped = Capped(**vars(plain.tls))
+    object.__setattr__(capped, "most", ssl.TLSVersion[version])
+    there = replace(plain, tls=capped)
+
+    assert why in (check_reachable(there) or "")
+    journal = Journal(tmp_path / "state")
+    for _ in range(10):  # whether the alert or the reset is seen first must not matter
+        session = Session(there, Site(root="r", online="{}", offline="{}"), Receipts(journal), paho.MQTTv5)
+        assert not session.connect()
+        assert session.problem == f"no connection ({why})"
+    journal.close()
+
+
+def test_the_log_says_what_is_wrong_with_our_certificate(
+    serve: object, authority: Authority, run_program: Callable[[Path, Path], Program], tmp_path: Path
+) -> None:
+    config = write_config(
+        tmp_path / "c.toml",
+        {"road": str(DEMO_CLIP)},
+        serve("good", asks=True),
+        f'required_at_start = false\ntls_ca_file = "{authority.path("ca.crt")}"',
+    )
+
+    program = run_program(config, tmp_path / "state")
+
+    wait_until(lambda: "certificate required" in program.log(), seconds=30, what="the log says it")
+    assert "Unspecified error" not in program.log()
 
 
 def test_a_broker_of_another_authority_is_refused(serve: object, authority: Authority, tmp_path: Path) -> None:
@@ -194,7 +255,7 @@ def test_a_file_that_is_no_certificate_is_named_as_such(authority: Authority, tm
 
 
 def test_it_is_known_how_long_each_file_holds(authority: Authority) -> None:
-    known = {validity.role: validity for validity in validities(address(1883, authority, own=True).tls)}
+    known = {validity.role: validity for validity in validities(address(1883, authority, own="site").tls)}
 
     now = datetime.now(UTC)
     assert set(known) == {"authority", "own", "revocations"}
@@ -246,6 +307,15 @@ def test_a_site_warns_of_a_certificate_that_expires_and_health_tells_of_it(
     wait_until(lambda: "brief.crt: expires on" in program.log(), seconds=10, what="the log warns")
 
 
+def fetch(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as page:
+            return page.read().decode()
+    except urllib.error.HTTPError as error:  # a probe that is not content says so with its status
+        with error:
+            return error.read().decode()
+
+
 def test_a_secret_is_never_told(mosquitto: Mosquitto, run_program: Callable[..., Program], tmp_path: Path) -> None:
     (tmp_path / "password").write_text("canary-password")
     camera = f"rtsp://user:canary-camera@127.0.0.1:{free_port()}/x?token=canary-token"
@@ -253,17 +323,19 @@ def test_a_secret_is_never_told(mosquitto: Mosquitto, run_program: Callable[...,
         tmp_path / "c.toml",
         {"gate": camera, "road": str(DEMO_CLIP)},
         mosquitto.port,
-        f'username = "site"\npassword_file = "{tmp_path / "password"}"',
+        f'username = "site"\npassword_file = "{tmp_path / "password"}"\n[metrics]\nport = {(metrics := free_port())}',
     )
     listener = mosquitto.listen()
     program = run_program(config, tmp_path / "state")
     wait_until(lambda: "next attempt in" in program.log(), seconds=30, what="the failed attempt is logged")
     wait_until(lambda: listener.got("/event/"), seconds=30, what="an alert")
+    pages = [fetch(f"http://127.0.0.1:{metrics}/{page}") for page in ("metrics", "readyz", "livez")]
+    assert 'wildlane_streams_ended_total{camera="gate"' in pages[0]
     others = [wildlane(verb, "--config", config) for verb in ("check-config", "doctor")]
     program.process.send_signal(signal.SIGTERM)
     printed = program.alerts()
 
-    told = [printed, program.log(), *listener.got("wildlane/v1/test/"), *(o.stdout + o.stderr for o in others)]
+    told = [printed, program.log(), *pages, *listener.got("wildlane/v1/test/"), *(o.stdout + o.stderr for o in others)]
     told += [path.read_bytes().decode(errors="replace") for path in (tmp_path / "state").rglob("*") if path.is_file()]
     assert len(told) > 10
     assert not [text for text in told if "canary" in text]

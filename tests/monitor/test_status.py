@@ -1,0 +1,55 @@
+"""A site in trouble says so: what an outside program sees on the status topic, from the real program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from monitor.alerts.schema import SiteStatus
+from monitor.alerts.storage import FILE
+from tests.conftest import DEMO_CLIP, Listener, Mosquitto, Program, wait_until, write_config
+from tests.faults.test_broker_answers import NarrowMosquitto
+
+
+@pytest.fixture
+def narrow(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[NarrowMosquitto]:
+    """Takes a status, but neither events nor what the site tells of itself; `mosquitto` says where there is none."""
+    broker = NarrowMosquitto(tmp_path, 600)
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+def problems(listener: Listener) -> list[str]:
+    """What it said each time it was degraded."""
+    said = [SiteStatus.model_validate_json(payload) for payload in listener.got("/status")]
+    return [status.problem or "" for status in said if status.status == "degraded"]
+
+
+def test_a_site_whose_journal_was_damaged_is_degraded_and_says_why(
+    mosquitto: Mosquitto, run_program: Callable[[Path, Path], Program], tmp_path: Path
+) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / FILE).write_bytes(b"no journal " * 1_000)
+    listener = mosquitto.listen()
+    run_program(write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state")
+
+    wait_until(lambda: problems(listener), seconds=30, what="it is degraded")
+    assert "the journal was damaged" in problems(listener)[0]
+    listener.stop()
+
+
+def test_a_site_whose_broker_refuses_events_and_levels_is_degraded_and_says_why(
+    narrow: NarrowMosquitto, run_program: Callable[[Path, Path], Program], tmp_path: Path
+) -> None:
+    listener = narrow.listen()
+    program = run_program(write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, narrow.port), tmp_path / "state")
+
+    wait_until(lambda: any("events are set aside" in said for said in problems(listener)), seconds=60, what="events")
+    (said,) = [said for said in problems(listener) if "1 events are set aside" in said]
+    assert "the last one: larger than the 600 bytes that the broker takes" in said
+    assert "the broker refuses wildlane/v1/test/" in said
+    assert "After the remedy: wildlane alerts replay 1 1" in program.log()
+    listener.stop()
