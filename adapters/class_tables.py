@@ -42,6 +42,8 @@ def open_tables(state_dir: Path, *, in_memory: bool = False) -> sqlite3.Connecti
         StoreError: it is of a newer format.
         sqlite3.Error: it is no such file.
     """
+    if not in_memory:
+        state_dir.mkdir(parents=True, exist_ok=True)
     file = ":memory:" if in_memory else state_dir / FILE
     db = sqlite3.connect(file, isolation_level=None, timeout=10, check_same_thread=False)
     try:

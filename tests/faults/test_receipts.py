@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from monitor.alerts.journal import Journal
-from tests.faults.test_journal import run_apart
+from tests.faults.test_journal_memory import run_apart
 from tests.monitor.test_alerts import draft, one_life
 
 BACKLOG = """
 import json, resource, signal, sys
+from datetime import UTC, datetime
 from pathlib import Path
 from monitor.alerts.journal import Journal
 from tests.conftest import wait_until
@@ -39,6 +40,7 @@ assert (broker.connects, alerts[0].data.journal != name) == (2, True)
 journal._retry_at_s = 0.0
 resource.setrlimit(resource.RLIMIT_FSIZE, limits)  # somebody made room
 wait_until(lambda: journal.counts() == (0, 0), seconds=10, what="memory is told")
+journal.recover(datetime.now(UTC))
 journal.append([draft(one_life()[0])])
 sender.event_committed()
 wait_until(lambda: journal.counts() == (0, 1), seconds=20, what="all receipts are written, also the one of a refusal")
