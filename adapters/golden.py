@@ -65,6 +65,7 @@ class GoldenSet:
             StoreError: the folder can't be written, or the file is no such store.
         """
         try:
+            state_dir.mkdir(parents=True, exist_ok=True)
             self._crops = Crops(state_dir / CROPS)
             self._db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")

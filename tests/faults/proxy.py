@@ -81,6 +81,7 @@ class _Connection:
         for end in (self._client, self._broker):
             with contextlib.suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RD)  # wakes the other thread: while it reads, a close sends nothing
                 end.close()
 
     def _end(self) -> None:

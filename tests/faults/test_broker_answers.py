@@ -242,7 +242,8 @@ def test_an_event_over_which_the_broker_hangs_up_is_found_and_set_aside(
 
     wait_until(lambda: journal.counts() == (0, 1), seconds=20, what="five delivered, one set aside")
     assert sorted(set(numbers(broker))) == sorted({1, 2, 3, 4, 5, 6} - {number})
-    assert broker.connects <= 3  # it happens, it shows which one it is, it goes on
+    # it happens, it shows which one it is, it goes on; where a loss is noticed before its reason, once more
+    assert broker.connects <= 8
 
 
 def test_a_level_over_which_the_broker_hangs_up_does_not_keep_the_events_back(
