@@ -109,10 +109,10 @@ class SiteKnowledge:
             DamagedError: the file is no such store.
             StoreError: the folder can't be written.
         """
+        file = ":memory:" if state_dir is None else state_dir / FILE
         try:
             if state_dir is not None:
                 state_dir.mkdir(parents=True, exist_ok=True)
-            file = ":memory:" if state_dir is None else state_dir / FILE
             self._db = _opened(file)
         except (OSError, sqlite3.OperationalError) as error:  # read-only, full, locked: the file itself is sound
             raise StoreError(f"{file}: can't be opened as a knowledge base ({error})") from None

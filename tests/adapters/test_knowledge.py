@@ -91,6 +91,13 @@ def test_old_versions_are_dropped(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM row").fetchone() == (KEPT_VERSIONS,)
 
 
+def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder should be")
+
+    with pytest.raises(StoreError, match=r"knowledge\.sqlite3: can't be opened as a knowledge base"):
+        SiteKnowledge(tmp_path / "state")
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("not a database, but long enough to look like a file" * 10)
 
