@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from adapters.database import transaction
+from adapters.database import closed_if_unusable, transaction
 from adapters.errors import StoreError
 
 Parameters = ParamSpec("Parameters")
@@ -46,11 +46,8 @@ def open_tables(state_dir: Path, *, in_memory: bool = False) -> sqlite3.Connecti
         state_dir.mkdir(parents=True, exist_ok=True)
     file = ":memory:" if in_memory else state_dir / FILE
     db = sqlite3.connect(file, isolation_level=None, timeout=10, check_same_thread=False)
-    try:
+    with closed_if_unusable(db):
         _prepare(db, state_dir, copied=in_memory)
-    except BaseException:
-        db.close()
-        raise
     return db
 
 

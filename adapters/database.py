@@ -1,4 +1,4 @@
-"""How a SQLite file is changed: all of it or nothing, and an error says which file."""
+"""How a SQLite file is opened and changed: all of it or nothing, and an error says which file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from adapters.errors import StoreError
+
+
+@contextmanager
+def closed_if_unusable(db: sqlite3.Connection) -> Iterator[None]:
+    """Close a database that was just opened where what happens inside, its preparation, fails."""
+    try:
+        yield
+    except BaseException:
+        db.close()
+        raise
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from adapters.encoder import unit
 from adapters.errors import ModelError
 from adapters.runtime import KNOWLEDGE, read_verified
 
-LARGEST = 1e6  # of a token, as in `attention.finite`
+LARGEST = 1e6  # of a feature, here as in the graphs; the encoder's are below 100
 
 Kind = Literal["base-class", "background"]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from adapters.classifier import NONE, Classification, Classifier
-from adapters.database import transaction
+from adapters.database import closed_if_unusable, transaction
 from adapters.encoder import Features, unit
 from adapters.errors import DamagedError, StoreError
 from adapters.knowledge import KnowledgeBase, Row
@@ -267,13 +267,10 @@ class Background:
 
 def _opened(file: Path | str) -> sqlite3.Connection:
     db = sqlite3.connect(file, isolation_level=None, timeout=10)
-    try:
+    with closed_if_unusable(db):
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA foreign_keys = ON")
         db.executescript(SCHEMA)
-    except BaseException:
-        db.close()
-        raise
     return db
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from adapters.knowledge import LARGEST
 from adapters.training.descent import EPS, MetaGradientDescent
 
 N_NONE = 8  # R
@@ -29,7 +30,6 @@ N_KEPT = 24  # tokens that hard attention keeps, of 49 (224 px) or 25 (160 px)
 UNCALIBRATED = torch.tensor([1.0, 0.0, 0.0, 0.0])  # see `calibrating`
 CALIBRATED = (math.log1p(3), math.log1p(30))  # from one frame to ten, in three views each: beyond, nothing was fitted
 LEAST_SCALE = 0.1  # whatever was fitted, a larger logit stays the likelier class
-LARGEST = 1e6  # of a feature; the encoder's are below 100
 D_HIDDEN = 256  # of the metric
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,21 @@ CHECKPOINT = "checkpoint.safetensors"
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], facts: dict[str, str] | None = None) -> None:
     """Write weights, whole or not at all; parts that several names share are stored under each of them."""
-    draft = path.with_name(f"{path.name}.part")
-    save_file({name: value.contiguous().clone() for name, value in weights.items()}, draft, facts)
-    draft.replace(path)
+    with _draft(path) as draft:
+        save_file({name: value.contiguous().clone() for name, value in weights.items()}, draft, facts)
 
 
 def save_arrays(path: Path, **arrays: object) -> None:
     """Write arrays as .npz, whole or not at all."""
-    draft = path.with_name(f"{path.name}.part")
-    with draft.open("wb") as file:
+    with _draft(path) as draft, draft.open("wb") as file:
         np.savez(file, **arrays)
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Give a file beside the path, which takes its place once it is written."""
+    draft = path.with_name(f"{path.name}.part")
+    yield draft
     draft.replace(path)
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from adapters.database import transaction
-from adapters.errors import ConfigError, StoreError
+from adapters.errors import ConfigError, DamagedError, StoreError
 from monitor.alerts import storage, tables
 from monitor.alerts.compose import Draft
 from monitor.alerts.restart import ended_by_restart
 from monitor.alerts.schema import Alert, utc_text
-from monitor.alerts.storage import FILE, MARK, DamagedError, HighWaterMark
+from monitor.alerts.storage import FILE, MARK, HighWaterMark
 from monitor.alerts.tables import SituationRow
 
 log = logging.getLogger(__name__)

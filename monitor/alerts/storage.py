@@ -9,6 +9,7 @@ import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
+from adapters.database import closed_if_unusable
 from adapters.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -52,20 +53,13 @@ class HighWaterMark:
             os.close(self._file)
 
 
-class DamagedError(Exception):
-    """The file is not what was committed."""
-
-
 def connect(path: Path | str) -> sqlite3.Connection:
     """Open a database whose commits survive a power cut."""
     db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
     db.text_factory = _text
-    try:
+    with closed_if_unusable(db):
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error:
-        db.close()
-        raise
     return db
 
 

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from adapters.errors import StoreError
+from adapters.database import closed_if_unusable
+from adapters.errors import DamagedError, StoreError
 from monitor.alerts.schema import Alert, utc_text
-from monitor.alerts.storage import FILE, SCHEMA_VERSION, DamagedError, HighWaterMark, connect
+from monitor.alerts.storage import FILE, SCHEMA_VERSION, HighWaterMark, connect
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +61,9 @@ def opened(path: Path | str, mark: HighWaterMark | None) -> tuple[sqlite3.Connec
         DamagedError, sqlite3.Error, TypeError, ValueError: it is not whole, or the disk can't be used.
     """
     db = connect(path)
-    try:
+    with closed_if_unusable(db):
         _check(db, mark)
         return db, _mend_situations(db)
-    except BaseException:
-        db.close()
-        raise
 
 
 def _check(db: sqlite3.Connection, mark: HighWaterMark | None) -> None:

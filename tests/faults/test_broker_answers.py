@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,14 +266,20 @@ class NarrowMosquitto(Mosquitto):
         with self._settings.open("a") as settings:
             settings.write(f"max_packet_size {largest}\n")
 
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path, largest: int) -> Iterator[NarrowMosquitto]:
+        """Run one; the test asks for the fixture `mosquitto` too, so that a machine without one says so."""
+        broker = cls(folder, largest)
+        broker.start()
+        yield broker
+        broker.stop()
+
 
 @pytest.fixture
 def narrow(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[NarrowMosquitto]:
-    """`mosquitto` is asked for so that a machine without one says so."""
-    broker = NarrowMosquitto(tmp_path, 3_500)
-    broker.start()
-    yield broker
-    broker.stop()
+    with NarrowMosquitto.running(tmp_path, 3_500) as broker:
+        yield broker
 
 
 def test_what_is_larger_than_the_broker_takes_is_set_aside_and_blocks_nothing(

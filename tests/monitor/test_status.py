@@ -15,11 +15,9 @@ from tests.faults.test_broker_answers import NarrowMosquitto
 
 @pytest.fixture
 def narrow(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[NarrowMosquitto]:
-    """Takes a status, but neither events nor what the site tells of itself; `mosquitto` says where there is none."""
-    broker = NarrowMosquitto(tmp_path, 600)
-    broker.start()
-    yield broker
-    broker.stop()
+    """Takes a status, but neither events nor what the site tells of itself."""
+    with NarrowMosquitto.running(tmp_path, 600) as broker:
+        yield broker
 
 
 def problems(listener: Listener) -> list[str]:
