@@ -334,7 +334,7 @@ def test_the_daemon_watches_on_and_returns_to_the_disk_though_the_road_is_quiet(
         return [json.loads(text)["status"] for text in listener.got("/status")]
 
     def watch(frame: object, outcome: object) -> None:
-        if statuses() == ["degraded"] and in_the_way.exists():
+        if statuses() == ["degraded"] and in_the_way.is_dir():
             in_the_way.rmdir()
         if statuses() == ["degraded", "online"]:
             stop.set()
