@@ -61,6 +61,7 @@ def life(policy: Policy, now_s: float) -> Iterator[Situation]:
         box=Box(100, 100, 160, 150),
         first_seen_s=now_s - 2,
         seen_s=now_s,
+        age_s=0.0,
         looks=9,
         label="dog",
         probability=0.95,

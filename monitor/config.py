@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from adapters.errors import ConfigError
 from monitor.values import FAULT_TIMES_S, Fault
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
 Coordinate = Annotated[float, Field(ge=-100_000, le=100_000)]
 # TOML writes 5 for 5.0; everything else must have the type it says
@@ -73,6 +74,14 @@ class BrokerConfig(Strict):
             raise ValueError("tls_cert_file and tls_key_file belong together: give both or neither")
         if self.tls_ca_file is None and (self.tls_cert_file or self.tls_crl_file):
             raise ValueError("tls_ca_file is missing: without it nothing is encrypted")
+        return self
+
+    @model_validator(mode="after")
+    def _passwords_are_encrypted(self) -> BrokerConfig:
+        if self.password_file is not None and self.tls_ca_file is None and self.host not in LOOPBACK:
+            raise ValueError(
+                f"the password would go to '{self.host}' in the open: set tls_ca_file, or use a broker on this machine"
+            )
         return self
 
     @model_validator(mode="after")

@@ -324,7 +324,7 @@ class Daemon:
         self._stepped_s = now_s = self._now()
         frames = self._fleet.frames()
         if frames:
-            outcome = self._pipeline.process(frames, now_s, blind=self._fleet.blind())
+            outcome = self._pipeline.process(frames, now_s, wall_s=time.time(), blind=self._fleet.blind())
             for frame in frames:
                 self._metrics.analysed(frame)
                 if self._board is not None:

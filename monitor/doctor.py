@@ -96,13 +96,14 @@ def _hardware(subject: Subject) -> str:
 
 def _broker(subject: Subject) -> str:
     from monitor.alerts.broker import EmbeddedBroker
-    from monitor.alerts.session import Address, check_reachable
+    from monitor.alerts.session import check_reachable
+    from monitor.assembly import address_of
 
     broker = subject.config.broker
     if broker.embedded:
         with EmbeddedBroker(0) as trial:
             return f"the embedded broker starts (tried on port {trial.port})"
-    if problem := check_reachable(Address(host=broker.host, port=broker.port, client_id="wildlane-doctor")):
+    if problem := check_reachable(address_of(subject.config, broker.port)):
         raise OSError(problem)
     return f"{broker.host}:{broker.port} answers"
 

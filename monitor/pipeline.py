@@ -18,6 +18,8 @@ from monitor.stages import Stages
 from monitor.values import Frame, Sighting
 from monitor.watch import CameraWatch, Seen
 
+OLDEST_S = 10.0  # a frame that waited longer belongs to a stream that was given up
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -71,18 +73,25 @@ class Pipeline:
         self.class_set = class_set
         self._policy.sizes = {name: attributes.size for name, attributes in class_set.attributes.items()}
 
-    def process(self, frames: Sequence[Frame], now_s: float, *, blind: frozenset[str] = frozenset()) -> Outcome:
+    def process(
+        self,
+        frames: Sequence[Frame],
+        now_s: float,
+        *,
+        wall_s: float | None = None,
+        blind: frozenset[str] = frozenset(),
+    ) -> Outcome:
         """Look at one frame each of some cameras; nothing of a frame is kept after the return.
 
-        `blind` cameras see nothing now.
+        `wall_s` is the wall clock, None where frames have no age; `blind` cameras see nothing now.
         """
         with self.stages.timed("plan"):
-            plans = [(watch := self._watch(frame), watch.plan(frame, now_s)) for frame in frames]
-        seen = self._classify([look.crop for _, looks in plans for look in looks])
+            plans = [(frame, watch := self._watch(frame), watch.plan(frame, now_s)) for frame in frames]
+        seen = self._classify([look.crop for _, _, looks in plans for look in looks])
         sightings: list[Sighting] = []
         with self.stages.timed("decide"):
-            for watch, looks in plans:
-                sightings += watch.conclude(looks, seen[: len(looks)], now_s)
+            for frame, watch, looks in plans:
+                sightings += watch.conclude(looks, seen[: len(looks)], now_s, _age_s(frame, wall_s))
                 seen = seen[len(looks) :]
             return Outcome(sightings, self._policy.decide(sightings, now_s, blind=blind))
 
@@ -133,3 +142,8 @@ class Pipeline:
                 sweep_tiles_per_frame=budget.sweep_tiles_per_frame,
             )
         return self._watches[frame.camera]
+
+
+def _age_s(frame: Frame, wall_s: float | None) -> float:
+    age_s = 0.0 if wall_s is None else wall_s - frame.captured_s
+    return age_s if 0.0 <= age_s <= OLDEST_S else 0.0  # else the clock was set meanwhile

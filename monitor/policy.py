@@ -395,6 +395,7 @@ def _nobody(camera: str, zone: Zone, now_s: float) -> Sighting:
         box=Box(x, y, x + 1, y + 1),
         first_seen_s=now_s,
         seen_s=now_s,
+        age_s=0.0,
         looks=1,
         label=UNKNOWN,
         probability=0.0,

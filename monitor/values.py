@@ -111,6 +111,7 @@ class Sighting:
         camera, track: which track of which camera.
         box: where it is, in pixels.
         first_seen_s, seen_s: on the clock of the run, in seconds.
+        age_s: how old the frame of the last sighting was when it was looked at.
         looks: crops that the classifier has judged.
         label: a taught class or `unknown-animal`, whatever `p_animal` says.
         probability: how sure the label is, 0 to 1; never more than `p_animal`.
@@ -128,6 +129,7 @@ class Sighting:
     box: Box
     first_seen_s: float
     seen_s: float
+    age_s: float
     looks: int
     label: str
     probability: float

@@ -90,15 +90,18 @@ class CameraWatch:
         x, y = x + dx * square.width, y + dy * square.width
         return Box(x - half, y - half, x + half, y + half).clipped(self._size)
 
-    def conclude(self, looks: Sequence[Look], seen: Sequence[Seen], now_s: float) -> list[Sighting]:
-        """Add what was seen to the tracks and return a sighting of each track that was seen in this frame."""
+    def conclude(self, looks: Sequence[Look], seen: Sequence[Seen], now_s: float, age_s: float = 0.0) -> list[Sighting]:
+        """Add what was seen to the tracks and return a sighting of each track that was seen in this frame.
+
+        `age_s`: how old the frame is.
+        """
         for look, one in zip(looks, seen, strict=True):
             if look.track is None:
                 self._take_tile(look, one, now_s)
             elif not (look.track.standing and self._is_scenery(look.track.box, one, now_s)):
                 _learn(look.track, look, one, now_s)
         return [
-            self._sighting(track)
+            self._sighting(track, age_s)
             for track in self._tracker.tracks
             if track.last_seen_s == now_s and track.evidence.looks
         ]
@@ -122,7 +125,7 @@ class CameraWatch:
     def _is_followed(self, tile: Box) -> bool:
         return any(track.box.overlap(tile) > 0.5 * min(track.box.area, tile.area) for track in self._tracker.tracks)
 
-    def _sighting(self, track: Track) -> Sighting:
+    def _sighting(self, track: Track, age_s: float) -> Sighting:
         evidence = track.evidence
         name = max(evidence.weights, key=evidence.weights.__getitem__)
         taught = name != NONE and evidence.weights[name] >= MIN_NAME_WEIGHT
@@ -132,6 +135,7 @@ class CameraWatch:
             box=track.box,
             first_seen_s=track.first_seen_s,
             seen_s=track.last_seen_s,
+            age_s=age_s,
             looks=evidence.looks,
             label=name if taught else UNKNOWN,
             probability=min(evidence.weights[name], evidence.p_animal) if taught else evidence.p_animal,

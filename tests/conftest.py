@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,20 +184,25 @@ class Listener:
     """`mosquitto_sub`: what an outside program receives."""
 
     def __init__(self, port: int, topic: str) -> None:
-        command = ["mosquitto_sub", "-V", "5", "-p", str(port), "-t", topic, "-q", "1", "-F", "%t %p"]
+        command = ["stdbuf", "-oL", "mosquitto_sub", "-V", "5", "-p", str(port), "-t", topic, "-q", "1", "-d"]
+        command += ["-F", "> %t %p"]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
         )
         self._lines: list[tuple[str, str]] = []
-        import threading
-
+        self._subscribed = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
+        assert self._subscribed.wait(10), "mosquitto_sub is not subscribed"
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            topic, _, payload = line.rstrip("\n").partition(" ")
-            self._lines.append((topic, payload))
+            mark, _, message = line.rstrip("\n").partition(" ")
+            if mark == ">":
+                topic, _, payload = message.partition(" ")
+                self._lines.append((topic, payload))
+            elif mark == "Subscribed":
+                self._subscribed.set()
 
     def got(self, part: str) -> list[str]:
         """Payloads of the topics that hold `part`."""

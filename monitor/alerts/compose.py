@@ -191,7 +191,7 @@ class Draft:
             software=self.facts.software,
             detector=self.facts.encoder,
             class_set=self.class_set,
-            captured=self.at(self.situation.seen_s),
+            captured=self.at(self.situation.seen_s - self.situation.newest.age_s),
             decided=self.at(self.situation.decided_s),
             clock=self.clock,
         )

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 import time_machine
 
 from monitor.alerts.schema import Alert, SiteHealth, ZoneState
@@ -18,6 +19,7 @@ BOOT = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)  # no battery, no time server yet
 AHEAD = datetime(2027, 11, 23, tzinfo=UTC)
 
 
+@pytest.mark.drill
 def test_a_clock_that_boots_in_1970_and_jumps_a_year_ahead_and_an_hour_back_loses_no_alert(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:

@@ -141,6 +141,7 @@ def test_nothing_is_lost_while_the_program_is_killed_again_and_again(
     judge(f"program killed {kills} times", site, consumer)
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", ["blackhole", "reset", "crumbs", "delay"])
 def test_nothing_is_lost_on_a_bad_network_and_the_next_event_comes_soon_after_it(

@@ -108,6 +108,7 @@ def page_size(file: Path) -> int:
     return struct.unpack(">H", file.read_bytes()[16:18])[0]
 
 
+@pytest.mark.drill
 def test_a_journal_cut_at_any_page_is_set_aside(alive: Alive, tmp_path: Path) -> None:
     file = alive.files / FILE
     sizes = range(0, file.stat().st_size, page_size(file))
@@ -118,6 +119,7 @@ def test_a_journal_cut_at_any_page_is_set_aside(alive: Alive, tmp_path: Path) ->
     assert "set aside" in told
 
 
+@pytest.mark.drill
 def test_a_log_cut_at_any_frame_is_noticed(alive: Alive, tmp_path: Path) -> None:
     wal = alive.files / f"{FILE}-wal"
     frame = 24 + page_size(alive.files / FILE)

@@ -91,6 +91,14 @@ def test_an_alert_is_a_cloudevent_with_the_contracts_fields(journal: Journal) ->
     assert text["time"].endswith("Z")
 
 
+def test_an_alert_says_when_the_frame_was_captured_not_when_it_was_looked_at(journal: Journal) -> None:
+    site = Policy(SETTINGS, {"north": (whole_view("north"),)})
+
+    (start,) = journal.append([draft(situation) for situation in site.decide([sighting(1.0, age_s=0.25)], 1.0)])
+
+    assert start.data.provenance.decided - start.data.provenance.captured == timedelta(seconds=0.25)
+
+
 def test_an_alert_validates_against_the_sketch_of_the_schema(journal: Journal, data: Path) -> None:
     import jsonschema
 

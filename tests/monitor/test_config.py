@@ -48,6 +48,10 @@ def test_the_shipped_configuration_is_valid_and_names_every_key() -> None:
         ('[broker]\nport = "1883"', r"'port' in \[broker\]: input should be a valid integer, got '1883'"),
         ("[broker]\nport = 70000", r"'port' in \[broker\]: input should be less than or equal to 65535, got 70000"),
         ('[broker]\nembedded = true\nhost = "0.0.0.0"', "the embedded broker listens on loopback only"),
+        (
+            '[broker]\nhost = "broker.example"\nusername = "a"\npassword_file = "x"',
+            "the password would go to 'broker.example' in the open: set tls_ca_file",
+        ),
         ('site = "No Spaces"', r"'site' in the top level: string should match pattern"),
         ('[cameras.north]\nsource = "0"\nlatitude_deg = 1.0', "latitude_deg and longitude_deg belong together"),
         ("site = ", "is not TOML"),

@@ -44,6 +44,7 @@ def sighting(
     first_seen_s: float = 0,
     velocity_px_s: tuple[float, float] = (0, 0),
     light: Light = "day",
+    age_s: float = 0.0,
 ) -> Sighting:
     return Sighting(
         camera=camera,
@@ -51,6 +52,7 @@ def sighting(
         box=Box(x, 100, x + size[0], 100 + size[1]),
         first_seen_s=first_seen_s,
         seen_s=seen_s,
+        age_s=age_s,
         looks=looks,
         label=label,
         probability=probability,

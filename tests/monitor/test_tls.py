@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import ssl
@@ -340,3 +341,18 @@ def test_a_secret_is_never_told(mosquitto: Mosquitto, run_program: Callable[...,
     assert len(told) > 10
     assert not [text for text in told if "canary" in text]
     listener.stop()
+
+
+@pytest.mark.parametrize(("name", "is_good"), [("good", True), ("old", False)])
+def test_the_doctor_reaches_an_encrypted_broker_as_the_program_will(
+    serve: object, authority: Authority, tmp_path: Path, name: str, *, is_good: bool
+) -> None:
+    keys = {"tls_ca_file": "ca.crt", "tls_cert_file": "site.crt", "tls_key_file": "site.key"}
+    lines = "\n".join(f'{key} = "{authority.path(file)}"' for key, file in keys.items())
+    config = write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, serve(name, asks=True), lines)
+
+    ended = wildlane("doctor", "--config", config, "--json", state=tmp_path / "state")
+
+    (broker,) = [finding for finding in json.loads(ended.stdout) if finding["what"] == "broker"]
+    assert broker["ok"] is is_good, broker
+    assert is_good or "certificate has expired" in broker["detail"]
