@@ -51,7 +51,8 @@ def serve(journal: Journal, request: pytest.FixtureRequest) -> Iterator[Callable
         came, (unsent, parked) = numbers(broker), journal.counts()
         print(
             f"{request.node.name}: {journal.newest()} committed, {len(set(came))} received "
-            f"({len(came) - len(set(came))} once more), {parked} set aside, {unsent} waiting, {broker.connects} connections"
+            f"({len(came) - len(set(came))} once more), {parked} set aside, {unsent} waiting, "
+            f"{broker.connects} connections"
         )
 
 
