@@ -340,13 +340,15 @@ def test_every_decision_says_why() -> None:
 
 
 SEEN = st.builds(
-    lambda track, x, probability, label, at_edge: {
+    lambda camera, track, x, probability, label, at_edge: {
+        "camera": camera,
         "track": track,
         "x": x,
         "probability": probability,
         "label": label,
         "at_edge": at_edge,
     },
+    st.sampled_from(["north", "south"]),
     st.integers(1, 4),
     st.integers(0, 600),
     st.floats(0, 1),
@@ -355,33 +357,52 @@ SEEN = st.builds(
 )
 
 
+# seconds since the round before, what is seen, which cameras are blind
 ROUNDS = st.lists(
-    st.tuples(st.floats(0.01, 6), st.lists(SEEN, max_size=3, unique_by=lambda seen: seen["track"])), max_size=60
+    st.tuples(
+        st.floats(0.01, 6),
+        st.lists(SEEN, max_size=4, unique_by=lambda seen: (seen["camera"], seen["track"])),
+        st.sampled_from(
+            [frozenset[str]()] * 4 + [frozenset({"north"}), frozenset({"south"}), frozenset({"north", "south"})]
+        ),
+    ),
+    max_size=60,
 )
+Rounds = list[tuple[float, list[dict[str, object]], frozenset[str]]]
+
+
+def junction(settings: Settings = SETTINGS) -> Policy:
+    """Two cameras that share a zone, and a zone of the first one's own."""
+    own = Zone(id="verge", kind="verge", polygon_px=((0, 0), (300, 0), (300, 720), (0, 720)))
+    shared = whole_view("north")
+    return policy(settings, north=(own, shared), south=(shared,))
+
+
+def decide(site: Policy, now_s: float, seen: list[dict[str, object]], blind: frozenset[str]) -> list[Situation]:
+    told = [sighting(now_s, **facts) for facts in seen if facts["camera"] not in blind]
+    return site.decide(told, now_s, blind=blind)
 
 
 @given(ROUNDS, st.floats(0.5, 300), st.floats(1, 45))
-def test_whatever_is_seen_what_is_open_never_runs_out(
-    rounds: list[tuple[float, list[dict[str, object]]]], hold_s: float, update_s: float
-) -> None:
+def test_whatever_is_seen_what_is_open_never_runs_out(rounds: Rounds, hold_s: float, update_s: float) -> None:
     """An active level past `validUntil` would be one that a consumer has already dropped."""
     made = settings(Line(name="hold", then={"hold_s": hold_s}))
-    site, now_s = policy(replace(made, update_s=update_s)), 1.0
-    for pause_s, seen in rounds:
+    site, now_s = junction(replace(made, update_s=update_s)), 1.0
+    for pause_s, seen, blind in rounds:
         now_s += pause_s
-        site.decide([sighting(now_s, **facts) for facts in seen], now_s)
+        decide(site, now_s, seen, blind)
         assert all(now_s - situation.decided_s < update_s for situation in site.open)
         assert all(now_s - situation.seen_s <= situation.hold_s for situation in site.open)
 
 
 @given(ROUNDS)
 def test_whatever_is_seen_each_start_has_one_end_and_versions_count_up(
-    rounds: list[tuple[float, list[dict[str, object]]]],
+    rounds: Rounds,
 ) -> None:
-    site, now_s, told = policy(), 1.0, []
-    for pause_s, seen in rounds:
+    site, now_s, told = junction(), 1.0, []
+    for pause_s, seen, blind in rounds:
         now_s += pause_s
-        told += site.decide([sighting(now_s, **facts) for facts in seen], now_s)
+        told += decide(site, now_s, seen, blind)
     told += site.end_all("shutdown", now_s)
 
     lives: dict[str, list[Situation]] = {}
