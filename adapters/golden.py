@@ -1,12 +1,13 @@
-"""Frames that an operator has checked: every new version is tried on them before it goes live.
+"""Frames that an operator has checked: every new version is tried on them before it goes live, and so is an encoder.
 
-A frame's label is a class or `none`. Rows hold labels and features; the crops lie beside as files.
+A frame's label is a class or `none`. Rows hold labels, features, and what the live version took the frame for; the
+crops lie beside as files.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,10 @@ MOST_FRAMES = 1000
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS frame (crop_sha256 TEXT PRIMARY KEY, label TEXT NOT NULL, source TEXT NOT NULL,
   created TEXT NOT NULL, encoder TEXT NOT NULL, tokens INTEGER NOT NULL, tok BLOB NOT NULL, glob BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS verdict (crop_sha256 TEXT PRIMARY KEY REFERENCES frame ON DELETE CASCADE,
+  named TEXT NOT NULL, encoder TEXT NOT NULL);
 """
+GOLDEN_MARGIN = 0.02  # share of the checked frames that a new version may lose and still go live
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,16 @@ class Trial:
     after: int
     lost: tuple[tuple[str, str], ...]
 
-    def worse_than(self, margin: float) -> bool:
-        """Tell whether the new memory loses more than a margin, a share of the frames."""
-        return self.before - self.after > margin * self.frames
+    @property
+    def is_worse(self) -> bool:
+        """Whether the new memory loses more than `GOLDEN_MARGIN` of the frames."""
+        return self.before - self.after > GOLDEN_MARGIN * self.frames
 
     @property
     def told(self) -> str:
         """What an operator reads."""
         lost = ", ".join(f"{source} as {label}" for source, label in self.lost[:3])
-        return f"of {self.frames} checked frames it names {self.after} right, the live one {self.before} ({lost})"
+        return f"of {self.frames} checked frames {self.after} are named right, {self.before} before ({lost})"
 
 
 class GoldenSet:
@@ -69,6 +74,7 @@ class GoldenSet:
             self._crops = Crops(state_dir / CROPS)
             self._db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
             self._db.executescript(SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{state_dir / FILE}: can't be opened as the golden set ({error})") from None
@@ -131,22 +137,30 @@ class GoldenSet:
     def trial(self, classifier: Classifier, before: ClassMemory, after: ClassMemory) -> Trial:
         """Try two class memories on the frames whose class both know; a memory that knows none names none right."""
         known = (set(before.names) & set(after.names)) | {NONE}
-        rows = [
-            row
-            for row in self._rows("SELECT label, source, tokens, tok, glob FROM frame WHERE encoder = ?",
-                                  classifier.encoder_hash)
-            if row[0] in known
-        ]  # fmt: skip
-        right = [0, 0]
-        lost = []
-        for label, source, tokens, tok, glob in rows:
-            features = _read(tokens, tok, glob)
-            was, now = (classifier.judge(features, memory, [True])[0].label for memory in (before, after))
-            right[0] += was == label
-            right[1] += now == label
-            if was == label != now:
-                lost.append((str(source), now))
-        return Trial(len(rows), right[0], right[1], tuple(lost))
+        was, now = self._named(classifier, before), self._named(classifier, after)
+        rows = self._rows("SELECT crop_sha256, label, source FROM frame")
+        return _compared((label, source, was[crop], now[crop]) for crop, label, source in rows
+                         if label in known and crop in now)  # fmt: skip
+
+    def trial_of_encoder(self, classifier: Classifier, memory: ClassMemory) -> Trial:
+        """Try the live class memory against what it took the frames for when the former encoder made it.
+
+        The answers are kept for the next change of the encoder.
+        """
+        self.rebuild(classifier)
+        now = self._named(classifier, memory)
+        former = self._rows(
+            "SELECT crop_sha256, label, source, named FROM frame JOIN verdict USING (crop_sha256) "
+            "WHERE verdict.encoder != ?", classifier.encoder_hash
+        )  # fmt: skip
+        verdicts = [(crop, named, classifier.encoder_hash) for crop, named in now.items()]
+        self._run("INSERT OR REPLACE INTO verdict VALUES (?, ?, ?)", verdicts)
+        return _compared((label, source, was, now[crop]) for crop, label, source, was in former)
+
+    def _named(self, classifier: Classifier, memory: ClassMemory) -> dict[str, str]:
+        """Return what a class memory takes each frame for, by crop."""
+        rows = self._rows("SELECT crop_sha256, tokens, tok, glob FROM frame WHERE encoder = ?", classifier.encoder_hash)
+        return {crop: classifier.judge(_read(*row), memory, [True])[0].label for crop, *row in rows}
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:
@@ -162,3 +176,12 @@ class GoldenSet:
 def _read(tokens: int, tok: bytes, glob: bytes) -> Features:
     pooled = np.frombuffer(glob, np.float32).reshape(1, -1)
     return Features(np.frombuffer(tok, np.float16).astype(np.float32).reshape(1, tokens, -1), pooled)
+
+
+def _compared(frames: Iterable[tuple[str, str, str, str]]) -> Trial:
+    """Count (label, source, what it was taken for, what it is taken for now)."""
+    known = list(frames)
+    before = sum(was == label for label, _, was, _ in known)
+    after = sum(now == label for label, _, _, now in known)
+    lost = tuple((source, now) for label, source, was, now in known if was == label != now)
+    return Trial(len(known), before, after, lost)

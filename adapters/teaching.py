@@ -25,7 +25,6 @@ FAR_PX = 48  # crops of this side or less show how the animal looks from afar
 GREY = 4.0  # mean spread of the colour channels in grey levels; less is an infra-red picture
 ENOUGH = 5
 NEAR_CLASSES = 3
-GOLDEN_MARGIN = 0.02  # share of the checked frames that a new version may lose and still go live
 # cosine of two classes' prototypes: one of 100 pairs of tuning classes lies above, the halves of a class at 0.5 to 0.9
 NEAR_DUPLICATE = 0.5
 
@@ -116,7 +115,7 @@ def teach(
         attributes: of the class, known or new.
         images: what each crop is called in the answer.
         crops: what was labelled, or why there is none; outside the animal's box only a mosaic is kept.
-        checked_on: a version that loses more than `GOLDEN_MARGIN` of these frames is kept, but not made active.
+        checked_on: a version that loses more than `golden.GOLDEN_MARGIN` of these frames is kept, but not made active.
         live: False to keep the version without making it active, to be tried beside the one in force.
 
     Raises:
@@ -223,7 +222,7 @@ def _objection(classifier: Classifier, golden: GoldenSet, before: _Support, afte
         return None
     golden.rebuild(classifier)
     trial = golden.trial(classifier, before.memory(classifier), after.memory(classifier))
-    return trial.told if trial.worse_than(GOLDEN_MARGIN) else None
+    return trial.told if trial.is_worse else None
 
 
 def _shots(usable: Sequence[Usable], features: Sequence[Features]) -> list[Shot]:

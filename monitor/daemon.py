@@ -316,7 +316,8 @@ class Daemon:
 
     def _problem(self) -> str:
         """Return why the site is degraded, nothing where it is not."""
-        return "; ".join(filter(None, (self._journal.problem, self._in_force.problem, self._publisher.problem)))
+        taught = self._in_force
+        return "; ".join(filter(None, (self._journal.problem, taught.problem, taught.doubt, self._publisher.problem)))
 
     def _step(self) -> None:
         """Wait for something to happen, and deal with one frame of each camera that has one."""

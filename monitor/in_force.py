@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.errors import DamagedError, StoreError, WildlaneError
+from adapters.golden import FILE, GoldenSet
 from adapters.site_knowledge import Background
 from monitor.assembly import open_classes
 from monitor.pipeline import Pipeline
@@ -29,6 +30,7 @@ class InForce:
         """
         self._classifier, self._parts = classifier, ExitStack()
         self.problem = ""  # why nothing can be taught, where that is so
+        self.doubt = ""  # why what was taught may be named worse than before
         self.background = Background(classifier, state_dir)
         self._parts.callback(self.background.close)
         try:
@@ -38,6 +40,7 @@ class InForce:
             raise
         self._parts.callback(self._store.close)
         self._version = self._store.active_version()
+        self._check_encoder(state_dir)
 
     def _opened(self, state_dir: Path) -> ClassSetStore:
         try:
@@ -48,6 +51,20 @@ class InForce:
             self.problem = f"{error}; the class set is read from there, and nothing can be taught"
             log.error("%s", self.problem)  # noqa: TRY400  # one line
             return open_classes(self._classifier, state_dir, in_memory=True)
+
+    def _check_encoder(self, state_dir: Path) -> None:
+        """Try the encoder on the checked frames, where there are any: a new one may know them less well."""
+        if not (state_dir / FILE).exists():
+            return
+        try:
+            with closing(GoldenSet(state_dir)) as golden:
+                trial = golden.trial_of_encoder(self._classifier, self._store.load(self._classifier).memory)
+        except StoreError as error:
+            log.warning("the checked frames can't be tried: %s", error)
+            return
+        if trial.is_worse:
+            self.doubt = f"the encoder is new: {trial.told}; go back to the former one, or teach these animals anew"
+            log.error("%s", self.doubt)
 
     def close(self) -> None:
         """Close both."""

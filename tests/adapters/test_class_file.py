@@ -131,7 +131,7 @@ def test_a_file_that_loses_checked_frames_is_held_back(
     golden.close()
 
     assert taken.held_back is not None
-    assert "of 1 checked frames it names 0 right, the live one 1 (road 1 as moose)" in taken.held_back
+    assert "of 1 checked frames 0 are named right, 1 before (road 1 as moose)" in taken.held_back
     assert set(elsewhere.attributes()) == {"reindeer"}
     elsewhere.rollback(taken.version)
     assert "moose" in elsewhere.attributes()

@@ -41,7 +41,7 @@ def test_a_version_that_names_checked_frames_worse_is_kept_and_held_back(
     lesson = teach(store, classifier, MOOSE, list("abc"), wrong, checked_on=golden)
 
     assert lesson.held_back is not None
-    assert "of 2 checked frames it names 0 right, the live one 2 (road 1 as moose" in lesson.held_back
+    assert "of 2 checked frames 0 are named right, 2 before (road 1 as moose" in lesson.held_back
     assert store.load(classifier).version == in_force
     assert lesson.version in {record.version for record in store.versions()}
     assert store.rollback(lesson.version) == lesson.version  # a person may still make it live
@@ -103,3 +103,31 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"not a database, but long enough to look at" * 40)
     with pytest.raises(StoreError, match=FILE):
         GoldenSet(tmp_path)
+
+
+def test_an_encoder_that_names_checked_frames_worse_than_the_former_one_is_told_once(
+    golden: GoldenSet, store: ClassSetStore, classifier: Classifier, demo_animals: Crops
+) -> None:
+    frames = [("road 1", labelled(demo_animals["cattle"])), ("road 2", labelled(demo_animals["cattle"][:, ::-1]))]
+    golden.add("cattle", frames, classifier)
+    memory = store.load(classifier).memory
+    assert golden.trial_of_encoder(classifier, memory).frames == 0  # there was none before
+
+    golden._db.execute("UPDATE frame SET encoder = 'sha256:former'")
+    golden._db.execute("UPDATE verdict SET encoder = 'sha256:former'")
+    blind = store.load(classifier, only=["bear"]).memory  # what a worse encoder would make of it
+    trial = golden.trial_of_encoder(classifier, blind)
+
+    assert (trial.frames, trial.before, trial.after, trial.is_worse) == (2, 2, 0, True)
+    assert trial.lost[0][0] == "road 1"
+    assert golden.trial_of_encoder(classifier, memory).frames == 0
+
+
+def test_a_frame_that_is_taken_out_leaves_no_verdict(
+    golden: GoldenSet, store: ClassSetStore, classifier: Classifier, demo_animals: Crops
+) -> None:
+    golden.add("bear", [("road 1", labelled(demo_animals["bear"]))], classifier)
+    golden.trial_of_encoder(classifier, store.load(classifier).memory)
+    golden.remove(golden.listed()[0][0])
+
+    assert golden._rows("SELECT * FROM verdict") == []

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from adapters.classifier import Classifier
+from adapters.crops import LabelledCrop
+from adapters.golden import FILE as GOLDEN
+from adapters.golden import GoldenSet
 from monitor.alerts.schema import SiteStatus
 from monitor.alerts.storage import FILE
+from monitor.assembly import open_classes
 from tests.conftest import DEMO_CLIP, Listener, Mosquitto, Program, wait_until, write_config
 from tests.faults.test_broker_answers import NarrowMosquitto
 
@@ -54,4 +63,26 @@ def test_a_site_whose_broker_refuses_events_and_levels_is_degraded_and_says_why(
     assert "the last one: larger than the 600 bytes that the broker takes" in said
     assert "the broker refuses wildlane/v1/test/" in said
     assert "After the remedy: wildlane alerts replay 1 1" in program.log()
+    listener.stop()
+
+
+def test_a_site_whose_new_encoder_names_the_checked_frames_worse_is_degraded_and_says_why(
+    mosquitto: Mosquitto,
+    run_program: Callable[[Path, Path], Program],
+    tmp_path: Path,
+    classifier: Classifier,
+    demo_animals: dict[str, NDArray[np.uint8]],
+) -> None:
+    state = tmp_path / "state"
+    with closing(GoldenSet(state)) as golden, closing(open_classes(classifier, state)) as store:
+        golden.add("cattle", [("road 1", LabelledCrop(demo_animals["bear"]))], classifier)
+        golden.trial_of_encoder(classifier, store.load(classifier).memory)
+    with closing(sqlite3.connect(state / GOLDEN)) as db, db:
+        db.execute("UPDATE verdict SET named = 'cattle', encoder = 'sha256:former'")  # which knew it
+    listener = mosquitto.listen()
+
+    run_program(write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), state)
+
+    wait_until(lambda: problems(listener), seconds=30, what="it is degraded")
+    assert "the encoder is new: of 1 checked frames 0 are named right, 1 before (road 1 as" in problems(listener)[0]
     listener.stop()
