@@ -20,7 +20,6 @@ from adapters.errors import ConfigError, StoreError, WildlaneError
 from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
-from monitor.alerts.certificates import Validity, validities
 from monitor.alerts.compose import SiteFacts
 from monitor.alerts.consumers import Order
 from monitor.alerts.journal import Journal
@@ -52,6 +51,7 @@ from monitor.policy import Policy, Situation
 from monitor.scenery import Scenery
 from monitor.snapshots import Snapshots
 from monitor.stages import Stages
+from monitor.upkeep import Upkeep
 from monitor.values import Frame
 from monitor.watchdog import Watchdog
 from monitor.zones import Zone
@@ -65,7 +65,7 @@ TICK_S = 0.1
 HEALTH_EVERY_S = 30.0
 CLASS_SET_EVERY_S = 0.1  # how often a version taught meanwhile is looked for; it must be live within a second
 BACKGROUND_EVERY_S = 1800.0
-UPKEEP_EVERY_S = 3600.0  # how often old rows are dropped, and certificates looked at
+UPKEEP_EVERY_S = 3600.0
 FIXED = (
     "site",
     "state_dir",
@@ -133,7 +133,6 @@ class Daemon:
 
     def _build(self, config: Config, state_dir: Path) -> None:
         address = self._broker_address(config)
-        self._tls = address.tls
         self._journal = Journal(state_dir)
         self._parts.callback(self._journal.close)
         # Decoders need about a second to open a source; the model loads meanwhile.
@@ -159,6 +158,8 @@ class Daemon:
         self._watchdog = Watchdog({"publisher": self._publisher.promise})
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
         self._snapshots = Snapshots(state_dir, config.retention_days, config.console.url)
+        kept = timedelta(days=config.retention_days)
+        self._upkeep = Upkeep(self._journal, self._snapshots, self._clock, address.tls, kept)
         self._reports = Reports(
             facts,
             self._journal,
@@ -281,9 +282,8 @@ class Daemon:
             self._tell(alert)
 
     def _main_loop(self) -> None:
-        health, upkeep, class_set = Every(HEALTH_EVERY_S), Every(UPKEEP_EVERY_S), Every(CLASS_SET_EVERY_S)
+        health, chores, class_set = Every(HEALTH_EVERY_S), Every(UPKEEP_EVERY_S), Every(CLASS_SET_EVERY_S)
         background = Every(BACKGROUND_EVERY_S, first_s=self._now() + BACKGROUND_EVERY_S)
-        certificates: list[Validity] = []
         health_told: object = None
         problem_told = self._journal.problem
         while not self._stop.is_set() and not self._fleet.finished:
@@ -291,15 +291,14 @@ class Daemon:
             now_s = self._now()
             self._watchdog.feed(now_s)
             self._tell_ended(self._journal.recover(datetime.now(UTC)))
-            if upkeep.is_due(now_s):
-                certificates = self._check_certificates(certificates)
-                self._forget_old_rows()
+            if chores.is_due(now_s):
+                self._upkeep.run()
             self._states = states = self._fleet.check()
             if health.is_due(now_s) or states != health_told:
                 health_told = states
                 self._metrics.site(states, *self._journal.counts())
                 encode = self._classifier.encode
-                machine = Machine(encode.provider, encode.lost_device, certificates)
+                machine = Machine(encode.provider, encode.lost_device, self._upkeep.certificates)
                 self._reports.tell_health(self._fleet.healths, self._pipeline.class_set, machine)
             if (problem := self._problem()) != problem_told:
                 problem_told = problem
@@ -368,15 +367,6 @@ class Daemon:
         self._metrics.lost(camera, reason)
         self._pipeline.forget_camera(camera)
 
-    def _forget_old_rows(self) -> None:
-        if not self._clock.state().steady:  # a clock set ahead by mistake must not empty the journal
-            return
-        self._snapshots.forget_old(datetime.now(UTC))
-        try:
-            self._journal.forget_before(datetime.now(UTC) - timedelta(days=self._config.retention_days))
-        except WildlaneError as error:
-            log.error("old rows stay in the journal: %s", error)  # noqa: TRY400  # one line
-
     def _time_of_day(self) -> dt_time | None:
         """Return the time on the site's own clock; None while that can't be trusted: no quiet hour holds then."""
         return self._site_clock() if self._clock.state().trusted else None
@@ -402,18 +392,6 @@ class Daemon:
         self._info = partial(info_of, config, facts)
         self._reports.tell_info(self._info(self._pipeline.class_set))
         log.info("the configuration was read again: watching %s", ", ".join(self._fleet.names))
-
-    def _check_certificates(self, known: list[Validity]) -> list[Validity]:
-        """Return how long they hold, with a line in the log where that is not long; what was known where unreadable."""
-        try:
-            found = validities(self._tls)
-        except WildlaneError as error:
-            log.error("%s", error)  # noqa: TRY400  # one line: the cause is in it
-            return known
-        now = datetime.now(UTC)
-        for warning in filter(None, (validity.warning(now) for validity in found)):
-            log.warning("%s", warning)
-        return found
 
     def _shutdown(self) -> None:
         """Stop in the order that loses nothing: cameras, then the open situations, then the outbox, then the rest."""
