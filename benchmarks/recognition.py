@@ -32,6 +32,7 @@ from monitor.assembly import open_classes
 
 ROUNDS, LESSONS, SHOTS, THREADS = 60, 10, 5, 2
 MS = 1e3
+SETTLE_S = 0.03  # before each call: the threads of the session before it spin for a while
 
 
 def medians_s(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -39,6 +40,7 @@ def medians_s(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            time.sleep(SETTLE_S)
             started_s = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - started_s)
