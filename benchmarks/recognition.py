@@ -47,10 +47,11 @@ def medians_s(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     return {name: statistics.median(taken[rounds // 10 :]) for name, taken in times.items()}
 
 
-def bare_session(name: str) -> ort.InferenceSession:
-    """Return a session with nothing set but its threads."""
+def bare_session(name: str, *, spins: bool) -> ort.InferenceSession:
+    """Return a session with nothing set but its threads, and whether they spin while there is nothing to do."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = THREADS
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     return ort.InferenceSession(read_verified(MODELS, name), options, providers=["CPUExecutionProvider"])
 
 
@@ -61,15 +62,22 @@ def encode_and_match(classifier: Classifier, pool: Pool) -> None:
     for count in (1, len(crops)):
         calls: dict[str, Callable[[], object]] = {}
         for precision, name in VARIANTS.items():
-            session, encode = bare_session(name), Encoder(MODELS, device="cpu", precision=precision, threads=THREADS)
+            encode = Encoder(MODELS, device="cpu", precision=precision, threads=THREADS)
             image = encode.prepare(crops[:count])
-            calls[f"bare {precision}"] = lambda session=session, image=image: session.run(None, {"image": image})
+            for spins in (True, False):
+                session, how = bare_session(name, spins=spins), "spinning" if spins else "sleeping"
+                calls[f"{how} {precision}"] = lambda session=session, image=image: session.run(None, {"image": image})
             calls[precision] = lambda encode=encode, count=count: encode(crops[:count])
         taken = medians_s(calls, ROUNDS)
         print(f"{count} crops at a time, ms a crop:")
         for precision in VARIANTS:
-            ours, bare = taken[precision] * MS / count, taken[f"bare {precision}"] * MS / count
-            print(f"  encode {precision}: {ours:.2f}, bare onnxruntime {bare:.2f}, ratio {ours / bare:.2f}")
+            ours = taken[precision]
+            print(f"  encode {precision}: {ours * MS / count:.2f}")
+            for how in ("sleeping", "spinning"):
+                bare = taken[f"{how} {precision}"]
+                print(
+                    f"    bare onnxruntime, idle threads {how}: {bare * MS / count:.2f}, ours {ours / bare:.2f} of it"
+                )
 
 
 def match(classifier: Classifier, pool: Pool, crops: list[NDArray[np.uint8]]) -> None:
