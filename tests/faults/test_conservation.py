@@ -97,7 +97,7 @@ def judge(what: str, site: Site, consumer: Consumer) -> None:
     assert verdict.complete
     assert not verdict.without_start
     assert not verdict.without_end
-    told = [(alert.data.situation.id, alert.data.situation.phase) for alert in committed]
+    told = [(alert.data.situation.id, alert.data.situation.version) for alert in committed]
     assert len(set(told)) == len(told)
     print(f"{what}: {len(committed)} committed, {len(came)} received in order, 0 lost")
 
