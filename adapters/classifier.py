@@ -103,7 +103,8 @@ class Classifier:
         self.folder = folder
         self.encode = Encoder(folder, device=device, precision=precision, threads=threads)
         self._match = Graph(folder, MATCH, "cpu", threads=1)  # under a millisecond; a copy to the GPU would cost more
-        self._adapt = Graph(folder, ADAPT, "cpu", threads=threads)
+        # a lesson at a site of 40 classes takes half a gigabyte for a second, which is not to stay
+        self._adapt = Graph(folder, ADAPT, "cpu", threads=threads, gives_memory_back=True)
         self.knowledge = KnowledgeBase.load(folder)
         self.encoder_hash = self.encode.hash
 

@@ -7,7 +7,7 @@ crops lie beside as files.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from adapters.classifier import NONE, Classifier, ClassMemory
+from adapters.classifier import NONE, Classification, Classifier, ClassMemory
 from adapters.crops import Crops, LabelledCrop, crop_hash
-from adapters.database import transaction
-from adapters.encoder import Features, stored
+from adapters.database import closed_if_unusable, transaction
+from adapters.encoder import MAX_BATCH, Features, joined, stored
 from adapters.errors import StoreError, TeachError
 
 FILE = "golden.sqlite3"
@@ -60,6 +60,14 @@ class Trial:
         return f"of {self.frames} checked frames {self.after} are named right, {self.before} before ({lost})"
 
 
+@dataclass(frozen=True)
+class _Frame:
+    crop: str
+    label: str
+    source: str
+    features: Features
+
+
 class GoldenSet:
     """The checked frames of one state folder. Safe to use from several threads, one at a time."""
 
@@ -73,9 +81,10 @@ class GoldenSet:
             state_dir.mkdir(parents=True, exist_ok=True)
             self._crops = Crops(state_dir / CROPS)
             self._db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._db.executescript(SCHEMA)
+            with closed_if_unusable(self._db):
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA foreign_keys = ON")
+                self._db.executescript(SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{state_dir / FILE}: can't be opened as the golden set ({error})") from None
 
@@ -137,10 +146,8 @@ class GoldenSet:
     def trial(self, classifier: Classifier, before: ClassMemory, after: ClassMemory) -> Trial:
         """Try two class memories on the frames whose class both know; a memory that knows none names none right."""
         known = (set(before.names) & set(after.names)) | {NONE}
-        was, now = self._named(classifier, before), self._named(classifier, after)
-        rows = self._rows("SELECT crop_sha256, label, source FROM frame")
-        return _compared((label, source, was[crop], now[crop]) for crop, label, source in rows
-                         if label in known and crop in now)  # fmt: skip
+        frames = [frame for frame in self._frames(classifier) if frame.label in known]
+        return _compared(frames, _named(classifier, frames, before), _named(classifier, frames, after))
 
     def trial_of_encoder(self, classifier: Classifier, memory: ClassMemory) -> Trial:
         """Try the live class memory against what it took the frames for when the former encoder made it.
@@ -148,19 +155,21 @@ class GoldenSet:
         The answers are kept for the next change of the encoder.
         """
         self.rebuild(classifier)
-        now = self._named(classifier, memory)
-        former = self._rows(
-            "SELECT crop_sha256, label, source, named FROM frame JOIN verdict USING (crop_sha256) "
-            "WHERE verdict.encoder != ?", classifier.encoder_hash
-        )  # fmt: skip
-        verdicts = [(crop, named, classifier.encoder_hash) for crop, named in now.items()]
+        frames = self._frames(classifier)
+        now = _named(classifier, frames, memory)
+        former = dict(self._rows("SELECT crop_sha256, named FROM verdict WHERE encoder != ?", classifier.encoder_hash))
+        verdicts = [(frame.crop, named, classifier.encoder_hash) for frame, named in zip(frames, now, strict=True)]
         self._run("INSERT OR REPLACE INTO verdict VALUES (?, ?, ?)", verdicts)
-        return _compared((label, source, was, now[crop]) for crop, label, source, was in former)
+        both = [(frame, named) for frame, named in zip(frames, now, strict=True) if frame.crop in former]
+        return _compared([frame for frame, _ in both], [former[frame.crop] for frame, _ in both], [n for _, n in both])
 
-    def _named(self, classifier: Classifier, memory: ClassMemory) -> dict[str, str]:
-        """Return what a class memory takes each frame for, by crop."""
-        rows = self._rows("SELECT crop_sha256, tokens, tok, glob FROM frame WHERE encoder = ?", classifier.encoder_hash)
-        return {crop: classifier.judge(_read(*row), memory, [True])[0].label for crop, *row in rows}
+    def _frames(self, classifier: Classifier) -> list[_Frame]:
+        """Return the frames that this encoder has encoded."""
+        query = "SELECT crop_sha256, label, source, tokens, tok, glob FROM frame WHERE encoder = ?"
+        return [
+            _Frame(crop, label, source, _read(*features))
+            for crop, label, source, *features in self._rows(query, classifier.encoder_hash)
+        ]
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:
@@ -178,10 +187,19 @@ def _read(tokens: int, tok: bytes, glob: bytes) -> Features:
     return Features(np.frombuffer(tok, np.float16).astype(np.float32).reshape(1, tokens, -1), pooled)
 
 
-def _compared(frames: Iterable[tuple[str, str, str, str]]) -> Trial:
-    """Count (label, source, what it was taken for, what it is taken for now)."""
-    known = list(frames)
-    before = sum(was == label for label, _, was, _ in known)
-    after = sum(now == label for label, _, _, now in known)
-    lost = tuple((source, now) for label, source, was, now in known if was == label != now)
-    return Trial(len(known), before, after, lost)
+def _named(classifier: Classifier, frames: Sequence[_Frame], memory: ClassMemory) -> list[str]:
+    """Return what a class memory takes each frame for."""
+    answers: list[Classification] = []
+    for first in range(0, len(frames), MAX_BATCH):
+        seen = joined([frame.features for frame in frames[first : first + MAX_BATCH]])
+        answers += classifier.judge(seen, memory, [True] * len(seen))
+    return [answer.label for answer in answers]
+
+
+def _compared(frames: Sequence[_Frame], was: Sequence[str], now: Sequence[str]) -> Trial:
+    """Compare what each frame was taken for with what it is taken for now."""
+    told = list(zip(frames, was, now, strict=True))
+    before = sum(named == frame.label for frame, named, _ in told)
+    after = sum(named == frame.label for frame, _, named in told)
+    lost = tuple((frame.source, later) for frame, earlier, later in told if earlier == frame.label != later)
+    return Trial(len(told), before, after, lost)

@@ -109,7 +109,9 @@ class Graph:
     slower answers are better than none.
     """
 
-    def __init__(self, folder: Path, name: str, device: Device, *, threads: int) -> None:
+    def __init__(
+        self, folder: Path, name: str, device: Device, *, threads: int, gives_memory_back: bool = False
+    ) -> None:
         """Load and verify `folder/name`.
 
         Args:
@@ -117,11 +119,15 @@ class Graph:
             name: the file.
             device: `auto` takes a GPU where one works, else the CPU.
             threads: CPU threads within an operator.
+            gives_memory_back: for a graph that runs seldom and takes much; one that always runs keeps its buffers.
 
         Raises:
             ModelError: see `read_verified`; or the device asked for does not work, with what to install.
         """
         self._content, self._name, self._threads = read_verified(folder, name), name, threads
+        self._run_options = ort.RunOptions()
+        if gives_memory_back:
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         providers = _providers(device)
         try:
             self._session = self._open(providers)
@@ -156,13 +162,13 @@ class Graph:
         """Run the graph on named inputs and return its outputs in order."""
         outputs: Sequence[NDArray[np.float32]]
         try:
-            outputs = self._session.run(None, inputs)
+            outputs = self._session.run(None, inputs, self._run_options)
         except Exception as error:
             if not self.on_gpu:
                 raise
             log.error("%s failed on %s, it goes on on the CPU: %s", self._name, self.provider, error)  # noqa: TRY400
             self._session, self.lost_device = self._open([PROVIDERS["cpu"]]), True
-            outputs = self._session.run(None, inputs)
+            outputs = self._session.run(None, inputs, self._run_options)
         return outputs
 
 

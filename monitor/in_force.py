@@ -39,8 +39,7 @@ class InForce:
             self._parts.close()
             raise
         self._parts.callback(self._store.close)
-        self._version = self._store.active_version()
-        self._check_encoder(state_dir)
+        self._version, self._state_dir = self._store.active_version(), state_dir
 
     def _opened(self, state_dir: Path) -> ClassSetStore:
         try:
@@ -52,29 +51,29 @@ class InForce:
             log.error("%s", self.problem)  # noqa: TRY400  # one line
             return open_classes(self._classifier, state_dir, in_memory=True)
 
-    def _check_encoder(self, state_dir: Path) -> None:
-        """Try the encoder on the checked frames, where there are any: a new one may know them less well."""
-        if not (state_dir / FILE).exists():
+    def close(self) -> None:
+        """Close both."""
+        self._parts.close()
+
+    def class_set(self) -> ClassSet:
+        """Return the active version to begin with; where the encoder is new, it is tried on the checked frames."""
+        class_set = self._store.load(self._classifier)
+        log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
+        self._check_encoder(class_set)
+        return class_set
+
+    def _check_encoder(self, class_set: ClassSet) -> None:
+        if not (self._state_dir / FILE).exists():
             return
         try:
-            with closing(GoldenSet(state_dir)) as golden:
-                trial = golden.trial_of_encoder(self._classifier, self._store.load(self._classifier).memory)
+            with closing(GoldenSet(self._state_dir)) as golden:
+                trial = golden.trial_of_encoder(self._classifier, class_set.memory)
         except StoreError as error:
             log.warning("the checked frames can't be tried: %s", error)
             return
         if trial.is_worse:
             self.doubt = f"the encoder is new: {trial.told}; go back to the former one, or teach these animals anew"
             log.error("%s", self.doubt)
-
-    def close(self) -> None:
-        """Close both."""
-        self._parts.close()
-
-    def class_set(self) -> ClassSet:
-        """Return the active version."""
-        class_set = self._store.load(self._classifier)
-        log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
-        return class_set
 
     def take_up(self, pipeline: Pipeline) -> bool:
         """Let the pipeline go on with another version, where one is active now; tell whether there is one.

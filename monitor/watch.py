@@ -90,7 +90,7 @@ class CameraWatch:
         x, y = x + dx * square.width, y + dy * square.width
         return Box(x - half, y - half, x + half, y + half).clipped(self._size)
 
-    def conclude(self, looks: Sequence[Look], seen: Sequence[Seen], now_s: float, age_s: float = 0.0) -> list[Sighting]:
+    def conclude(self, looks: Sequence[Look], seen: Sequence[Seen], now_s: float, age_s: float) -> list[Sighting]:
         """Add what was seen to the tracks and return a sighting of each track that was seen in this frame.
 
         `age_s`: how old the frame is.

@@ -21,7 +21,7 @@ from typing import Literal, get_args
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from adapters.database import transaction
+from adapters.database import closed_if_unusable, transaction
 from adapters.errors import ConfigError, StoreError
 from monitor.alerts.schema import utc_text
 
@@ -84,11 +84,12 @@ class Accounts:
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
-            (state_dir / FILE).chmod(0o600)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._make_tables()
-            self._offer_token()
+            with closed_if_unusable(self._db):
+                (state_dir / FILE).chmod(0o600)
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._make_tables()
+                self._offer_token()
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{state_dir / FILE}: can't be opened as the console's accounts ({error})") from None
 
