@@ -289,7 +289,9 @@ class Policy:
         """Take a sighting into its situation; return a new version only where it says something new."""
         self._join(sighting, situation.id)
         danger = self._danger(sighting, rule)
-        better = sighting.probability >= situation.best.probability
+        # a name that is in doubt for a while is kept: signs must not go to and fro
+        unnamed = situation.label != UNKNOWN == sighting.label
+        better = not unnamed and sighting.probability >= situation.best.probability
         named = danger and situation.label == UNKNOWN != sighting.label
         seen = replace(
             situation,

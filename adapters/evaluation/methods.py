@@ -28,7 +28,7 @@ from adapters.encoder import LOOKS, Features, joined, unit
 from adapters.evaluation.episodes import Item
 from adapters.runtime import Graph
 
-# Usual values of these methods; tools/tune_baselines.py finds the best on the tuning classes, which is due.
+# The best on the tuning classes, found by tools/tune_baselines.py.
 LOGREG_C = 10.0
 KNN_K = 3
 TIP_BETA = 5.5

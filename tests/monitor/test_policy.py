@@ -198,6 +198,17 @@ def test_an_unknown_animal_that_is_recognised_later_gets_its_name() -> None:
     assert "unknown-animal is now dog" in told[0].because
 
 
+def test_a_name_that_is_in_doubt_for_a_while_is_kept() -> None:
+    site = policy()
+    site.decide([sighting(1.0, probability=0.65)], 1.0)
+
+    assert site.decide([sighting(2.0, label="unknown-animal", probability=0.99)], 2.0) == []
+    assert site.open[0].label == site.open[0].best.label == "dog"
+    assert site.open[0].seen_s == 2.0
+    told = site.decide([sighting(3.0, label="cow", probability=0.9)], 3.0)
+    assert "dog is now cow" in told[0].because
+
+
 def test_a_situation_that_does_not_change_is_told_again_every_thirty_seconds() -> None:
     site = policy()
     told = [version for step in range(1, 400) for version in site.decide([sighting(step / 5)], step / 5)]
