@@ -20,8 +20,8 @@ from monitor import VERSION
 from monitor.cli_alerts import alerts_app
 from monitor.cli_classes import classes_app
 from monitor.cli_learning import evaluate, model_app
-from monitor.cli_operate import backup, restore, service_app
-from monitor.context import ConfigOption, Context, JsonOption, StateOption
+from monitor.cli_operate import backup, calibrate, restore, service_app
+from monitor.context import DEFAULT_RATE_HZ, ConfigOption, Context, JsonOption, StateOption
 from monitor.output import Printer, log_to_stderr, print_answers, print_line, progress_of, say
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(service_app, name="service")
 app.command(epilog="Example: wildlane evaluate --images photos --condition infrared")(evaluate)
+app.command(epilog="Example: wildlane calibrate night.mp4 rain.mp4 rush-hour.mp4")(calibrate)
 app.command(epilog="Example: wildlane backup /mnt/usb/site.backup")(backup)
 app.command(epilog="Example: wildlane restore /mnt/usb/site.backup")(restore)
 
@@ -144,9 +145,6 @@ def replay(
         say(f"written: {write_report(report, albums)}")
     if problems:
         raise typer.Exit(problems[0].exit_status)
-
-
-DEFAULT_RATE_HZ = 5.0
 
 
 @app.command(epilog="Example: wildlane bench north.mp4 --cameras 1,2,4,8 --plot bench.png")

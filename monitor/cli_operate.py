@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monitor.context import ConfigOption, Context, JsonOption, StateOption
-from monitor.output import print_line
+from monitor.context import DEFAULT_RATE_HZ, ConfigOption, Context, JsonOption, StateOption
+from monitor.output import log_to_stderr, print_line, say
 
 if TYPE_CHECKING:
     from monitor.backup import Told
@@ -44,6 +45,47 @@ def restore(
 
     context = Context(config, state)
     _print(read(file, context.state_dir, force=force), "restored", as_json=as_json)
+
+
+def calibrate(
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Recordings on which no animal is seen.")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Learn what a site without animals looks like, and that what was taken for one there is none.
+
+    Whoever gives a recording with an animal teaches that it is none: `wildlane classes rollback` takes that back.
+    """
+    from contextlib import closing
+
+    from adapters.golden import GoldenSet
+    from adapters.site_knowledge import Background
+    from monitor.calibrate import Site
+    from monitor.calibrate import calibrate as learn_from
+
+    context = Context(config, state)
+    log_to_stderr(context.config.log_format)
+    classifier = context.classifier()
+    with (
+        context.store(classifier) as store,
+        closing(GoldenSet(context.state_dir)) as golden,
+        closing(Background(classifier, context.state_dir)) as background,
+    ):
+        build = partial(context.pipelines_of, classifier)
+        told = learn_from(clips, Site(classifier, store, golden, background, build), DEFAULT_RATE_HZ, say)
+    if as_json:
+        print_line(json.dumps(told.answer()))
+        return
+    print_line(
+        f"{60 * told.hours:.1f} minutes without animals: {told.kinds} kinds of background learned; false alarms "
+        f"{len(told.before)} before, {len(told.after)} now"
+    )
+    for alarm in told.before:
+        print_line(f"  {alarm.clip} at {alarm.at_s:.1f} s was taken for {alarm.label} ({alarm.probability:.2f})")
+    if told.version:
+        state_of = f"not live: {told.held_back}" if told.held_back else "live"
+        print_line(f"{told.said} of them are known to be no animal now: {told.version}, {state_of}")
 
 
 def _print(told: Told, did: str, *, as_json: bool) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from adapters.classes import ClassSet
     from adapters.classifier import Classifier
     from monitor.config import Config
-    from monitor.pipeline import Pipeline
+    from monitor.pipeline import Learn, Pipeline
+
+DEFAULT_RATE_HZ = 5.0  # at which recordings are analysed: a camera's own default
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Configuration; default ./config.toml, else the shipped defaults.")
@@ -65,19 +67,28 @@ class Context:
             return store.load(classifier, names_of(only))
 
     def pipelines(self, only: str | None) -> Callable[[str], Pipeline]:
-        """Return a maker of fresh pipelines, one a recording."""
+        """Return a maker of fresh pipelines, one a recording, that know what the site has learned of its background."""
+        from adapters.site_knowledge import Background
+
+        classifier = self.classifier()
+        Background(classifier, self.state_dir).close()
+        return self.pipelines_of(classifier, self.class_set(classifier, only))
+
+    def pipelines_of(
+        self, classifier: Classifier, class_set: ClassSet, learn: Learn = lambda features, answers: None
+    ) -> Callable[[str], Pipeline]:
+        """Return a maker of fresh pipelines with a class set; `learn` is given all that is classified."""
         from monitor.assembly import places_of, settings_of, zones_of
         from monitor.pipeline import Budget, Pipeline
         from monitor.policy import Policy
 
-        classifier = self.classifier()
-        class_set = self.class_set(classifier, only)
         settings, places = settings_of(self.config), places_of(self.config)
         return lambda camera: Pipeline(
             classifier,
             class_set,
             Policy(settings, zones_of(self.config, [camera]), places=places),
             {camera: Budget()},
+            learn=learn,
         )
 
 

@@ -21,6 +21,9 @@ from monitor.watch import CameraWatch, Seen
 OLDEST_S = 10.0  # a frame that waited longer belongs to a stream that was given up
 
 
+Learn = Callable[[Features, Sequence[Classification]], None]  # takes in what was classified
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """How many crops of a camera are classified for one frame: moving things, and tiles of the sweep."""
@@ -47,7 +50,7 @@ class Pipeline:
         policy: Policy,
         budgets: Mapping[str, Budget],
         *,
-        learn: Callable[[Features, Sequence[Classification]], None] = lambda features, answers: None,
+        learn: Learn = lambda features, answers: None,
         scenery: Scenery | None = None,
         stages: Stages | None = None,
     ) -> None:
