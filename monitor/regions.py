@@ -73,8 +73,8 @@ class MotionRegions:
         self._frames_seen += 1
         if self._frames_seen <= 2:  # the first frame is all background, the second often a codec's key-frame jump
             return []
-        if self._masks:
-            cv2.fillPoly(mask, [(polygon * scale).round().astype(np.int32) for polygon in self._masks], 0)
+        for polygon in self._masks:
+            cv2.fillPoly(mask, [(polygon * scale).round().astype(np.int32)], 0)
         moving = cv2.morphologyEx((mask == 255).astype(np.uint8), cv2.MORPH_OPEN, self._opening)
         if moving.mean() > MAX_MOVING_SHARE:
             self._storms += 1

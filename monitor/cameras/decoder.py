@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from monitor.cameras.container import cut_short
+from monitor.cameras.handover import HandOver
 from monitor.cameras.picture import PictureWatch
-from monitor.cameras.ring import SLOTS, FrameRing
+from monitor.cameras.ring import FrameRing
 from monitor.cameras.timing import StreamTiming
 from monitor.clock import Every
 from monitor.regions import MotionRegions
@@ -68,15 +68,14 @@ class Decoder:
     """One opened source, and the parent at the other end of a connection."""
 
     def __init__(self, request: Request, parent: Connection) -> None:
-        self._request, self._parent = request, parent
+        self._request = request
         self._masks = [np.array(mask, np.float64).round().astype(np.int32) for mask in request.masks_px]
         self._motion = MotionRegions(self._masks)
         self._watch, self._judging = PictureWatch(request.fault_times_s), Every(FAULT_EVERY_S)
         self._timing = StreamTiming(request.fault_times_s["clock"])
         self._fault: Fault | None = None
         self._stages = Stages()
-        self._free: set[int] = set(range(SLOTS))
-        self._grabbed_frames = self._dropped_frames = 0
+        self._grabbed_frames = 0
         self._first_stamp_s = self._last_time_s = 0.0
         self._capture = _open(request)
         self.size = (
@@ -85,7 +84,7 @@ class Decoder:
         )
         declared = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = declared if 1 <= declared <= 240 else FALLBACK_FPS
-        self._ring = FrameRing(request.memory, self.size)
+        self._parent = HandOver(parent, FrameRing(request.memory, self.size))
 
     def run(self) -> None:
         """Hand over every frame that is due, until the source ends.
@@ -93,7 +92,7 @@ class Decoder:
         Raises:
             StreamEnded: always, in the end.
         """
-        self._send(
+        self._parent.say(
             event="opened",
             width=self.size[0],
             height=self.size[1],
@@ -168,43 +167,31 @@ class Decoder:
                 self._fault = self._watch.look(self._motion.luma, time_s)
             if self._fault is None and self._is_off(time_s):
                 self._fault = "clock"
-        if self._masks:  # after its health was judged: a covered camera has no grey patches
-            cv2.fillPoly(image, self._masks, MASKED)
-        slot = self._take_slot()
-        if slot is None:
-            self._dropped_frames += 1
-            return
+        for mask in self._masks:  # after its health was judged: a covered camera has no grey patches
+            cv2.fillPoly(image, [mask], MASKED)  # one by one: together, what two of them cover would be left open
+        if self._request.pace == "lossless":
+            self._parent.wait_for_room()
         with self._stages.timed("hand-over"):
-            self._ring.slot(slot)[:] = image
-        self._send(
-            event="frame",
-            slot=slot,
-            index=index,
-            time_s=time_s,
-            captured_s=captured_s,
-            moving=[list(box) for box in moving],
-            fault=self._fault,
-            dropped=self._dropped_frames,
-        )
+            self._parent.offer(
+                image,  # type: ignore[arg-type]  # as above
+                index=index,
+                time_s=time_s,
+                captured_s=captured_s,
+                moving=[list(box) for box in moving],
+                fault=self._fault,
+            )
 
     def _is_off(self, time_s: float) -> bool:
         """Tell whether the stream's own time has left ours; a recording has no other than its own."""
         stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         return self._request.pace == "live" and self._timing.is_off(stamp_s, time_s)
 
-    def _take_slot(self) -> int | None:
-        """Return a free slot; None where there is none and the frame is left out. A lossless decoder waits for one."""
-        while self._parent.poll(None if self._request.pace == "lossless" and not self._free else 0):
-            self._free.add(json.loads(self._parent.recv_bytes())["free"])
-        return self._free.pop() if self._free else None
-
-    def _send(self, **message: Any) -> None:  # noqa: ANN401  # JSON values
-        self._parent.send_bytes(json.dumps(message).encode())
-
     def close(self, reason: str) -> None:
-        """Release the source first, since some files abort the process there, and only then say how it ended."""
+        """Release the source, since some files abort the process there, and only then say how it ended."""
+        if self._request.pace == "lossless":
+            self._parent.wait_for_room()
         self._capture.release()
-        self._send(event="ended", reason=reason, frames=self._grabbed_frames, stage_s=self._stages.seconds)
+        self._parent.say(event="ended", reason=reason, frames=self._grabbed_frames, stage_s=self._stages.seconds)
 
 
 def _open(request: Request) -> cv2.VideoCapture:
@@ -220,6 +207,9 @@ def _open(request: Request) -> cv2.VideoCapture:
         cv2.CAP_PROP_HW_ACCELERATION,
         cv2.VIDEO_ACCELERATION_ANY if request.hardware else cv2.VIDEO_ACCELERATION_NONE,
     ]
+    if request.pace != "lossless":
+        # each further thread of FFmpeg holds back a frame, which nobody could tell from a late camera
+        wanted += [cv2.CAP_PROP_N_THREADS, 1]
     if request.pace != "live":
         # absolute, so that a colon in the name is no protocol
         capture = cv2.VideoCapture(str(Path(source).absolute()), cv2.CAP_FFMPEG, wanted)
@@ -258,9 +248,10 @@ def main() -> None:
         parent.send_bytes(json.dumps({"event": "ended", "reason": str(ended), "frames": 0, "stage_s": {}}).encode())
         return
     try:
-        decoder.run()
-    except StreamEnded as ended:
-        decoder.close(str(ended))
+        try:
+            decoder.run()
+        except StreamEnded as ended:
+            decoder.close(str(ended))
     except (BrokenPipeError, ConnectionResetError, EOFError):
         return  # the parent is gone or wants no more
 

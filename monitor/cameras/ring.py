@@ -1,7 +1,6 @@
-"""Frames from a decoder process to the daemon through shared memory, by credit: none is queued, so none grows old.
+"""Shared memory in which a decoder process leaves frames for the daemon; `handover.py` says whose turn it is.
 
-The daemon hands out slots; the decoder fills a free one and says so. A decoder without a free slot leaves the frame out
-(a live camera) or waits (a recording). The memory has no name in the file system: it is gone when both processes are.
+The memory has no name in the file system: it is gone when both processes are.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import tempfile
 import numpy as np
 from numpy.typing import NDArray
 
-SLOTS = 2  # one is being worked on while the next is being filled
+SLOTS = 2  # one is being worked on, in the other the newest frame waits
 
 
 def make_memory() -> int:

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -30,6 +29,8 @@ Pace = Literal["live", "paced", "lossless"]
 HANG_MARGIN_S = 3.0  # beyond OpenCV's own time-outs, which do not cover every way to hang
 START_MARGIN_S = 5.0  # to start Python and load OpenCV on a busy machine
 GENTLE_NICE = 10
+KILL_PATIENCE_S = 1.0  # for a killed process to be gone
+LAST_WORDS_BYTES = 4096  # kept of what a decoder complained of
 RETRY_FIRST_S = 1.0
 RETRY_GROWTH = 1.5
 RETRY_MOST_S = 30.0
@@ -92,9 +93,25 @@ class DecoderProcess:
 
     def __init__(self, source: Source, pace: Pace, *, now: Callable[[], float] = time.monotonic) -> None:
         self._source, self._now = source, now
-        ours, theirs = socket.socketpair()
+        self._ring: FrameRing | None = None
+        self._last_words = b""
+        self._parts = contextlib.ExitStack()
+        try:
+            self._start(pace)
+        except BaseException:
+            self._parts.close()
+            raise
+        self._deadline = now() + START_MARGIN_S + source.open_timeout_s
+
+    def _start(self, pace: Pace) -> None:
+        source = self._source
         self._memory = make_memory()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+        self._parts.callback(os.close, self._memory)
+        self._errors, their_errors = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # a child that complains never waits for us
+        self._parts.callback(os.close, self._errors)
+        ours, theirs = socket.socketpair()
+        self.connection = Connection(ours.detach())
+        self._parts.callback(self.connection.close)
         request = Request(
             source=source.url,
             pace=pace,
@@ -106,19 +123,20 @@ class DecoderProcess:
             fault_times_s=dict(source.fault_times_s),
             memory=self._memory,
         )
-        self._process = subprocess.Popen(  # noqa: S603  # our own module
-            [sys.executable, "-m", "monitor.cameras.decoder", str(theirs.fileno()), source.name],
-            pass_fds=(theirs.fileno(), self._memory),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            env={**os.environ, "OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"},
-        )
-        theirs.close()
-        self.connection = Connection(ours.detach())
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # our own module
+                [sys.executable, "-m", "monitor.cameras.decoder", str(theirs.fileno()), source.name],
+                pass_fds=(theirs.fileno(), self._memory),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=their_errors,
+                env={**os.environ, "OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"},
+            )
+        finally:
+            theirs.close()
+            os.close(their_errors)
+        self._parts.callback(self._end)
         self.connection.send_bytes(json.dumps(asdict(request)).encode())
-        self._ring: FrameRing | None = None
-        self._deadline = now() + START_MARGIN_S + source.open_timeout_s
 
     def receive(self) -> Event | None:
         """Return what the decoder has said, None where it has said nothing.
@@ -126,13 +144,14 @@ class DecoderProcess:
         The image of a frame is a view that stays valid until `release`.
         A decoder that hung is killed, one that crashed is told of, both as `Ended`.
         """
+        self._hear()
         try:
             if not self.connection.poll():
                 return self._hung() if self._now() > self._deadline else None
             message = json.loads(self.connection.recv_bytes())
         except (EOFError, ConnectionResetError):
             return Ended(reason=self._crash())
-        self._deadline = self._now() + self._source.read_timeout_s + HANG_MARGIN_S
+        self._renew()
         if message["event"] == "opened":
             size = (message["width"], message["height"])
             self._ring = FrameRing(self._memory, size)
@@ -161,6 +180,7 @@ class DecoderProcess:
 
     def release(self, frame: Frame) -> None:
         """Hand a frame's slot back to the decoder; its image must not be used any more."""
+        self._renew()
         with contextlib.suppress(OSError):  # the decoder is gone; the next `receive` says so
             self.connection.send_bytes(json.dumps({"free": frame.slot}).encode())
 
@@ -170,12 +190,22 @@ class DecoderProcess:
             os.setpriority(os.PRIO_PROCESS, self._process.pid, GENTLE_NICE)
 
     def stop(self) -> None:
-        """Kill the decoder and wait for its end; it holds nothing that needs a goodbye."""
-        self.connection.close()
+        """Kill the decoder; it holds nothing that needs a goodbye."""
+        self._parts.close()
+
+    def _renew(self) -> None:
+        """Wait again as long as a decoder may take that waits for its source, not for us."""
+        self._deadline = self._now() + self._source.read_timeout_s + HANG_MARGIN_S
+
+    def _end(self) -> int | None:
+        """Kill the decoder and return its exit status; None where the kernel keeps it (a driver, a network disk).
+
+        Python itself reaps such a one later; the other cameras must not wait for it.
+        """
         self._process.kill()
-        self._process.wait()
-        self._errors.close()
-        os.close(self._memory)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout=KILL_PATIENCE_S)
+        return None
 
     def _hung(self) -> Ended:
         self._process.kill()
@@ -183,12 +213,16 @@ class DecoderProcess:
 
     def _crash(self) -> str:
         try:
-            status = self._process.wait(timeout=2)
+            status: int | None = self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
-        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        return f"the decoder {how}{self._last_words()}"
+            status = self._end()
+        self._hear()
+        how = "does not end"
+        if status is not None:
+            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        lines = self._last_words.decode("utf-8", "replace").strip().splitlines()
+        said = f" ({lines[-1][:200]})" if lines else ""
+        return f"the decoder {how}{said}"
 
     def _crash_at_exit(self) -> str:
         """Return '' for a decoder that ended in peace: some files abort it at the very end, after all frames came."""
@@ -197,10 +231,11 @@ class DecoderProcess:
         except subprocess.TimeoutExpired:
             return self._hung().reason
 
-    def _last_words(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        return f" ({lines[-1][:200]})" if lines else ""
+    def _hear(self) -> None:
+        """Take in what the decoder complained of, and keep the end of it."""
+        with contextlib.suppress(BlockingIOError):
+            while said := os.read(self._errors, 65_536):
+                self._last_words = (self._last_words + said)[-LAST_WORDS_BYTES:]
 
 
 def read_recording(source: Source, *, gently: bool = False) -> Generator[Event]:

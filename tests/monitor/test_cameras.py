@@ -82,10 +82,44 @@ def test_a_paced_recording_takes_its_own_time(small_clip: Path) -> None:
     assert events[-1] == Ended(reason="", frames=60)
 
 
-def test_a_consumer_that_is_slow_makes_a_live_decoder_drop_frames_not_queue_them(small_clip: Path) -> None:
-    frames = [event for event in collect(recording(small_clip, 30), "paced", release=False) if isinstance(event, Frame)]
+def test_a_consumer_that_is_slow_gets_the_newest_frame_next_and_the_others_not_at_all(small_clip: Path) -> None:
+    decoder, frames = DecoderProcess(recording(small_clip, 30), "paced"), list[Frame]()
+    try:
+        while len(frames) < 3:
+            wait([decoder.connection], timeout=5)
+            if isinstance(event := decoder.receive(), Frame):
+                frames.append(event)
+                assert not wait([decoder.connection], timeout=0.5)  # nothing comes while it is worked on
+                decoder.release(event)
+    finally:
+        decoder.stop()
 
-    assert len(frames) == 2  # one a slot; no more until one is handed back
+    first, *later = [frame.time_s for frame in frames]
+    assert later == pytest.approx([first + 0.5, first + 1.0], abs=0.12)  # not the oldest of those that came meanwhile
+    assert frames[2].dropped > 20
+
+
+def test_what_two_masks_cover_is_covered(small_clip: Path) -> None:
+    masks = (((0, 0), (79, 0), (79, 119), (0, 119)), ((40, 0), (119, 0), (119, 119), (40, 119)))
+    decoder = DecoderProcess(replace(recording(small_clip), masks_px=masks), "lossless")
+    try:
+        while not isinstance(event := decoder.receive(), Frame):
+            wait([decoder.connection], timeout=0.5)
+        assert (event.image[:, :120] == 114).all()
+    finally:
+        decoder.stop()
+
+
+def test_a_decoder_that_cannot_be_started_leaves_nothing_open(
+    small_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr("sys.executable", "/nonexistent/python")
+    for _ in range(3):
+        with pytest.raises(OSError, match="nonexistent"):
+            DecoderProcess(recording(small_clip), "live")
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_frames_arrive_pixel_by_pixel(small_clip: Path) -> None:
