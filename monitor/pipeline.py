@@ -18,7 +18,7 @@ from monitor.stages import Stages
 from monitor.values import Frame, Sighting
 from monitor.watch import CameraWatch, Seen
 
-OLDEST_S = 10.0  # a frame that waited longer belongs to a stream that was given up
+OLDEST_S = 60.0  # no frame waits so long, the service manager would have ended the program: the clock was set
 
 
 Learn = Callable[[Features, Sequence[Classification]], None]  # takes in what was classified
@@ -149,4 +149,4 @@ class Pipeline:
 
 def _age_s(frame: Frame, wall_s: float | None) -> float:
     age_s = 0.0 if wall_s is None else wall_s - frame.captured_s
-    return age_s if 0.0 <= age_s <= OLDEST_S else 0.0  # else the clock was set meanwhile
+    return age_s if 0.0 <= age_s <= OLDEST_S else 0.0

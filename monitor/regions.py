@@ -24,6 +24,7 @@ STORMS = 3  # frames of that in a row, and the picture is another one (infra-red
 HISTORY_FRAMES = 150  # 30 s at 5 analysed frames a second
 VARIANCE_THRESHOLD = 20.0  # squared Mahalanobis distance; OpenCV's default is 16
 UNCHANGED = 0.75  # likeness to the background from which a place is lit otherwise, not taken by something
+MOST_BOXES = 60  # the largest; more are snow, or a mast that shakes, and would keep all cameras waiting
 CROP_MARGIN = 0.15  # share of the longer side added around a moving blob, so that legs and ears are inside
 TILE_SHARES = (1.0, 0.5)  # tile side as a share of the frame's shorter side
 TILE_STEP = 0.66  # distance between tiles as a share of their side, so that no animal is cut by every tile
@@ -86,7 +87,7 @@ class MotionRegions:
         background = self._background.getBackgroundImage() if blobs else luma
         changed = [blob for blob in blobs if _likeness(luma, background, blob) < UNCHANGED]
         boxes = [Box(*(value / scale for value in blob)).clipped((width, height)) for blob in changed]
-        return sorted(boxes, key=lambda box: box.area, reverse=True)
+        return sorted(boxes, key=lambda box: box.area, reverse=True)[:MOST_BOXES]
 
 
 def _blobs(moving: NDArray[np.uint8]) -> list[Box]:

@@ -127,12 +127,9 @@ class Tracker:
         boxes overlap, and there appearance, not distance, would have to decide.
         """
         self.tracks = [track for track in self.tracks if now_s - track.last_seen_s <= LOST_AFTER_S]
-        pairs = sorted(
-            (distance, i, j)
-            for i, track in enumerate(self.tracks)
-            for j, box in enumerate(moving)
-            if (distance := _distance(track.expected(now_s), box)) is not None
-        )
+        distances = _distances([track.expected(now_s) for track in self.tracks], moving)
+        near = zip(*np.nonzero(np.isfinite(distances)), strict=True)
+        pairs = sorted((float(distances[i, j]), int(i), int(j)) for i, j in near)
         taken_tracks: set[int] = set()
         taken_boxes: set[int] = set()
         for _, i, j in pairs:
@@ -151,14 +148,20 @@ class Tracker:
         return track
 
 
-def _distance(expected: Box, box: Box) -> float | None:
-    """Return how far apart two boxes are in multiples of their size; None where they can't be the same thing."""
-    scale = (math.sqrt(expected.area) + math.sqrt(box.area)) / 2
-    if scale <= 0 or not 1 / MAX_GROWTH <= (box.area + 1) / (expected.area + 1) <= MAX_GROWTH:
-        inside = expected.overlap(box) > 0.5 * min(expected.area, box.area)  # parts joining or splitting
-        return MAX_STEP if inside else None
-    distance = math.dist(expected.center, box.center) / scale
-    return distance if distance <= MAX_STEP else None
+def _distances(expected: Sequence[Box], boxes: Sequence[Box]) -> NDArray[np.float64]:
+    """Return how far apart boxes are in multiples of their size, (n, m); infinite where they can be no one thing."""
+    a, b = np.reshape(expected, (-1, 1, 4)).astype(np.float64), np.reshape(boxes, (1, -1, 4)).astype(np.float64)
+    size_a, size_b = a[..., 2:] - a[..., :2], b[..., 2:] - b[..., :2]
+    area_a, area_b = size_a.clip(0).prod(axis=-1), size_b.clip(0).prod(axis=-1)
+    scale = (np.sqrt(area_a) + np.sqrt(area_b)) / 2
+    growth = (area_b + 1) / (area_a + 1)
+    centers = np.linalg.norm((a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2, axis=-1)
+    distances = np.divide(centers, scale, out=np.full(growth.shape, np.inf), where=scale > 0)
+    overlap = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(axis=-1)
+    inside = overlap > 0.5 * np.minimum(area_a, area_b)  # parts joining or splitting
+    alike = (scale > 0) & (growth >= 1 / MAX_GROWTH) & (growth <= MAX_GROWTH)
+    distances = np.where(alike, distances, np.where(inside, MAX_STEP, np.inf))
+    return np.asarray(np.where(distances <= MAX_STEP, distances, np.inf), np.float64)
 
 
 def _logit(probability: float) -> float:

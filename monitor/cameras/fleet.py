@@ -16,6 +16,7 @@ from monitor.values import Frame
 log = logging.getLogger(__name__)
 
 OPEN_ANYWAY_S = 20.0
+STEADY_S = 30.0  # a stream that lasts so long has not just come back to break again
 KNOCK_MOST_S = 1.0  # between knocks, which cost next to nothing: a camera must be back within five seconds
 
 
@@ -27,8 +28,11 @@ class Camera:
     health: HealthMonitor
     reconnection: Reconnection
     decoder: DecoderProcess | None = None
+    opened_s: float = 0.0
     retry_at_s: float = 0.0
     knock: Knock | None = None  # while it is not known whether somebody is at its address
+    knock_at_s: float = 0.0
+    at_home: bool = True  # whether somebody answered there last; nobody has asked yet
     open_anyway_at_s: float = 0.0  # where somebody takes connections but answers no knock
     knocking: Reconnection = field(default_factory=lambda: Reconnection(most_s=KNOCK_MOST_S))
     said: Health | None = None  # what the log said last
@@ -144,11 +148,12 @@ class Fleet:
 
     def _next_event(self, camera: Camera) -> Event | None:
         if camera.decoder is None:
-            if not camera.finished and self._now() >= camera.retry_at_s:
+            if not camera.finished:
                 self._try(camera)
             return None
         event = camera.decoder.receive()
         if isinstance(event, Opened):
+            camera.opened_s = self._now()
             decoded_by = event.accelerator or "the CPU"
             log.info(
                 "camera %s: open, %d x %d at %.1f frames a second, decoded by %s",
@@ -167,22 +172,31 @@ class Fleet:
     def _take(self, camera: Camera, frame: Frame) -> None:
         camera.health.frame(frame.fault)
         _say(camera)
-        camera.reconnection.succeeded()
+        if self._now() - camera.opened_s >= STEADY_S:
+            camera.reconnection.succeeded()
 
     def _try(self, camera: Camera) -> None:
-        """Open a camera that was lost, as soon as somebody is there."""
-        if camera.knock is None and wants_knock(camera.source.url):
-            camera.knock = Knock(camera.source.url)
-        answered = camera.knock.answered if camera.knock is not None else True
-        if answered is None:
+        """Open a camera that was lost: after its pause, and at once where somebody answers who was away."""
+        due = self._now() >= camera.retry_at_s
+        if not wants_knock(camera.source.url):
+            if due:
+                self._open(camera)
             return
-        silent = camera.knock is not None and camera.knock.connected and self._now() >= camera.open_anyway_at_s
-        camera.knock = None
-        if answered or silent:
+        if camera.knock is None:
+            if self._now() >= camera.knock_at_s and (due or not camera.at_home):
+                camera.knock = Knock(camera.source.url)
+            return
+        if (answered := camera.knock.answered) is None:
+            return
+        silent = camera.knock.connected and not answered and self._now() >= camera.open_anyway_at_s
+        back = answered and not camera.at_home
+        camera.knock, camera.at_home = None, answered
+        if back or (due and (answered or silent)):
             camera.knocking.succeeded()
+            camera.knock_at_s = 0.0
             self._open(camera)
         else:
-            camera.retry_at_s = self._now() + camera.knocking.next_pause_s()
+            camera.knock_at_s = self._now() + camera.knocking.next_pause_s()
 
     def _open(self, camera: Camera) -> None:
         try:

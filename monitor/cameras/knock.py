@@ -10,13 +10,15 @@ import socket
 import threading
 from urllib.parse import urlsplit
 
-RTSP_PORT = 554
+PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 OPTIONS = "OPTIONS rtsp://{address}{path} RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: wildlane\r\n\r\n"
 TIMEOUT_S = 1.0
 
 
 class Knock:
     """One attempt, on a thread of its own: an RTSP server must answer OPTIONS, whatever it answers.
+
+    Others need only take the connection.
 
     Attributes:
         connected: somebody took the connection; some cameras answer nobody whom they don't know.
@@ -36,9 +38,12 @@ class Knock:
     def _ask(self) -> None:
         try:
             parts = urlsplit(self._url)
-            address = (parts.hostname or "", parts.port or RTSP_PORT)
+            address = (parts.hostname or "", parts.port or PORTS[parts.scheme])
             with socket.create_connection(address, timeout=self._timeout_s) as connection:
                 self.connected = True
+                if parts.scheme != "rtsp":
+                    self._answered = True
+                    return
                 connection.settimeout(self._timeout_s)
                 at = f"{address[0]}:{address[1]}"
                 connection.sendall(OPTIONS.format(address=at, path=parts.path).encode())
@@ -50,6 +55,7 @@ class Knock:
 def wants_knock(url: str) -> bool:
     """Tell whether a source is at an address that can be asked so."""
     try:
-        return url.startswith("rtsp://") and bool(urlsplit(url).hostname)
+        parts = urlsplit(url)
+        return parts.scheme in PORTS and bool(parts.hostname)
     except ValueError:  # such as a bracket in a password: FFmpeg may still know what is meant
         return False

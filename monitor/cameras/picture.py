@@ -27,7 +27,9 @@ STILL_SHARE = (
 EDGES_PX = (120, 68)  # width, height
 LEARN_S = 60.0  # time constant of what is usual
 SETTLE_S = 8.0  # until something counts as usual
-ADOPT_S = 900.0  # after so long another view is the usual one
+ADOPT_S = 900.0  # after so long another view, or a softer one, is the usual one
+ADOPTED: tuple[Fault, ...] = ("moved", "defocused")
+AT_ONCE: tuple[Fault, ...] = ("dark", "overexposed", "covered")  # where a stream begins with it
 ORDER: tuple[Fault, ...] = ("dark", "overexposed", "covered", "frozen", "moved", "defocused")
 
 
@@ -41,6 +43,7 @@ class PictureWatch:
         self._before: NDArray[Any] | None = None
         self._sharpness, self._edges = 0.0, np.zeros(EDGES_PX[::-1], np.float32)
         self._learned_s = self._last_s = 0.0
+        self._was_good = False  # once since the stream began
 
     def look(self, luma: NDArray[np.uint8], time_s: float) -> Fault | None:
         """Take in a picture and return the gravest fault that has lasted long enough.
@@ -56,9 +59,14 @@ class PictureWatch:
             else:
                 self._since_s.setdefault(fault, time_s)
         lasting = (fault for fault in ORDER if fault in self._since_s)
-        found = next((fault for fault in lasting if time_s - self._since_s[fault] >= self._times_s[fault]), None)
+        found = next((fault for fault in lasting if time_s - self._since_s[fault] >= self._due_s(fault)), None)
         self._last_s = time_s
+        self._was_good |= not any(now[fault] for fault in AT_ONCE)
         return found
+
+    def _due_s(self, fault: Fault) -> float:
+        """Return how long a fault must last; a stream that begins with one must not be taken for a clear road."""
+        return 0.0 if fault in AT_ONCE and not self._was_good else self._times_s[fault]
 
     def _conditions(self, luma: NDArray[np.uint8], time_s: float) -> dict[Fault, bool]:
         mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(luma))
@@ -72,8 +80,7 @@ class PictureWatch:
         settled = self._learned_s >= SETTLE_S
         blurred = settled and not flat and sharpness < SOFT * self._sharpness
         elsewhere = settled and not flat and not white and _correlation(edges, self._edges) < ELSEWHERE
-        moved_for_s = time_s - self._since_s.get("moved", time_s)
-        if moved_for_s > ADOPT_S:
+        if any(time_s - self._since_s.get(fault, time_s) > ADOPT_S for fault in ADOPTED):
             self._learned_s = 0.0
         if not (frozen or flat or white or blurred or elsewhere) or self._learned_s == 0.0:
             self._learn(sharpness, edges, time_s)

@@ -33,7 +33,7 @@ KILL_PATIENCE_S = 1.0  # for a killed process to be gone
 LAST_WORDS_BYTES = 4096  # kept of what a decoder complained of
 RETRY_FIRST_S = 1.0
 RETRY_GROWTH = 1.5
-RETRY_MOST_S = 30.0
+RETRY_MOST_S = 10.0  # each attempt costs a third of a second of a processor core
 
 
 class CameraError(InputError):

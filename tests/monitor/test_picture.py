@@ -97,7 +97,7 @@ def test_a_still_scene_through_a_real_sensor_is_not_frozen(clip: list[Luma]) -> 
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 def test_what_passes_in_a_moment_is_no_fault(clip: list[Luma], spoil: Callable[[Luma], Luma]) -> None:
     """Lightning, a headlight, a lorry before the lens."""
-    pictures = [spoil(noisy(picture)) if second % 6 < 2 else noisy(picture) for second, picture in enumerate(clip * 3)]
+    pictures = [spoil(noisy(picture)) if second % 6 > 3 else noisy(picture) for second, picture in enumerate(clip * 3)]
 
     assert set(faults(pictures)) == {None}
 
@@ -116,4 +116,18 @@ def test_after_a_quarter_of_an_hour_another_view_is_the_usual_one(clip: list[Lum
     told = faults([*seen, *turned_away])
 
     assert "moved" in told
+    assert told[-1] is None
+
+
+@pytest.mark.parametrize("fault", ["dark", "overexposed", "covered"])
+def test_a_stream_that_begins_spoilt_is_not_taken_for_a_clear_road_first(clip: list[Luma], fault: Fault) -> None:
+    spoilt = [SPOILT[fault](picture) for picture in clip[:3]]
+
+    assert faults([*spoilt, *clip[:4]]) == [fault] * 3 + [None] * 4
+
+
+def test_a_lens_that_stays_softer_is_the_usual_one_after_a_quarter_of_an_hour(clip: list[Luma]) -> None:
+    told = faults([*clip[:12], *(soft(picture) for picture in clip * 40)][:1000])
+
+    assert told[100] == "defocused"
     assert told[-1] is None

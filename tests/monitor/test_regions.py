@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from monitor.regions import MotionRegions, TileSweep, crop_box
+from monitor.regions import MOST_BOXES, MotionRegions, TileSweep, crop_box
 from monitor.values import Box
 
 SIZE = (640, 360)
@@ -202,3 +202,16 @@ def test_rain_is_no_storm() -> None:
         motion.find(rainy(seed))
 
     assert storm(motion, [rainy(100 + step) for step in range(20)]) <= 5  # half of what is looked at in a frame
+
+
+def test_of_many_things_that_move_at_once_the_largest_are_found_and_their_number_has_a_bound() -> None:
+    motion, rng = learned(), np.random.default_rng(3)
+    for step in range(3):
+        frame = scene(300 + step)
+        frame[200:240, 300 + 5 * step : 350 + 5 * step] = 230
+        for x, y in rng.integers((0, 0), (630, 180), (400, 2)):  # snow, in the upper half
+            frame[y : y + 7, x : x + 7] = 250
+        boxes = motion.find(frame)
+
+    assert len(boxes) <= MOST_BOXES
+    assert any(box.iou(Box(310, 200, 360, 240)) > 0.5 for box in boxes)
