@@ -79,6 +79,7 @@ FIXED = (
     "console",
     "mirrors",
 )
+GPU_LOST = "the GPU failed, the CPU has taken over"
 STUCK_S = 10.0  # a loop that has not gone round for so long is dead
 FLUSH_S = 2.0  # at the stop, for what the broker has not taken yet; the rest stays in the journal
 
@@ -224,7 +225,7 @@ class Daemon:
         if not self._publisher.connected.is_set():
             problems.append("the broker is not connected")
         if self._classifier.encode.lost_device:
-            problems.append("the GPU failed, the CPU has taken over")
+            problems.append(GPU_LOST)
         return tuple(filter(None, problems))
 
     def _broker_address(self, config: Config) -> Address:
@@ -296,8 +297,8 @@ class Daemon:
             self._states = states = self._fleet.check()
             if health.is_due(now_s) or states != health_told:
                 health_told = states
-                self._metrics.site(states, *self._journal.counts())
                 encode = self._classifier.encode
+                self._metrics.site(states, *self._journal.counts(), gpu_lost=encode.lost_device)
                 machine = Machine(encode.provider, encode.lost_device, self._upkeep.certificates)
                 self._reports.tell_health(self._fleet.healths, self._pipeline.class_set, machine)
             if (problem := self._problem()) != problem_told:
@@ -315,8 +316,9 @@ class Daemon:
 
     def _problem(self) -> str:
         """Return why the site is degraded, nothing where it is not."""
-        taught = self._in_force
-        return "; ".join(filter(None, (self._journal.problem, taught.problem, taught.doubt, self._publisher.problem)))
+        taught, gpu = self._in_force, GPU_LOST if self._classifier.encode.lost_device else ""
+        problems = (self._journal.problem, taught.problem, taught.doubt, self._publisher.problem, gpu)
+        return "; ".join(filter(None, problems))
 
     def _step(self) -> None:
         """Wait for something to happen, and deal with one frame of each camera that has one."""

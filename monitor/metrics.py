@@ -66,6 +66,7 @@ class Metrics:
         )
         self.unsent = Gauge("wildlane_events_unsent", "Events that no broker has taken yet", registry=registry)
         self.parked = Gauge("wildlane_events_parked", "Events that the broker refused for good", registry=registry)
+        self.gpu_lost = Gauge("wildlane_gpu_lost", "1 where the GPU failed and the CPU took over", registry=registry)
         self._dropped_before: dict[str, int] = {}
         self._shown: set[str] = set()
 
@@ -77,9 +78,8 @@ class Metrics:
         """Note a frame that a decision was made about just now."""
         self.frames.labels(frame.camera).inc()
         self.frame_age.labels(frame.camera).observe(max(0.0, time.time() - frame.captured_s))
-        dropped, before = frame.dropped, self._dropped_before.get(frame.camera, 0)
-        self.dropped.labels(frame.camera).inc(dropped - before if dropped >= before else dropped)  # a new stream: anew
-        self._dropped_before[frame.camera] = dropped
+        self.dropped.labels(frame.camera).inc(frame.dropped - self._dropped_before.get(frame.camera, 0))
+        self._dropped_before[frame.camera] = frame.dropped
 
     def told(self, alert: Alert) -> None:
         """Note an alert that is on disk."""
@@ -91,9 +91,10 @@ class Metrics:
     def lost(self, camera: str, reason: str) -> None:
         """Note a stream that ended."""
         self.ended.labels(camera, _cause(reason)).inc()
+        self._dropped_before.pop(camera, None)  # the next stream counts anew
 
-    def site(self, healths: Mapping[str, Health], unsent: int, parked: int) -> None:
-        """Show the state of each camera, and what is on its way to the broker."""
+    def site(self, healths: Mapping[str, Health], unsent: int, parked: int, *, gpu_lost: bool) -> None:
+        """Show the state of each camera and of the GPU, and what is on its way to the broker."""
         for name in self._shown - healths.keys():
             for state in STATES:
                 self.state.remove(name, state)
@@ -103,6 +104,7 @@ class Metrics:
                 self.state.labels(name, state).set(health.state == state)
         self.unsent.set(unsent)
         self.parked.set(parked)
+        self.gpu_lost.set(gpu_lost)
 
 
 def _cause(reason: str) -> str:

@@ -74,7 +74,7 @@ def test_the_compose_file_keeps_to_its_specification_and_every_service_is_locked
 def meters() -> set[str]:
     """The names that a running site gives."""
     metrics = Metrics()
-    metrics.site({"road": Health("ok", None, 0.0)}, 0, 0)
+    metrics.site({"road": Health("ok", None, 0.0)}, 0, 0, gpu_lost=False)
     families = list(metrics.registry.collect())
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     return {family.name + suffix for family in families for suffix in suffixes[family.type]} | {"up"}

@@ -141,12 +141,16 @@ class Reports:
                 schema.CertificatePart(role=known.role, not_after=known.not_after, days_left=known.days_left(now))
                 for known in machine.certificates
             ),
-            warnings=self._warnings(machine),
+            warnings=self._warnings(healths, machine),
         )
         self._publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
 
-    def _warnings(self, machine: Machine) -> tuple[schema.Warned, ...]:
-        warned: dict[schema.Warned, bool] = {"no-subscriber": self._publisher.unheard, "gpu-lost": machine.lost_device}
+    def _warnings(self, healths: Mapping[str, HealthMonitor], machine: Machine) -> tuple[schema.Warned, ...]:
+        warned: dict[schema.Warned, bool] = {
+            "no-subscriber": self._publisher.unheard,
+            "gpu-lost": machine.lost_device,
+            "overloaded": any(monitor.overloaded for monitor in healths.values()),
+        }
         return tuple(warning for warning, holds in warned.items() if holds)
 
     def tell_info(self, info: schema.SiteInfo) -> None:

@@ -285,7 +285,7 @@ class CertificatePart(Model):
 
 
 # the newest event reached the broker and nobody else; the GPU failed and the CPU has taken over
-Warned = Literal["no-subscriber", "gpu-lost"]
+Warned = Literal["no-subscriber", "gpu-lost", "overloaded"]
 
 
 class SiteHealth(Model):

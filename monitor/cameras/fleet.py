@@ -170,7 +170,7 @@ class Fleet:
         return event
 
     def _take(self, camera: Camera, frame: Frame) -> None:
-        camera.health.frame(frame.fault)
+        camera.health.frame(frame.fault, frame.dropped)
         _say(camera)
         if self._now() - camera.opened_s >= STEADY_S:
             camera.reconnection.succeeded()

@@ -43,15 +43,23 @@ class HealthMonitor:
         self._now, self._wanted_per_s = now, wanted_per_s
         self._opened_s = now()
         self._last_frame_s: float | None = None
-        self._frames: list[float] = []
+        self._frames: list[tuple[float, int]] = []  # when one was taken up, and how many were due since the one before
+        self._left_out = 0
         self.health = Health("blind", "lost", now())
 
-    def frame(self, fault: Fault | None = None) -> None:
-        """Note that a frame came, and what is wrong with its picture."""
+    def frame(self, fault: Fault | None = None, left_out: int = 0) -> None:
+        """Note that a frame came.
+
+        Args:
+            fault: what is wrong with its picture.
+            left_out: how many due frames of this stream nobody took in time, so far.
+        """
+        now_s = self._now()
         if self._last_frame_s is None:
-            self._opened_s = self._now()
-        self._last_frame_s = self._now()
-        self._frames = [s for s in self._frames if s > self._last_frame_s - RATE_WINDOW_S] + [self._last_frame_s]
+            self._opened_s, self._left_out = now_s, 0
+        due, self._left_out = 1 + left_out - self._left_out, left_out
+        self._last_frame_s = now_s
+        self._frames = [(at_s, n) for at_s, n in self._frames if at_s > now_s - RATE_WINDOW_S] + [(now_s, due)]
         if fault is not None:
             self._become("blind" if fault in SEES_NOTHING else "degraded", fault)
         elif self._comes_too_rarely():
@@ -60,9 +68,11 @@ class HealthMonitor:
             self._become("ok", None)
 
     def _comes_too_rarely(self) -> bool:
+        """Tell whether the camera gives too few frames, whether or not this machine takes them all."""
         watched_s = self._now() - self._opened_s
         least = GOOD_RATE if self.health.reason == "wrong-rate" else LEAST_RATE  # or it would flicker between the two
-        return watched_s >= RATE_WINDOW_S and self.analysed_per_s < least * self._wanted_per_s
+        due_per_s = sum(due for _, due in self._recent()) / RATE_WINDOW_S
+        return watched_s >= RATE_WINDOW_S and due_per_s < least * self._wanted_per_s
 
     def lost(self) -> None:
         """Note that the stream broke."""
@@ -78,8 +88,16 @@ class HealthMonitor:
     @property
     def analysed_per_s(self) -> float:
         """Frames analysed a second, over the last ten."""
-        recent = [s for s in self._frames if s > self._now() - RATE_WINDOW_S]
-        return len(recent) / RATE_WINDOW_S
+        return len(self._recent()) / RATE_WINDOW_S
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether this machine took less than half of what the camera gave."""
+        recent = self._recent()
+        return len(recent) < LEAST_RATE * sum(due for _, due in recent)
+
+    def _recent(self) -> list[tuple[float, int]]:
+        return [(at_s, due) for at_s, due in self._frames if at_s > self._now() - RATE_WINDOW_S]
 
     def _become(self, state: State, reason: Reason | None) -> None:
         if (state, reason) != (self.health.state, self.health.reason):

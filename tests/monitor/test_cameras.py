@@ -329,6 +329,20 @@ def test_a_camera_that_comes_too_rarely_has_a_wrong_rate_and_one_whose_picture_i
     assert watch(1, 5) == ("ok", None)
 
 
+def test_what_an_overloaded_machine_leaves_out_is_not_the_camera_s_fault() -> None:
+    clock, left_out = [0.0], 0
+    monitor = HealthMonitor(lambda: clock[0], 5.0)
+    for _ in range(40):  # two of five a second
+        clock[0] += 0.5
+        monitor.frame(left_out=left_out)
+        left_out += 2
+
+    assert (monitor.check().state, monitor.overloaded) == ("ok", True)
+    monitor.lost()
+    monitor.frame()  # of the next stream, which counts anew
+    assert monitor.analysed_per_s == pytest.approx(2.0, abs=0.2)
+
+
 @given(st.binary(max_size=200), st.sampled_from([b"", b"RIFF", b"\0\0\0\x20ftypisom", b"\xff\xd8"]))
 @settings(max_examples=200)
 def test_any_bytes_are_whole_or_cut_short_and_never_a_crash(
