@@ -65,10 +65,8 @@ class MotionRegions:
             Boxes without margin; empty while the background is being learned, and when most of the picture moves.
         """
         height, width = frame_bgr.shape[:2]
-        scale = min(1.0, MOTION_WIDTH_PX / width)
-        small_size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = cv2.resize(frame_bgr, small_size, interpolation=cv2.INTER_AREA)
-        self.luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+        self.luma = _small_luma(frame_bgr)
+        scale = self.luma.shape[1] / width
         luma = cv2.GaussianBlur(self.luma, (3, 3), 0)
         mask = self._background.apply(luma)
         self._frames_seen += 1
@@ -90,12 +88,27 @@ class MotionRegions:
         return sorted(boxes, key=lambda box: box.area, reverse=True)[:MOST_BOXES]
 
 
+def _small_luma(frame_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the luma of a frame, at most `MOTION_WIDTH_PX` wide.
+
+    Halving with linear interpolation is the mean of 2 x 2 pixels, as exact as INTER_AREA and three times as fast.
+    """
+    small: NDArray[Any] = frame_bgr
+    while small.shape[1] >= 2 * MOTION_WIDTH_PX:
+        small = cv2.resize(small, (small.shape[1] // 2, max(1, small.shape[0] // 2)), interpolation=cv2.INTER_LINEAR)
+    luma = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+    if luma.shape[1] > MOTION_WIDTH_PX:
+        size = (MOTION_WIDTH_PX, max(1, round(luma.shape[0] * MOTION_WIDTH_PX / luma.shape[1])))
+        luma = cv2.resize(luma, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(luma, np.uint8)
+
+
 def _blobs(moving: NDArray[np.uint8]) -> list[Box]:
-    _, _, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
+    contours, _ = cv2.findContours(moving, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [
         Box(x, y, x + w, y + h)
-        for x, y, w, h, area in stats[1:].tolist()
-        if area >= MIN_BLOB_AREA_PX and min(w, h) >= MIN_BLOB_SIDE_PX
+        for x, y, w, h in map(cv2.boundingRect, contours)
+        if min(w, h) >= MIN_BLOB_SIDE_PX and cv2.countNonZero(moving[y : y + h, x : x + w]) >= MIN_BLOB_AREA_PX
     ]
 
 
