@@ -54,6 +54,7 @@ class DeviceConfig(Strict):
     provider: Literal["auto", "cuda", "tensorrt", "cpu"] = "auto"
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     threads: int = Field(default=2, ge=1, le=64)
+    crops_per_round: int = Field(default=32, ge=1, le=1024)
 
 
 class BrokerConfig(Strict):

@@ -151,6 +151,7 @@ class Daemon:
             self._in_force.class_set(),
             self._policy,
             budgets_of(config),
+            crops_per_round=config.device.crops_per_round,
             learn=self._in_force.background.offer,
             scenery=Scenery(self._in_force.background),
             stages=Stages(self._metrics.stage_took),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,12 @@ from monitor.scenery import Scenery
 from monitor.shadow import Shadow
 from monitor.stages import Stages
 from monitor.values import Frame, Sighting
-from monitor.watch import CameraWatch, Seen
+from monitor.watch import CameraWatch, Look, Seen
 
 OLDEST_S = 60.0  # no frame waits so long, the service manager would have ended the program: the clock was set
 
 
+CROPS_PER_ROUND = 32  # a quarter of a second on two processor cores
 Learn = Callable[[Features, Sequence[Classification]], None]  # takes in what was classified
 
 
@@ -50,16 +52,25 @@ class Pipeline:
         policy: Policy,
         budgets: Mapping[str, Budget],
         *,
+        crops_per_round: int = CROPS_PER_ROUND,
         learn: Learn = lambda features, answers: None,
         scenery: Scenery | None = None,
         stages: Stages | None = None,
     ) -> None:
-        """Start with no tracks; `learn` is given all that was classified, `scenery` is what people have dismissed.
+        """Start with no tracks.
 
-        `stages` and `crops` tell what it has spent its time on, and how many crops it has classified.
+        Args:
+            classifier: judges the crops.
+            class_set: what is taught.
+            policy: decides what is told.
+            budgets: of each camera, by name.
+            crops_per_round: most crops of all cameras together, which bounds how long a round takes.
+            learn: given all that was classified.
+            scenery: what people have dismissed.
+            stages: takes down what the time is spent on; `crops` counts what was classified.
         """
         self._classifier, self._policy, self._budgets, self._learn = classifier, policy, budgets, learn
-        self._scenery = scenery or Scenery()
+        self._scenery, self._crops_per_round, self._turn = scenery or Scenery(), crops_per_round, 0
         self.stages, self.crops = stages or Stages(), 0
         self.shadow: Shadow | None = None  # a version that is tried beside the live one
         self.take_up(class_set)
@@ -89,7 +100,7 @@ class Pipeline:
         `wall_s` is the wall clock, None where frames have no age; `blind` cameras see nothing now.
         """
         with self.stages.timed("plan"):
-            plans = [(frame, watch := self._watch(frame), watch.plan(frame, now_s)) for frame in frames]
+            plans = self._plan(frames, now_s)
         seen = self._classify([look.crop for _, _, looks in plans for look in looks])
         sightings: list[Sighting] = []
         with self.stages.timed("decide"):
@@ -97,6 +108,28 @@ class Pipeline:
                 sightings += watch.conclude(looks, seen[: len(looks)], now_s, _age_s(frame, wall_s))
                 seen = seen[len(looks) :]
             return Outcome(sightings, self._policy.decide(sightings, now_s, blind=blind))
+
+    def _plan(self, frames: Sequence[Frame], now_s: float) -> list[tuple[Frame, CameraWatch, list[Look]]]:
+        """Share out what one round may classify: the most urgent tracks of all cameras, then tiles of the sweep.
+
+        One tile at least is looked at, each camera's in turn: what stands still must be found on a busy evening too.
+        """
+        asked = [(frame, watch := self._watch(frame), watch.follow(frame, now_s)) for frame in frames]
+        ranked = sorted(
+            ((urgency, -i, track) for i, (_, _, wanting) in enumerate(asked) for urgency, track in wanting),
+            key=itemgetter(0, 1),
+            reverse=True,
+        )[: self._crops_per_round]
+        left, tiles = max(1, self._crops_per_round - len(ranked)), [0] * len(asked)
+        self._turn += 1
+        for step in range(len(asked)):
+            i = (self._turn + step) % len(asked)
+            tiles[i] = min(left, asked[i][1].tiles_per_frame)
+            left -= tiles[i]
+        return [
+            (frame, watch, watch.looks(frame, [track for _, at, track in ranked if at == -i], tiles[i]))
+            for i, (frame, watch, _) in enumerate(asked)
+        ]
 
     def _classify(self, crops: list[NDArray[np.uint8]]) -> list[Seen]:
         if not crops:

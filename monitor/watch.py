@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ GREY = 3.0  # mean spread of the colour channels in grey levels; less is an infr
 DARK = 45.0  # mean of all pixels in grey levels; less is a picture by street light
 EDGE_PX = 3.0  # a box nearer than this to the border is cut by it
 JITTER = ((0.0, 0.0, 1.0), (0.08, 0.0, 0.9), (-0.08, 0.0, 1.1), (0.0, 0.08, 1.1), (0.0, -0.08, 0.9))  # x, y, scale
+
+Urgency = tuple[float, float]  # of a look; larger first, over all cameras
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,19 @@ class CameraWatch:
 
     def change_budget(self, *, crops_per_frame: int, sweep_tiles_per_frame: int) -> None:
         """Look at so many moving things and tiles a frame from now on."""
-        self._crops_per_frame, self._tiles_per_frame = crops_per_frame, sweep_tiles_per_frame
+        self._crops_per_frame, self.tiles_per_frame = crops_per_frame, sweep_tiles_per_frame
 
-    def plan(self, frame: Frame, now_s: float) -> list[Look]:
-        """Follow what moves into this frame and return the crops to look at."""
+    def follow(self, frame: Frame, now_s: float) -> list[tuple[Urgency, Track]]:
+        """Follow what moves into this frame; return the tracks that want a look, as many as the budget allows."""
         self._tracker.advance(frame.moving, now_s)
         self._light = light_of(frame.image)
-        wanting = [track for track in self._tracker.tracks if _wants_look(track, now_s)]
-        chosen = sorted(wanting, key=lambda track: _urgency(track, now_s), reverse=True)
-        looks = [Look(track, track.box, _cut(frame, self._view(track))) for track in chosen[: self._crops_per_frame]]
-        tiles = self._sweep.next(self._tiles_per_frame)
-        return looks + [Look(None, tile, _cut(frame, tile)) for tile in tiles]
+        wanting = [(_urgency(track, now_s), track) for track in self._tracker.tracks if _wants_look(track, now_s)]
+        return sorted(wanting, key=itemgetter(0), reverse=True)[: self._crops_per_frame]
+
+    def looks(self, frame: Frame, tracks: Sequence[Track], tiles: int) -> list[Look]:
+        """Return the crops of tracks, and of the sweep's next tiles."""
+        moving = [Look(track, track.box, _cut(frame, self._view(track))) for track in tracks]
+        return moving + [Look(None, tile, _cut(frame, tile)) for tile in self._sweep.next(tiles)]
 
     def _view(self, track: Track) -> Box:
         """Return the square to cut out.
@@ -168,7 +173,7 @@ def _wants_look(track: Track, now_s: float) -> bool:
     return now_s - track.last_look_s >= pause
 
 
-def _urgency(track: Track, now_s: float) -> tuple[float, float]:
+def _urgency(track: Track, now_s: float) -> Urgency:
     """Return how much a look is worth: the likelier an animal and the longer without a look, the more; then by size."""
     known, waited_s = track.evidence.looks, min(now_s - track.last_look_s, LONGEST_WAIT_S)
     likely = (known * track.evidence.p_animal + PRIOR_LOOKS * P_UNSEEN) / (known + PRIOR_LOOKS)
