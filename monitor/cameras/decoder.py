@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from monitor.cameras.container import cut_short
 from monitor.cameras.handover import HandOver
-from monitor.cameras.picture import PictureWatch
+from monitor.cameras.picture import PictureWatch, UsualView
 from monitor.cameras.ring import FrameRing
 from monitor.cameras.timing import StreamTiming
 from monitor.clock import Every
@@ -33,6 +33,7 @@ from monitor.values import Fault, Polygon
 MIN_DECODED_SHARE = 0.9  # of the frames a container declares; healthy files were seen to fall 3 % short
 FALLBACK_FPS = 25.0  # where the container names no usable rate
 SILENT = 0.9  # of the read time-out; a grab that took so long found nothing
+USUAL_EVERY_S = 30.0  # the parent is told what the camera usually shows, for its next stream
 FAULT_EVERY_S = 0.9  # pictures are judged about once a second: a fault lasts for several
 ACCELERATORS = {
     cv2.VIDEO_ACCELERATION_D3D11: "D3D11",
@@ -61,6 +62,7 @@ class Request:
     hardware: bool  # decode on the graphics chip where there is one
     masks_px: tuple[Polygon, ...]
     fault_times_s: dict[Fault, float]  # how long each must last before it is told
+    usual: UsualView | None  # what the camera showed before its stream broke
     memory: int  # inherited descriptor
 
 
@@ -71,7 +73,8 @@ class Decoder:
         self._request = request
         self._masks = [np.array(mask, np.float64).round().astype(np.int32) for mask in request.masks_px]
         self._motion = MotionRegions(self._masks)
-        self._watch, self._judging = PictureWatch(request.fault_times_s), Every(FAULT_EVERY_S)
+        self._watch, self._judging = PictureWatch(request.fault_times_s, request.usual), Every(FAULT_EVERY_S)
+        self._telling_usual = Every(USUAL_EVERY_S, first_s=USUAL_EVERY_S)
         self._timing = StreamTiming(request.fault_times_s["clock"])
         self._fault: Fault | None = None
         self._stages = Stages()
@@ -167,6 +170,8 @@ class Decoder:
                 self._fault = self._watch.look(self._motion.luma, time_s)
             if self._fault is None and self._is_off(time_s):
                 self._fault = "clock"
+            if self._telling_usual.is_due(time_s) and (usual := self._watch.usual) is not None:
+                self._parent.say(event="usual", **asdict(usual))
         for mask in self._masks:  # after its health was judged: a covered camera has no grey patches
             cv2.fillPoly(image, [mask], MASKED)  # one by one: together, what two of them cover would be left open
         if self._request.pace == "lossless":
@@ -241,7 +246,8 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a decoder hung in the network outlives no parent
     cv2.setNumThreads(1)  # one camera, one core: more cameras run beside
     parent = Connection(int(sys.argv[1]))
-    request = Request(**json.loads(parent.recv_bytes()))  # not in argv, which every user of the machine may read
+    asked = json.loads(parent.recv_bytes())  # not in argv, which every user of the machine may read
+    request = Request(**asked | {"usual": UsualView(**asked["usual"]) if asked["usual"] else None})
     try:
         decoder = Decoder(request, parent)
     except StreamEnded as ended:

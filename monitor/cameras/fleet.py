@@ -10,12 +10,14 @@ from multiprocessing.connection import wait
 
 from monitor.cameras.health import Health, HealthMonitor
 from monitor.cameras.knock import Knock, wants_knock
+from monitor.cameras.picture import UsualView
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Reconnection, Source
 from monitor.values import Frame
 
 log = logging.getLogger(__name__)
 
 OPEN_ANYWAY_S = 20.0
+USUAL_FOR_S = 3600.0  # after a longer absence the light is another, and with it the view
 STEADY_S = 30.0  # a stream that lasts so long has not just come back to break again
 KNOCK_MOST_S = 1.0  # between knocks, which cost next to nothing: a camera must be back within five seconds
 
@@ -29,6 +31,8 @@ class Camera:
     reconnection: Reconnection
     decoder: DecoderProcess | None = None
     opened_s: float = 0.0
+    lost_s: float = 0.0
+    usual: UsualView | None = None  # what it showed before its stream broke
     retry_at_s: float = 0.0
     knock: Knock | None = None  # while it is not known whether somebody is at its address
     knock_at_s: float = 0.0
@@ -200,7 +204,12 @@ class Fleet:
 
     def _open(self, camera: Camera) -> None:
         try:
-            camera.decoder = DecoderProcess(camera.source, "paced" if camera.source.is_recording else "live")
+            fresh = self._now() - camera.lost_s < USUAL_FOR_S
+            camera.decoder = DecoderProcess(
+                camera.source,
+                "paced" if camera.source.is_recording else "live",
+                usual=camera.usual if fresh else None,
+            )
         except OSError as error:  # no memory, no process, no descriptor: the other cameras go on
             pause_s = camera.reconnection.next_pause_s()
             camera.retry_at_s = self._now() + pause_s
@@ -209,6 +218,7 @@ class Fleet:
 
     def _close(self, camera: Camera, ended: Ended) -> None:
         assert camera.decoder is not None  # it has just told its end
+        camera.usual, camera.lost_s = camera.decoder.usual, self._now()
         camera.decoder.stop()
         camera.decoder = None
         camera.health.lost()

@@ -7,6 +7,7 @@ before it is told, so that a headlight, a lightning or a lorry before the lens i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -33,17 +34,40 @@ AT_ONCE: tuple[Fault, ...] = ("dark", "overexposed", "covered")  # where a strea
 ORDER: tuple[Fault, ...] = ("dark", "overexposed", "covered", "frozen", "moved", "defocused")
 
 
+@dataclass(frozen=True)
+class UsualView:
+    """What a camera usually shows: its sharpness, and the edges of `EDGES_PX`, row by row, in hundredths."""
+
+    sharpness: float
+    edges: tuple[int, ...]
+
+
 class PictureWatch:
     """The pictures of one camera, in order."""
 
-    def __init__(self, times_s: Mapping[Fault, float]) -> None:
-        """Begin; `times_s` gives how long each fault must last before it is told."""
+    def __init__(self, times_s: Mapping[Fault, float], usual: UsualView | None = None) -> None:
+        """Begin.
+
+        Args:
+            times_s: how long each fault must last before it is told.
+            usual: what the camera showed before its stream broke.
+        """
         self._times_s = times_s
         self._since_s: dict[Fault, float] = {}
         self._before: NDArray[Any] | None = None
         self._sharpness, self._edges = 0.0, np.zeros(EDGES_PX[::-1], np.float32)
         self._learned_s = self._last_s = 0.0
         self._was_good = False  # once since the stream began
+        if usual is not None and len(usual.edges) == self._edges.size:
+            self._sharpness, self._learned_s = usual.sharpness, SETTLE_S
+            self._edges = np.array(usual.edges, np.float32).reshape(self._edges.shape) / 100
+
+    @property
+    def usual(self) -> UsualView | None:
+        """What the camera usually shows; None while that is being learned."""
+        if self._learned_s < SETTLE_S:
+            return None
+        return UsualView(round(self._sharpness, 4), tuple((100 * self._edges).round().astype(int).ravel().tolist()))
 
     def look(self, luma: NDArray[np.uint8], time_s: float) -> Fault | None:
         """Take in a picture and return the gravest fault that has lasted long enough.

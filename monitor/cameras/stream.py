@@ -20,6 +20,7 @@ from typing import Literal
 
 from adapters.errors import InputError
 from monitor.cameras.decoder import Request
+from monitor.cameras.picture import UsualView
 from monitor.cameras.ring import FrameRing, make_memory
 from monitor.values import FAULT_TIMES_S, Box, Fault, Frame, Polygon
 
@@ -91,8 +92,27 @@ class DecoderProcess:
     `connection` becomes readable when `receive` has something to tell.
     """
 
-    def __init__(self, source: Source, pace: Pace, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        source: Source,
+        pace: Pace,
+        *,
+        usual: UsualView | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start it.
+
+        Args:
+            source: what to decode.
+            pace: at which speed.
+            usual: what the camera showed before its stream broke.
+            now: the clock that tells when it hangs.
+
+        Raises:
+            OSError: it can't be started.
+        """
         self._source, self._now = source, now
+        self.usual = usual  # what the camera usually shows, as far as it is known
         self._ring: FrameRing | None = None
         self._last_words = b""
         self._parts = contextlib.ExitStack()
@@ -121,6 +141,7 @@ class DecoderProcess:
             hardware=source.hardware,
             masks_px=source.masks_px,
             fault_times_s=dict(source.fault_times_s),
+            usual=self.usual,
             memory=self._memory,
         )
         try:
@@ -156,6 +177,9 @@ class DecoderProcess:
             size = (message["width"], message["height"])
             self._ring = FrameRing(self._memory, size)
             return Opened(size=size, fps=message["fps"], accelerator=message["accelerator"])
+        if message["event"] == "usual":
+            self.usual = UsualView(message["sharpness"], tuple(message["edges"]))
+            return None
         if message["event"] == "ended":
             return Ended(
                 reason=message["reason"] or self._crash_at_exit(),

@@ -19,6 +19,7 @@ from monitor.cameras.container import cut_short
 from monitor.cameras.fleet import Fleet, redacted
 from monitor.cameras.health import STALLED_AFTER_S, HealthMonitor
 from monitor.cameras.knock import Knock, wants_knock
+from monitor.cameras.picture import EDGES_PX, UsualView
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Pace, Reconnection, Source
 from monitor.values import FAULT_TIMES_S, Fault, Frame
 from tests.conftest import DEMO_CLIP, RtspServer, free_port, missing, wait_until
@@ -108,6 +109,22 @@ def test_what_two_masks_cover_is_covered(small_clip: Path) -> None:
         assert (event.image[:, :120] == 114).all()
     finally:
         decoder.stop()
+
+
+def test_a_decoder_takes_up_what_its_camera_usually_shows() -> None:
+    known = UsualView(0.5, tuple([100] * (EDGES_PX[0] * EDGES_PX[1])))
+    told = list[Fault | None]()
+    other = DecoderProcess(Source(name="road", url=str(DEMO_CLIP), analysis_rate_hz=2), "lossless", usual=known)
+    try:
+        while not isinstance(event := other.receive(), Ended):
+            wait([other.connection], timeout=1)
+            if isinstance(event, Frame):
+                told.append(event.fault)
+                other.release(event)
+    finally:
+        other.stop()
+
+    assert told[-1] == "moved"  # a view without an edge is not what the clip shows
 
 
 def test_a_decoder_that_cannot_be_started_leaves_nothing_open(

@@ -131,3 +131,16 @@ def test_a_lens_that_stays_softer_is_the_usual_one_after_a_quarter_of_an_hour(cl
 
     assert told[100] == "defocused"
     assert told[-1] is None
+
+
+def test_a_camera_that_was_turned_while_its_stream_was_down_is_told(clip: list[Luma]) -> None:
+    before = PictureWatch(FAULT_TIMES_S)
+    assert before.usual is None
+    for second, picture in enumerate(clip * 2):
+        before.look(picture, float(second))
+    after = PictureWatch(FAULT_TIMES_S, before.usual)
+    told = [after.look(turned(picture), float(second)) for second, picture in enumerate(clip)]
+
+    assert told[12] == "moved"
+    same = PictureWatch(FAULT_TIMES_S, before.usual)
+    assert {same.look(picture, float(second)) for second, picture in enumerate(clip)} == {None}
