@@ -57,7 +57,8 @@ class Live:
         cameras: how many.
         latency_s: from the capture of each analysed frame to the decision about it.
         alert_latency_s: from the capture of the frame that confirmed an animal to a subscriber's receipt.
-        memory_mb: proportional set size of each camera's process, shared frames included.
+        decoder_mb: proportional set size of each camera's process, with its half of the shared frames.
+        memory_mb: the same of all processes together.
         cpu_s: of all processes, for one analysed frame.
         analysed_per_s: frames of all cameras.
     """
@@ -65,6 +66,7 @@ class Live:
     cameras: int
     latency_s: list[float] = field(default_factory=list)
     alert_latency_s: list[float] = field(default_factory=list)
+    decoder_mb: list[float] = field(default_factory=list)
     memory_mb: list[float] = field(default_factory=list)
     cpu_s: float = 0.0
     analysed_per_s: float = 0.0
@@ -75,7 +77,9 @@ class Live:
             "cameras": self.cameras,
             "latency_ms": _percentiles_ms(self.latency_s),
             "alert_latency_ms": _percentiles_ms(self.alert_latency_s),
-            "memory_mb_per_camera": round(statistics.median(self.memory_mb), 1) if self.memory_mb else None,
+            "oldest_ms": round(1000 * max(self.latency_s), 1),
+            "memory_mb_per_camera": round(statistics.median(self.decoder_mb), 1) if self.decoder_mb else None,
+            "memory_mb": round(statistics.median(self.memory_mb), 1) if self.memory_mb else None,
             "cpu_s_per_analysed_frame": round(self.cpu_s, 4),
             "analysed_per_s": round(self.analysed_per_s, 2),
         }
@@ -134,7 +138,8 @@ def measure_live(clip: Path, config: Config, cameras: int, progress: Progress) -
     del live.latency_s[: WARM_UP * cameras]
     if not live.latency_s or not sampler.cpu_s():
         raise InputError(f"{clip}: too short to be measured live; two seconds are enough")
-    live.memory_mb, live.cpu_s, live.analysed_per_s = sampler.memory_mb, sampler.cpu_s(), sampler.rate()
+    live.decoder_mb, live.memory_mb = sampler.decoder_mb, sampler.memory_mb
+    live.cpu_s, live.analysed_per_s = sampler.cpu_s(), sampler.rate()
     return live
 
 
@@ -174,6 +179,7 @@ class _Sampler:
         self._from, self._frames = WARM_UP * cameras, 0
         self._begun: tuple[float, float] | None = None  # (clock, processor seconds)
         self._newest = (0.0, 0.0, 0)
+        self.decoder_mb: list[float] = []
         self.memory_mb: list[float] = []
 
     def frame(self) -> None:
@@ -187,7 +193,9 @@ class _Sampler:
         if self._begun is None:
             self._begun, self._from = (now, used_s), self._frames
         self._newest = (now, used_s, self._frames)
-        self.memory_mb += [mb for mb in map(_pss_mb, decoders) if mb]
+        sizes_mb = [mb for mb in map(_pss_mb, decoders) if mb]
+        self.decoder_mb += sizes_mb
+        self.memory_mb.append(_pss_mb(os.getpid()) + sum(sizes_mb))
 
     def cpu_s(self) -> float:
         """Return processor seconds for one analysed frame; 0 where the clip was too short to tell."""
