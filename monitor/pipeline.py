@@ -127,7 +127,7 @@ class Pipeline:
             tiles[i] = min(left, asked[i][1].tiles_per_frame)
             left -= tiles[i]
         return [
-            (frame, watch, watch.looks(frame, [track for _, at, track in ranked if at == -i], tiles[i]))
+            (frame, watch, watch.looks(frame, [track for _, at, track in ranked if at == -i], tiles[i], now_s))
             for i, (frame, watch, _) in enumerate(asked)
         ]
 

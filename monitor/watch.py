@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters.classifier import NONE, UNKNOWN, Classification
-from monitor.regions import CROP_MARGIN, TileSweep, crop_box
+from monitor.regions import CROP_MARGIN, crop_box
 from monitor.scenery import Scenery, View
+from monitor.sweep import PatientSweep
 from monitor.tracking import TRAVELLED, Track, Tracker
 from monitor.values import Box, Frame, Light, Sighting
 
@@ -63,7 +65,7 @@ class CameraWatch:
         self.camera, self._size, self._scenery = camera, size, scenery
         self.change_budget(crops_per_frame=crops_per_frame, sweep_tiles_per_frame=sweep_tiles_per_frame)
         self._tracker = Tracker()
-        self._sweep = TileSweep(size)
+        self._sweep = PatientSweep(size)
         self._light: Light = "day"
 
     def change_budget(self, *, crops_per_frame: int, sweep_tiles_per_frame: int) -> None:
@@ -77,10 +79,10 @@ class CameraWatch:
         wanting = [(_urgency(track, now_s), track) for track in self._tracker.tracks if _wants_look(track, now_s)]
         return sorted(wanting, key=itemgetter(0), reverse=True)[: self._crops_per_frame]
 
-    def looks(self, frame: Frame, tracks: Sequence[Track], tiles: int) -> list[Look]:
-        """Return the crops of tracks, and of the sweep's next tiles."""
+    def looks(self, frame: Frame, tracks: Sequence[Track], tiles: int, now_s: float) -> list[Look]:
+        """Return the crops of tracks, and of so many of the sweep's tiles at most."""
         moving = [Look(track, track.box, _cut(frame, self._view(track))) for track in tracks]
-        return moving + [Look(None, tile, _cut(frame, tile)) for tile in self._sweep.next(tiles)]
+        return moving + [Look(None, tile, _cut(frame, tile)) for tile in self._sweep.next(frame.image, tiles, now_s)]
 
     def _view(self, track: Track) -> Box:
         """Return the square to cut out.
@@ -114,6 +116,7 @@ class CameraWatch:
     def _take_tile(self, look: Look, seen: Seen, now_s: float) -> None:
         """Begin a track where a tile of the sweep shows an animal that nobody follows."""
         box = _without_margin(look.box)
+        self._sweep.saw(look.box, seen.answer.p_animal)
         is_animal = seen.answer.legible and seen.answer.p_animal >= P_TILE
         if is_animal and not self._is_followed(look.box) and not self._is_scenery(box, seen, now_s):
             _learn(self._tracker.begin(box, now_s, standing=True), look, seen, now_s)
@@ -160,8 +163,10 @@ class CameraWatch:
 
 def light_of(image: NDArray[np.uint8]) -> Light:
     """Return the light of a picture, uint8 (height, width, 3), BGR; every eighth pixel tells."""
-    some = image[::8, ::8]
-    if float(np.ptp(some, axis=2).mean()) < GREY:
+    some = np.ascontiguousarray(image[::8, ::8])
+    blue, green, red = cv2.split(some)
+    spread = cv2.subtract(cv2.max(cv2.max(blue, green), red), cv2.min(cv2.min(blue, green), red))
+    if cv2.mean(spread)[0] < GREY:
         return "infra-red"
     return "dark" if float(some.mean()) < DARK else "day"
 

@@ -60,7 +60,7 @@ def test_the_sweep_goes_on_in_turn_where_movers_take_all(make_pipeline) -> None:
     for index in range(9):
         pipeline.process(frames(index), index / RATE_HZ)
 
-    sweeps = [watch._sweep for watch in pipeline._watches.values()]
+    sweeps = [watch._sweep._tiles for watch in pipeline._watches.values()]
     assert [sweep.tiles.index(sweep.next(1)[0]) for sweep in sweeps] == [3, 3, 3]
 
 

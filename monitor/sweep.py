@@ -1,0 +1,63 @@
+"""Which tiles of the sweep deserve a look: what has changed since its last one, what was in doubt, the rest seldom.
+
+Most of what a camera sees all day is the same empty road. Looking at it again says nothing new, and costs what the
+moving things need.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.regions import TileSweep
+from monitor.values import Box
+
+GRID = 16  # blocks across a tile whose brightness is remembered
+SAMPLES = 96  # pixels across a tile that are read: six by six a block, so that a sensor's noise is no change
+CHANGED = 5.0  # grey levels that a block must differ by, once the light of the whole tile is taken off
+RELOOK_S = 10.0  # after so long a tile is looked at again, changed or not
+DOUBT = 0.3  # p(animal) of a tile that is looked at whenever its turn comes
+CONSIDERED = 4  # tiles for each that may be looked at
+
+Blocks = NDArray[np.float32]
+
+
+class PatientSweep:
+    """The sweep of one camera."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        """Lay the tiles over frames of `size` = (width, height) in pixels."""
+        self._tiles = TileSweep(size)
+        self._seen: dict[Box, tuple[Blocks, float]] = {}  # at its last look, and when that was
+
+    def next(self, image: NDArray[np.uint8], count: int, now_s: float) -> list[Box]:
+        """Return at most `count` tiles of a frame to look at, uint8 (height, width, 3); all come by in turn."""
+        chosen: list[Box] = []
+        for _ in range(CONSIDERED * count):
+            if len(chosen) == count:
+                break
+            (tile,) = self._tiles.next(1)
+            blocks = _blocks(image, tile)
+            before, looked_s = self._seen.get(tile, (None, 0.0))
+            if before is None or now_s - looked_s >= RELOOK_S or _differ(blocks, before):
+                chosen.append(tile)
+                self._seen[tile] = blocks, now_s
+        return chosen
+
+    def saw(self, tile: Box, p_animal: float) -> None:
+        """Take in what a look said; a tile in doubt is looked at again at its next turn."""
+        if p_animal >= DOUBT:
+            self._seen.pop(tile, None)
+
+
+def _blocks(image: NDArray[np.uint8], tile: Box) -> Blocks:
+    x1, y1, x2, y2 = (int(value) for value in tile)
+    step = max(1, (x2 - x1) // SAMPLES)
+    some = np.ascontiguousarray(image[y1:y2:step, x1:x2:step, 1])  # green is most of luma
+    return np.asarray(cv2.resize(some, (GRID, GRID), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _differ(now: Blocks, before: Blocks) -> bool:
+    change = now - before
+    return float(np.abs(change - np.median(change)).max()) >= CHANGED
