@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,13 +115,14 @@ class Encoder:
             folder: holds the graph and the manifest.
             name: the graph; only encode.onnx comes in several precisions.
             device: see `Graph`.
-            precision: `auto` takes fp16 on a GPU and fp32 on a CPU: int8 still loses too much.
+            precision: `auto` takes fp16 on a GPU and fp32 on a CPU.
             threads: CPU threads within an operator.
 
         Raises:
             ModelError: the file is missing or altered, lacks its metadata, or the device does not work.
         """
         self.precision = _precision(precision, device)
+        self.took: Callable[[int, float], None] = lambda crops, seconds: None  # told of each run of the graph
         self._graph = Graph(folder, VARIANTS[self.precision] if name == ENCODE else name, device, threads=threads)
         self.hash = file_hash(folder, name)  # the same in every precision: what one made the others understand
         try:
@@ -155,7 +157,9 @@ class Encoder:
         if self._graph.on_gpu:
             size = next(size for size in GPU_BATCHES if size >= count)
             image = np.concatenate([image, np.zeros((size - count, *image.shape[1:]), np.float32)])
+        began_s = time.perf_counter()
         tok, glob = self._graph.run(image=image)
+        self.took(len(image), time.perf_counter() - began_s)
         return tok[:count], glob[:count]
 
     def shots(self, crops: Sequence[Image]) -> list[Features]:

@@ -53,6 +53,13 @@ class Metrics:
             buckets=STAGES_S,
             registry=registry,
         )
+        self.inference = Histogram(
+            "wildlane_inference_seconds",
+            "Time of one run of the encoder",
+            ["provider", "batch"],
+            buckets=STAGES_S,
+            registry=registry,
+        )
         self.frames = Counter("wildlane_frames_analysed_total", "Frames analysed", ["camera"], registry=registry)
         self.dropped = Counter(
             "wildlane_frames_dropped_total", "Due frames that were not taken in time", ["camera"], registry=registry
@@ -73,6 +80,10 @@ class Metrics:
     def stage_took(self, stage: str, seconds: float) -> None:
         """Note the time of a stage."""
         self.stage.labels(stage).observe(seconds)
+
+    def encoded(self, provider: str, crops: int, seconds: float) -> None:
+        """Note a run of the encoder; the batch is told as the power of two that holds it."""
+        self.inference.labels(provider, 1 << (crops - 1).bit_length()).observe(seconds)
 
     def analysed(self, frame: Frame) -> None:
         """Note a frame that a decision was made about just now."""
