@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.regions import TileSweep
-from monitor.values import Box
+from monitor.values import Box, Frame
 
 GRID = 16  # blocks across a tile whose brightness is remembered
 SAMPLES = 96  # pixels across a tile that are read: six by six a block, so that a sensor's noise is no change
-CHANGED = 5.0  # grey levels that a block must differ by, once the light of the whole tile is taken off
+CHANGED = 8.0  # grey levels that a block must differ by, once the light of the whole tile is taken off
 RELOOK_S = 10.0  # after so long a tile is looked at again, changed or not
 DOUBT = 0.3  # p(animal) of a tile that is looked at whenever its turn comes
 CONSIDERED = 4  # tiles for each that may be looked at
@@ -31,14 +31,17 @@ class PatientSweep:
         self._tiles = TileSweep(size)
         self._seen: dict[Box, tuple[Blocks, float]] = {}  # at its last look, and when that was
 
-    def next(self, image: NDArray[np.uint8], count: int, now_s: float) -> list[Box]:
-        """Return at most `count` tiles of a frame to look at, uint8 (height, width, 3); all come by in turn."""
+    def next(self, frame: Frame, count: int, now_s: float) -> list[Box]:
+        """Return at most `count` tiles of a frame to look at; all come by in turn.
+
+        What moves is followed anyway: where it is, and where it was at the last look, no change is seen.
+        """
         chosen: list[Box] = []
         for _ in range(CONSIDERED * count):
             if len(chosen) == count:
                 break
             (tile,) = self._tiles.next(1)
-            blocks = _blocks(image, tile)
+            blocks = _blocks(frame, tile)
             before, looked_s = self._seen.get(tile, (None, 0.0))
             if before is None or now_s - looked_s >= RELOOK_S or _differ(blocks, before):
                 chosen.append(tile)
@@ -51,13 +54,19 @@ class PatientSweep:
             self._seen.pop(tile, None)
 
 
-def _blocks(image: NDArray[np.uint8], tile: Box) -> Blocks:
+def _blocks(frame: Frame, tile: Box) -> Blocks:
+    """Return the brightness of a tile's blocks, (GRID, GRID); no number where something moves."""
     x1, y1, x2, y2 = (int(value) for value in tile)
     step = max(1, (x2 - x1) // SAMPLES)
-    some = np.ascontiguousarray(image[y1:y2:step, x1:x2:step, 1])  # green is most of luma
-    return np.asarray(cv2.resize(some, (GRID, GRID), interpolation=cv2.INTER_AREA), np.float32)
+    some = np.ascontiguousarray(frame.image[y1:y2:step, x1:x2:step, 1])  # green is most of luma
+    blocks = cv2.resize(some, (GRID, GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
+    for box in frame.moving:
+        if box.overlap(tile) > 0:
+            left, top, right, bottom = (np.array(box) - (x1, y1, x1, y1)) * GRID / (x2 - x1)
+            blocks[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1] = np.nan
+    return np.asarray(blocks, np.float32)
 
 
 def _differ(now: Blocks, before: Blocks) -> bool:
-    change = now - before
-    return float(np.abs(change - np.median(change)).max()) >= CHANGED
+    change = (now - before)[~np.isnan(now - before)]
+    return len(change) > 0 and float(np.abs(change - np.median(change)).max()) >= CHANGED

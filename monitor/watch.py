@@ -21,6 +21,7 @@ P_TILE = 0.9  # a tile holds much that is no animal, and is looked at for ever: 
 P_STANDS = 0.5  # a track that no longer moves is kept while its place still looks like an animal
 SURE_LOOKS = 10  # a track looked at so often is looked at only every
 SURE_PAUSE_S = 0.5
+NONE_LOOKS, SURELY_NONE = 5, 0.05  # and so is one that so many looks have found to be no animal, by its p(animal)
 P_UNSEEN = 0.5  # what a track that was never looked at is taken for when the crops of a frame are shared out,
 PRIOR_LOOKS = 2  # and how many looks that guess is worth
 LONGEST_WAIT_S = 1.0
@@ -82,7 +83,7 @@ class CameraWatch:
     def looks(self, frame: Frame, tracks: Sequence[Track], tiles: int, now_s: float) -> list[Look]:
         """Return the crops of tracks, and of so many of the sweep's tiles at most."""
         moving = [Look(track, track.box, _cut(frame, self._view(track))) for track in tracks]
-        return moving + [Look(None, tile, _cut(frame, tile)) for tile in self._sweep.next(frame.image, tiles, now_s)]
+        return moving + [Look(None, tile, _cut(frame, tile)) for tile in self._sweep.next(frame, tiles, now_s)]
 
     def _view(self, track: Track) -> Box:
         """Return the square to cut out.
@@ -174,8 +175,9 @@ def light_of(image: NDArray[np.uint8]) -> Light:
 def _wants_look(track: Track, now_s: float) -> bool:
     if track.last_seen_s < now_s and track.evidence.p_animal < P_STANDS:
         return False  # gone, or stopped and no animal
-    pause = SURE_PAUSE_S if track.evidence.looks >= SURE_LOOKS else 0.0
-    return now_s - track.last_look_s >= pause
+    known = track.evidence
+    sure = known.looks >= SURE_LOOKS or (known.looks >= NONE_LOOKS and known.p_animal <= SURELY_NONE)
+    return now_s - track.last_look_s >= (SURE_PAUSE_S if sure else 0.0)
 
 
 def _urgency(track: Track, now_s: float) -> Urgency:
