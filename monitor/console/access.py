@@ -90,7 +90,7 @@ def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
             visit = door.visit(request)
             if visit is None:
                 if request.method in SAFE and "/api/" not in request.url.path:
-                    return RedirectResponse(request.url_for("login"), 303)
+                    return see_other(request, "login")
                 raise HTTPException(401, "log in first")
             if not visit.account.may(role):
                 raise HTTPException(403, f"this needs the role {role}, you are {visit.account.role}")
@@ -104,6 +104,11 @@ def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
         return asked
 
     return guarded
+
+
+def see_other(request: Request, name: str, **parts: str) -> Response:
+    """Send the browser to a page. A path alone: behind a proxy that speaks TLS we don't know scheme and host."""
+    return RedirectResponse(request.app.url_path_for(name, **parts), 303)
 
 
 def who(request: Request) -> str:

@@ -12,13 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from adapters.errors import ConfigError, WildlaneError
 from monitor.console import cameras, classes, labels, operate, situations
-from monitor.console.access import LONGEST_S, Doorkeeper, Gate, needs
+from monitor.console.access import LONGEST_S, Doorkeeper, Gate, needs, see_other
 from monitor.console.accounts import Accounts
 from monitor.console.board import Board
 from monitor.console.pages import ROOM, page
@@ -57,6 +57,7 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
     )
     app.state.site, app.state.door, app.state.held = site, Doorkeeper(accounts), labels.HeldPictures()
     app.state.trials = cameras.Trials()
+    app.router.redirect_slashes = False  # it would name scheme and host
     return app
 
 
@@ -72,7 +73,7 @@ async def welcome(request: Request) -> Response:
     """Make the first account."""
     door: Doorkeeper = request.app.state.door
     if door.accounts.token_path is None:
-        return RedirectResponse(request.url_for("login"), 303)
+        return see_other(request, "login")
     if request.method == "GET":
         return page(request, "welcome.html", {"where": door.accounts.token_path})
     form = await request.form()
@@ -84,14 +85,14 @@ async def welcome(request: Request) -> Response:
         door.open(request, door.accounts.begin(token.strip(), name.strip(), password))
     except ConfigError as error:
         return page(request, "welcome.html", {"where": door.accounts.token_path, "error": str(error)}, status=400)
-    return RedirectResponse(request.url_for("wall"), 303)
+    return see_other(request, "wall")
 
 
 async def login(request: Request) -> Response:
     """Let somebody in."""
     door: Doorkeeper = request.app.state.door
     if door.accounts.token_path is not None:
-        return RedirectResponse(request.url_for("welcome"), 303)
+        return see_other(request, "welcome")
     if request.method == "GET":
         return page(request, "login.html")
     form = await request.form()
@@ -104,14 +105,14 @@ async def login(request: Request) -> Response:
         return page(request, "login.html", {"error": "Name or password is wrong.", "name": name}, status=403)
     door.open(request, account)
     door.accounts.note(account.name, "logged in", request.client.host if request.client else "")
-    return RedirectResponse(request.url_for("wall"), 303)
+    return see_other(request, "wall")
 
 
 @needs("viewer")
 async def logout(request: Request) -> Response:
     """End the session."""
     request.session.clear()
-    return RedirectResponse(request.url_for("login"), 303)
+    return see_other(request, "login")
 
 
 @needs("viewer")

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adapters.errors import ConfigError
 from monitor.cameras.trial import FirstPicture
-from monitor.console.access import needs, note, who
+from monitor.console.access import needs, note, see_other, who
 from monitor.console.pages import page
 
 TRIAL_S = 600.0  # how long somebody may look at the picture before the address must be tried again
@@ -119,7 +119,7 @@ async def add(request: Request) -> Response:
     note(request, "added camera", tried.name)
     await _taken_up(lambda: tried.name in site.board.healths())
     await _comes(lambda: bool(site.board.kept(tried.name)))  # the page that follows shows its picture
-    return RedirectResponse(request.url_for("camera", camera=tried.name), 303)
+    return see_other(request, "camera", camera=tried.name)
 
 
 @needs("admin")
@@ -129,7 +129,7 @@ async def remove(request: Request) -> Response:
     await run_in_threadpool(site.remove_camera, name)
     note(request, "removed camera", name)
     await _taken_up(lambda: name not in site.board.healths())
-    return RedirectResponse(request.url_for("wall"), 303)
+    return see_other(request, "wall")
 
 
 async def _taken_up(done: Callable[[], bool]) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.classes import check_display_name
-from monitor.console.access import needs, note
+from monitor.console.access import needs, note, see_other
 from monitor.console.pages import page
 
 
@@ -75,7 +75,7 @@ async def rollback(request: Request) -> Response:
     """Make a version the live one."""
     version = request.app.state.site.rollback(str(request.state.form.get("version", "")))
     note(request, "made live", version)
-    return RedirectResponse(request.url_for("classes"), 303)
+    return see_other(request, "classes")
 
 
 @needs("operator")
@@ -84,7 +84,7 @@ async def forget(request: Request) -> Response:
     name = str(request.state.form.get("class", ""))
     version = request.app.state.site.forget(name)
     note(request, "forgot", f"{name}, {version}")
-    return RedirectResponse(request.url_for("classes"), 303)
+    return see_other(request, "classes")
 
 
 @needs("operator")
@@ -98,7 +98,7 @@ async def call(request: Request) -> Response:
     check_display_name(replace(known[name], display_name=display_name or None), known.values())
     version = await run_in_threadpool(site.call, name, display_name or None)
     note(request, "called a class", f"{name}: {display_name or name}, {version}")
-    return RedirectResponse(request.url_for("report"), 303)
+    return see_other(request, "report")
 
 
 @needs("operator")
@@ -106,7 +106,7 @@ async def take_back(request: Request) -> Response:
     """Make a version the live one in which it is not said what a crop is not."""
     version = request.app.state.site.take_back(str(request.state.form.get("crop", "")))
     note(request, "took back", version)
-    return RedirectResponse(request.url_for("report"), 303)
+    return see_other(request, "report")
 
 
 @needs("operator")
@@ -120,7 +120,7 @@ async def try_out(request: Request) -> Response:
             break
         await asyncio.sleep(0.1)
     note(request, "tries beside the live one", version or "none")
-    return RedirectResponse(request.url_for("trial" if version else "classes"), 303)
+    return see_other(request, "trial" if version else "classes")
 
 
 @needs("viewer")
@@ -158,7 +158,7 @@ async def remove(request: Request) -> Response:
     name = str(request.state.form.get("crop", ""))
     request.app.state.site.golden.remove(name)
     note(request, "golden set", f"removed {name[:12]}")
-    return RedirectResponse(request.url_for("golden"), 303)
+    return see_other(request, "golden")
 
 
 def _picture(png: bytes | None) -> Response:

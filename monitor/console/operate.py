@@ -7,13 +7,13 @@ from typing import cast, get_args
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.errors import ConfigError
 from monitor.assembly import zones_of
 from monitor.config import ZoneKind
-from monitor.console.access import Doorkeeper, Visit, needs, note, who
+from monitor.console.access import Doorkeeper, Visit, needs, note, see_other, who
 from monitor.console.accounts import Role
 from monitor.console.pages import page
 
@@ -65,7 +65,7 @@ async def rehearse(request: Request) -> Response:
     zone = str(request.state.form.get("zone", ""))
     request.app.state.site.order("test-alert", zone, who(request))
     note(request, "test alert", zone)
-    return RedirectResponse(request.url_for("health"), 303)
+    return see_other(request, "health")
 
 
 @needs("viewer")
@@ -82,14 +82,14 @@ async def add(request: Request) -> Response:
         raise HTTPException(400, f"role {role!r}: expected one of {', '.join(get_args(Role))}")
     by = who(request)
     await run_in_threadpool(_door(request).accounts.add, name.strip(), cast("Role", role), password, by=by)
-    return RedirectResponse(request.url_for("accounts"), 303)
+    return see_other(request, "accounts")
 
 
 @needs("admin")
 async def remove(request: Request) -> Response:
     """Take an account away."""
     _door(request).accounts.remove(str(request.state.form.get("name", "")), by=who(request))
-    return RedirectResponse(request.url_for("accounts"), 303)
+    return see_other(request, "accounts")
 
 
 @needs("viewer")
@@ -102,7 +102,7 @@ async def change_password(request: Request) -> Response:
     if await run_in_threadpool(door.accounts.log_in, account.name, old) is None:
         raise ConfigError("the old password is wrong")
     await run_in_threadpool(door.accounts.change_password, account.name, new, by=account.name)
-    return RedirectResponse(request.url_for("login"), 303)
+    return see_other(request, "login")
 
 
 @needs("admin")

@@ -7,11 +7,11 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from monitor.console import history
-from monitor.console.access import needs, note, who
+from monitor.console.access import needs, note, see_other, who
 from monitor.console.pages import page
 
 MOST_SHOWN = 200  # situations on a page; the table for download has all
@@ -97,4 +97,4 @@ async def judge(request: Request) -> Response:
         raise HTTPException(404, "no such page")
     request.app.state.site.order(verb, situation, who(request))
     note(request, verb, situation)
-    return RedirectResponse(request.url_for("situations"), 303)
+    return see_other(request, "situations")

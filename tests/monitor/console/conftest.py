@@ -118,8 +118,8 @@ def fake() -> FakeSite:
 
 
 @pytest.fixture
-def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Callable[[], TestClient]]:
-    """A browser that knows nothing yet."""
+def site(fake: FakeSite, tmp_path: Path) -> Iterator[Site]:
+    """A program as the console knows it."""
     board, golden = Board(), GoldenSet(tmp_path)
     board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, (), 1.0)
     image = np.full((90, 160, 3), 90, np.uint8)
@@ -130,7 +130,7 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
         board.site({**board.healths(), name: Health("ok", None, 0.0)}, (), 1.0)
         board.frame(Frame(camera=name, index=1, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
 
-    site = Site(
+    yield Site(
         name="test",
         board=board,
         known=lambda: [MOOSE, replace(MOOSE, name="deer", display_name="Hirsch")],
@@ -161,9 +161,14 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
         snapshot=lambda situation: b"\xff\xd8" if situation == "kept" else None,
         heat=lambda jpeg, name: b"\x89PNG" if name == "moose" else None,
     )
-    app = make_app(site, accounts)
-    yield lambda: TestClient(app, base_url="http://127.0.0.1:8080", follow_redirects=False)
     golden.close()
+
+
+@pytest.fixture
+def visitor(site: Site, accounts: Accounts) -> Callable[[], TestClient]:
+    """A browser that knows nothing yet."""
+    app = make_app(site, accounts)
+    return lambda: TestClient(app, base_url="http://127.0.0.1:8080", follow_redirects=False)
 
 
 def begin(client: TestClient, accounts: Accounts) -> None:

@@ -9,6 +9,8 @@ from starlette.testclient import TestClient
 
 from monitor.console.access import IDLE_S, LONGEST_S
 from monitor.console.accounts import Accounts
+from monitor.console.app import make_app
+from monitor.console.site import Site
 from tests.monitor.console.conftest import PASSWORD, FakeSite, begin, csrf, log_in
 
 CONCRETE = re.compile(r"\{[^}]+\}")  # what stands for a part of a path
@@ -28,6 +30,17 @@ def test_a_new_site_asks_for_its_token_and_lets_nobody_in_without(
     begin(client, accounts)
     assert client.get("/").status_code == 200
     assert visitor().get("/welcome").headers["location"].endswith("/login")
+
+
+def test_behind_a_proxy_that_speaks_tls_every_redirect_stays_on_its_page(site: Site, accounts: Accounts) -> None:
+    client = TestClient(make_app(site, accounts, https=True), base_url="https://road.example", follow_redirects=False)
+    client.headers.update({"host": "road.example", "origin": "https://road.example"})
+    begin(client, accounts)
+    form = {"csrf": csrf(client), "version": "cs-1", "zone": "crossing"}
+
+    answers = [client.post(path, data=form) for path in ("/classes/rollback", "/health/test", "/logout")]
+    answers += [client.get("/login/"), client.get("/")]
+    assert [answer.headers.get("location") for answer in answers] == ["/classes", "/health", "/login", None, "/login"]
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/audit", "/api/site", "/api/live/road"])
