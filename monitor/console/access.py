@@ -45,11 +45,11 @@ class Visit:
     """A request of somebody who is logged in."""
 
     account: Account
-    csrf: str  # what a form must bring along
+    csrf: str  # what a form must bring along; it also tells this session from others
 
 
 class Doorkeeper:
-    """Opens and finds sessions. They live in a signed cookie; an account's epoch ends them on the server's side."""
+    """Opens, finds and ends sessions. They live in a signed cookie; the accounts know which are over."""
 
     def __init__(self, accounts: Accounts, now: Callable[[], float] = time.time) -> None:
         self.accounts, self._now = accounts, now
@@ -76,8 +76,16 @@ class Doorkeeper:
             return None
         if now - session["seen"] > IDLE_S or now - session["began"] > LONGEST_S:
             return None
+        if self.accounts.has_ended(session["csrf"]):
+            return None
         session["seen"] = now
         return Visit(account, session["csrf"])
+
+    def close(self, request: Request) -> None:
+        """End a session; a copy of its cookie is worth nothing from now on."""
+        session, now = request.session, self._now()
+        self.accounts.end_session(session["csrf"], session["began"] + LONGEST_S, now)
+        session.clear()
 
 
 def needs(role: Role) -> Callable[[Endpoint], Endpoint]:

@@ -111,7 +111,7 @@ async def login(request: Request) -> Response:
 @needs("viewer")
 async def logout(request: Request) -> Response:
     """End the session."""
-    request.session.clear()
+    await run_in_threadpool(request.app.state.door.close, request)
     return see_other(request, "login")
 
 

@@ -187,6 +187,32 @@ def test_a_session_ends_when_it_is_idle_old_logged_out_or_its_password_changed(
     assert client.get("/").status_code == 303
 
 
+def test_the_cookie_of_a_removed_account_opens_no_account_of_the_same_name(
+    visitor: Callable[[], TestClient], accounts: Accounts
+) -> None:
+    begin(visitor(), accounts)
+    accounts.add("olga", "admin", PASSWORD, by="anna")
+    former = visitor()
+    assert log_in(former, "olga") == 303
+    accounts.remove("olga", by="anna")
+    accounts.add("olga", "viewer", "another one entirely", by="anna")
+
+    assert former.get("/").headers["location"] == "/login"
+
+
+def test_a_copied_cookie_is_worth_nothing_after_logging_out(
+    visitor: Callable[[], TestClient], accounts: Accounts
+) -> None:
+    client, thief, elsewhere = visitor(), visitor(), visitor()
+    begin(client, accounts)
+    assert log_in(elsewhere, "anna") == 303
+    thief.cookies.set("wildlane", client.cookies["wildlane"])
+    assert thief.get("/").status_code == 200
+
+    assert client.post("/logout", data={"csrf": csrf(client)}).status_code == 303
+    assert (thief.get("/").status_code, elsewhere.get("/").status_code) == (303, 200)
+
+
 def test_a_forged_cookie_is_nobody(visitor: Callable[[], TestClient], accounts: Accounts) -> None:
     import base64
     import json
