@@ -26,7 +26,7 @@ from adapters.errors import ConfigError, StoreError
 from monitor.alerts.schema import utc_text
 
 FILE, TOKEN_FILE = "console.sqlite3", "console-token"
-LEAST_PASSWORD, MOST_PASSWORD = 10, 200  # characters
+LEAST_PASSWORD, MOST_PASSWORD, MOST_NAME, MOST_NOTED = 10, 200, 40, 200  # characters
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE account (name TEXT PRIMARY KEY, role TEXT NOT NULL, password TEXT NOT NULL, epoch INTEGER NOT NULL,
@@ -227,7 +227,7 @@ class Accounts:
     def _note(self, who: str, what: str, about: str) -> None:
         self._db.execute(
             "INSERT INTO audit (at, who, what, about) VALUES (?, ?, ?, ?)",
-            (utc_text(datetime.now(UTC)), who, what, about),
+            (utc_text(datetime.now(UTC)), legible(who), legible(what), legible(about)),
         )
 
     def _hashed(self, password: str) -> str:
@@ -241,11 +241,17 @@ class Accounts:
             yield
 
 
+def legible(text: str) -> str:
+    """Return what somebody sent as the audit and the log show it: one line of bounded length, nothing invisible."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: MOST_NOTED + 1])
+    return shown if len(shown) <= MOST_NOTED else f"{shown[: MOST_NOTED - 1]}…"
+
+
 def _new_epoch() -> int:
     """Return one that no session bears, not even of an account that had the name before."""
     return secrets.randbits(62)
 
 
 def _check_name(name: str) -> None:
-    if not 1 <= len(name) <= 40 or name != name.strip() or not all(c.isalnum() or c in " .-_@" for c in name):
+    if not 1 <= len(name) <= MOST_NAME or name != name.strip() or not all(c.isalnum() or c in " .-_@" for c in name):
         raise ConfigError(f"name {name!r}: expected 1 to 40 letters, digits, spaces, '.', '-', '_' or '@'")

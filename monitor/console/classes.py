@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,7 +37,7 @@ def routes() -> list[Route]:
 
 
 @needs("viewer")
-async def classes(request: Request) -> Response:
+def classes(request: Request) -> Response:
     """Show what was taught, version by version."""
     site = request.app.state.site
     facts = {"versions": list(reversed(site.versions())), "known": site.known(), "checked": len(site.golden)}
@@ -46,10 +45,10 @@ async def classes(request: Request) -> Response:
 
 
 @needs("viewer")
-async def report(request: Request) -> Response:
+def report(request: Request) -> Response:
     """Show how good each class is: each of its frames in turn is left out and looked for."""
     site = request.app.state.site
-    told = await run_in_threadpool(site.report)
+    told = site.report()
     return page(request, "report.html", {"classes": told, "confusions": _confusions(told), "refuted": site.refuted()})
 
 
@@ -65,13 +64,13 @@ def _confusions(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 @needs("viewer")
-async def crop(request: Request) -> Response:
+def crop(request: Request) -> Response:
     """Return the picture of a taught frame."""
     return _picture(request.app.state.site.crop(request.path_params["crop"]))
 
 
 @needs("operator")
-async def rollback(request: Request) -> Response:
+def rollback(request: Request) -> Response:
     """Make a version the live one."""
     version = request.app.state.site.rollback(str(request.state.form.get("version", "")))
     note(request, "made live", version)
@@ -79,7 +78,7 @@ async def rollback(request: Request) -> Response:
 
 
 @needs("operator")
-async def forget(request: Request) -> Response:
+def forget(request: Request) -> Response:
     """Make a version without a class the live one."""
     name = str(request.state.form.get("class", ""))
     version = request.app.state.site.forget(name)
@@ -88,21 +87,21 @@ async def forget(request: Request) -> Response:
 
 
 @needs("operator")
-async def call(request: Request) -> Response:
+def call(request: Request) -> Response:
     """Make a version the live one in which people read a class under another name."""
     site = request.app.state.site
     name, display_name = (str(request.state.form.get(key, "")).strip() for key in ("class", "display_name"))
-    known = {one.name: one for one in await run_in_threadpool(site.known)}
+    known = {one.name: one for one in site.known()}
     if name not in known:
         raise HTTPException(404, "that class is not taught")
     check_display_name(replace(known[name], display_name=display_name or None), known.values())
-    version = await run_in_threadpool(site.call, name, display_name or None)
+    version = site.call(name, display_name or None)
     note(request, "called a class", f"{name}: {display_name or name}, {version}")
     return see_other(request, "report")
 
 
 @needs("operator")
-async def take_back(request: Request) -> Response:
+def take_back(request: Request) -> Response:
     """Make a version the live one in which it is not said what a crop is not."""
     version = request.app.state.site.take_back(str(request.state.form.get("crop", "")))
     note(request, "took back", version)
@@ -110,7 +109,7 @@ async def take_back(request: Request) -> Response:
 
 
 @needs("operator")
-async def try_out(request: Request) -> Response:
+def try_out(request: Request) -> Response:
     """Let a version run beside the live one, or end that."""
     version, site = str(request.state.form.get("version", "")), request.app.state.site
     site.try_out(version)
@@ -118,20 +117,20 @@ async def try_out(request: Request) -> Response:
         shadow = site.shadow()
         if version == (shadow.class_set.version if shadow else ""):
             break
-        await asyncio.sleep(0.1)
+        time.sleep(0.1)
     note(request, "tries beside the live one", version or "none")
     return see_other(request, "trial" if version else "classes")
 
 
 @needs("viewer")
-async def trial(request: Request) -> Response:
+def trial(request: Request) -> Response:
     """Show what the version that is tried would change."""
     shadow = request.app.state.site.shadow()
     return page(request, "trial.html", {"trial": shadow and shadow.comparison()})
 
 
 @needs("viewer")
-async def trial_picture(request: Request) -> Response:
+def trial_picture(request: Request) -> Response:
     """Return an example of a change."""
     shadow, number = request.app.state.site.shadow(), request.path_params["number"]
     examples = shadow.comparison().examples if shadow else ()
@@ -141,22 +140,22 @@ async def trial_picture(request: Request) -> Response:
 
 
 @needs("viewer")
-async def golden(request: Request) -> Response:
+def golden(request: Request) -> Response:
     """Show the checked frames."""
     return page(request, "golden.html", {"frames": request.app.state.site.golden.listed()})
 
 
 @needs("viewer")
-async def golden_crop(request: Request) -> Response:
+def golden_crop(request: Request) -> Response:
     """Return the picture of a checked frame."""
     return _picture(request.app.state.site.golden.png(request.path_params["crop"]))
 
 
 @needs("operator")
-async def remove(request: Request) -> Response:
+def remove(request: Request) -> Response:
     """Take a checked frame out."""
     name = str(request.state.form.get("crop", ""))
-    request.app.state.site.golden.remove(name)
+    request.app.state.site.uncheck(name)
     note(request, "golden set", f"removed {name[:12]}")
     return see_other(request, "golden")
 

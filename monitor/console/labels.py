@@ -13,7 +13,6 @@ from typing import Annotated, Literal, TypeVar
 import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -140,7 +139,7 @@ def routes() -> list[Route]:
 
 
 @needs("operator")
-async def label(request: Request) -> Response:
+def label(request: Request) -> Response:
     """Show the page to teach an animal on."""
     site = request.app.state.site
     cameras, chosen = sorted(site.board.healths()), request.query_params.get("camera")
@@ -149,22 +148,22 @@ async def label(request: Request) -> Response:
 
 
 @needs("operator")
-async def hold(request: Request) -> Response:
+def hold(request: Request) -> Response:
     """Hold the last half minute of a camera, and list it."""
     return _hold(request, request.app.state.site.board.kept(request.path_params["camera"]))
 
 
 @needs("operator")
-async def hold_worthiest(request: Request) -> Response:
+def hold_worthiest(request: Request) -> Response:
     """Hold the pictures of all cameras that are most worth labelling, and list them."""
     return _hold(request, request.app.state.site.board.worth_labelling())
 
 
 @needs("operator")
-async def hold_recording(request: Request) -> Response:
+def hold_recording(request: Request) -> Response:
     """Hold half a minute of a recorded clip, and list it."""
-    asked = await _asked(request, Recording)
-    return _hold(request, await run_in_threadpool(request.app.state.site.recordings.pictures, asked.name, asked.from_s))
+    asked = _asked(request, Recording)
+    return _hold(request, request.app.state.site.recordings.pictures(asked.name, asked.from_s))
 
 
 def _hold(request: Request, pictures: Sequence[Picture]) -> Response:
@@ -174,14 +173,14 @@ def _hold(request: Request, pictures: Sequence[Picture]) -> Response:
 
 
 @needs("operator")
-async def upload(request: Request) -> Response:
+def upload(request: Request) -> Response:
     """Take in pictures from the operator's own machine: decoded strictly, coded anew."""
     files = [file for file in request.state.form.getlist("picture") if isinstance(file, UploadFile)]
     taken, refused = [], []
     for file in files:
         name = (file.filename or "picture")[:80]
         try:
-            picture = await run_in_threadpool(_uploaded, await file.read(), name)
+            picture = _uploaded(file.file.read(), name)
         except InputError as error:
             refused.append({"image": name, "why": str(error).removeprefix(f"{name}: ")})
         else:
@@ -192,7 +191,7 @@ async def upload(request: Request) -> Response:
 
 
 @needs("operator")
-async def held_picture(request: Request) -> Response:
+def held_picture(request: Request) -> Response:
     """Return a held picture."""
     picture = _find(request, request.path_params["camera"], request.path_params["number"])
     if picture is None:
@@ -201,9 +200,9 @@ async def held_picture(request: Request) -> Response:
 
 
 @needs("operator")
-async def teach(request: Request) -> Response:
+def teach(request: Request) -> Response:
     """Teach a class from boxes on held pictures, and answer with its report card."""
-    asked = await _asked(request, Asked)
+    asked = _asked(request, Asked)
     check_class_name(asked.name)
     attributes = ClassAttributes(
         name=asked.name,
@@ -213,42 +212,42 @@ async def teach(request: Request) -> Response:
         display_name=asked.display_name,
         herd=asked.herd,
     )
-    check_display_name(attributes, await run_in_threadpool(request.app.state.site.known))
+    check_display_name(attributes, request.app.state.site.known())
     names, crops = _crops(request, asked.labels)
-    lesson = await run_in_threadpool(request.app.state.site.teach, attributes, names, crops, live=asked.live)
+    lesson = request.app.state.site.teach(attributes, names, crops, live=asked.live)
     about = f"{asked.name}: {lesson.used} of {lesson.frames} frames, {lesson.version}"
     note(request, "taught", about)
     return JSONResponse(lesson.answer())
 
 
 @needs("operator")
-async def refute(request: Request) -> Response:
+def refute(request: Request) -> Response:
     """Teach what boxes on held pictures are not: a class, or any animal at all under `none`."""
-    asked = await _asked(request, Named)
+    asked = _asked(request, Named)
     names, crops = _crops(request, asked.labels)
-    told = await run_in_threadpool(request.app.state.site.refute, asked.name, names, crops)
+    told = request.app.state.site.refute(asked.name, names, crops)
     about = f"{asked.name}: {told.used} of {told.frames} frames, {told.version}"
     note(request, "said what is not", about)
     return JSONResponse(told.answer())
 
 
 @needs("operator")
-async def check(request: Request) -> Response:
+def check(request: Request) -> Response:
     """Take labelled boxes into the golden set, which every new version is tried on."""
-    asked = await _asked(request, Named)
+    asked = _asked(request, Named)
     if asked.name != NONE:
         check_class_name(asked.name)
     names, crops = _crops(request, asked.labels)
     frames = [(name, crop) for name, crop in zip(names, crops, strict=True) if not isinstance(crop, str)]
     refused = [{"image": name, "why": crop} for name, crop in zip(names, crops, strict=True) if isinstance(crop, str)]
-    count = await run_in_threadpool(request.app.state.site.check, asked.name, frames)
+    count = request.app.state.site.check(asked.name, frames)
     note(request, "golden set", f"{asked.name}: {len(frames)} frames")
     return JSONResponse({"class": asked.name, "taken": len(frames), "refused": refused, "frames": count})
 
 
-async def _asked(request: Request, model: type[Model]) -> Model:
+def _asked(request: Request, model: type[Model]) -> Model:
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(request.state.json)
     except ValidationError as error:
         raise HTTPException(400, _worded(error)) from None
 

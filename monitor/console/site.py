@@ -44,8 +44,9 @@ class Site:
         refuted: (crop, source, created) of what was said so in the active version, by what it is not.
         take_back: makes a version without one of those crops the active one, and returns its name.
         recordings: clips to label.
-        golden: the frames that every new version is tried on; `check` adds some under a label.
-        report: what is kept of each class, and how good it is; slow.
+        golden: the frames that every new version is tried on, to look at; `check` adds some under a label, `uncheck`
+            takes one out.
+        report: what is kept of each class, and how good it is; slow where the active version is a new one.
         crop: the picture of a taught frame, a PNG, by its name.
         forget: makes a version without a class the active one, and returns its name.
         versions: what was taught, oldest first.
@@ -76,6 +77,7 @@ class Site:
     recordings: Recordings
     golden: GoldenSet
     check: Callable[[str, Sequence[tuple[str, LabelledCrop]]], int]
+    uncheck: Callable[[str], None]
     report: Callable[[], list[dict[str, Any]]]
     crop: Callable[[str], bytes | None]
     forget: Callable[[str], str]

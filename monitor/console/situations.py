@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,7 +29,7 @@ def routes() -> list[Route]:
 
 
 @needs("viewer")
-async def situations(request: Request) -> Response:
+def situations(request: Request) -> Response:
     """Show what is open now."""
     return page(
         request, "situations.html", {"situations": request.app.state.site.board.situations(), "known": _known(request)}
@@ -38,16 +37,16 @@ async def situations(request: Request) -> Response:
 
 
 @needs("viewer")
-async def picture(request: Request) -> Response:
+def picture(request: Request) -> Response:
     """Return how the animal of a situation looked."""
     return Response(_snapshot(request), media_type="image/jpeg")
 
 
 @needs("viewer")
-async def heat(request: Request) -> Response:
+def heat(request: Request) -> Response:
     """Return where the classifier looked, to lay over the picture."""
     name = request.query_params.get("class", "")
-    over = await run_in_threadpool(request.app.state.site.heat, _snapshot(request), name)
+    over = request.app.state.site.heat(_snapshot(request), name)
     if over is None:
         raise HTTPException(404, "that class is not taught: it has no map")
     return Response(over, media_type="image/png")
@@ -61,10 +60,10 @@ def _snapshot(request: Request) -> bytes:
 
 
 @needs("viewer")
-async def past(request: Request) -> Response:
+def past(request: Request) -> Response:
     """Show what has happened, searched and counted."""
     words = request.query_params.get("words", "")
-    found = await run_in_threadpool(_past, request, words)
+    found = _past(request, words)
     facts: dict[str, Any] = {
         "classes": history.by_class(found),
         "hours": history.by_hour(found),
@@ -74,9 +73,9 @@ async def past(request: Request) -> Response:
 
 
 @needs("viewer")
-async def past_csv(request: Request) -> Response:
+def past_csv(request: Request) -> Response:
     """Return what has happened as a table."""
-    found = await run_in_threadpool(_past, request, request.query_params.get("words", ""))
+    found = _past(request, request.query_params.get("words", ""))
     named = {"Content-Disposition": f'attachment; filename="{request.app.state.site.name}-situations.csv"'}
     return Response("".join(history.as_csv(found)), media_type="text/csv", headers=named)
 
@@ -90,7 +89,7 @@ def _past(request: Request, words: str) -> list[history.Past]:
 
 
 @needs("operator")
-async def judge(request: Request) -> Response:
+def judge(request: Request) -> Response:
     """Confirm or dismiss a situation."""
     verb, situation = request.path_params["verb"], request.path_params["situation"]
     if verb not in ("confirm", "dismiss"):

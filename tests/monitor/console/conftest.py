@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,8 @@ class FakeSite:
     def __init__(self) -> None:
         self.orders: list[tuple[str, str, str]] = []
         self.rolled_back: list[str] = []
+        self.begun, self.go_on = threading.Semaphore(0), threading.Event()  # a test clears it for what takes long
+        self.go_on.set()
         self.events: list[Alert] = []
         self.checked: list[tuple[str, list[str]]] = []
         self.tried: list[str] = []
@@ -101,6 +104,8 @@ class FakeSite:
     def rollback(self, version: str) -> str:
         if version != "cs-1":
             raise ConfigError(f"no version {version}")
+        self.begun.release()
+        self.go_on.wait(60)
         self.rolled_back.append(version)
         return version
 
@@ -143,6 +148,7 @@ def site(fake: FakeSite, tmp_path: Path) -> Iterator[Site]:
         recordings=Recordings(tmp_path / "recordings"),
         golden=golden,
         check=fake.check,
+        uncheck=golden.remove,
         report=lambda: [REPORT],
         crop=lambda name: b"\x89PNG" if name == "ab" else None,
         forget=fake.rollback,
