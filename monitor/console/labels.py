@@ -23,17 +23,14 @@ from adapters.classes import ClassAttributes, check_class_name, check_display_na
 from adapters.classifier import NONE
 from adapters.errors import InputError
 from adapters.frames import Crop
-from adapters.stills import decode_picture
 from monitor.console.access import needs, note, who
-from monitor.console.board import JPEG_QUALITY
 from monitor.console.pages import page
 from monitor.console.picture import Picture
+from monitor.console.uploads import uploaded
 from monitor.stills import cut
 
-UPLOADED = "uploaded"  # stands in a camera's place
 MOST_OWNERS, HOLD_S = 8, 1800.0
 MOST_HELD_BYTES = 60_000_000  # of one person; the oldest pictures go first
-MOST_SIDE_PX = 4096  # of an uploaded picture as it is held
 
 
 @dataclass
@@ -180,7 +177,7 @@ def upload(request: Request) -> Response:
     for file in files:
         name = (file.filename or "picture")[:80]
         try:
-            picture = _uploaded(file.file.read(), name)
+            picture = uploaded(file.file.read(), name)
         except InputError as error:
             refused.append({"image": name, "why": str(error).removeprefix(f"{name}: ")})
         else:
@@ -266,16 +263,6 @@ def _crop(request: Request, label: Label, name: str) -> Crop:
         return cut(pixels, label.box, name)
     except InputError as error:
         return str(error).removeprefix(f"{name}: ")
-
-
-def _uploaded(content: bytes, name: str) -> Picture:
-    pixels = decode_picture(content, name)
-    scale = MOST_SIDE_PX / max(pixels.shape[:2])
-    if scale < 1:
-        pixels = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    _, coded = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-    size = (pixels.shape[1], pixels.shape[0])
-    return Picture(camera=UPLOADED, number=0, at=time.time(), size=size, jpeg=coded.tobytes(), sightings=())
 
 
 def _find(request: Request, camera: str, number: int) -> Picture | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,6 +136,19 @@ def test_pictures_of_ones_own_are_coded_anew_and_what_is_none_is_refused(operato
         held = operator.get(f"/api/held/uploaded/{one['number']}")
         assert held.headers["content-type"] == "image/jpeg"
         assert b"Exif" not in held.content
+
+
+@pytest.mark.parametrize(("width", "height"), [(30_000, 2_900), (80_000, 1), (80_000, 300), (6_000, 5_000), (60, 9)])
+def test_a_picture_is_refused_by_what_it_says_of_its_size(operator: TestClient, width: int, height: int) -> None:
+    said = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", said), (b"IDAT", b""), (b"IEND", b""))  # nothing that could be decoded
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    told = operator.post("/api/upload", files=[("picture", ("wide.png", content))])
+
+    why = f"{width} x {height} pixels; expected 10 to 16,384 a side, 25 megapixels in all"
+    assert (told.status_code, told.json()) == (200, {"pictures": [], "refused": [{"image": "wide.png", "why": why}]})
 
 
 def test_a_recorded_clip_is_stepped_through_and_labelled_like_a_camera(
