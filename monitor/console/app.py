@@ -170,7 +170,8 @@ def site_now(request: Request) -> Response:
         name: {"state": health.state, "reason": health.reason, **_seen(board.live(name, now_s), names)}
         for name, health in board.healths().items()
     }
-    return JSONResponse({"cameras": cameras, "situations": [one.id for one in board.situations()]})
+    situations = [{"id": one.id, "confirmed_by": one.confirmed_by} for one in board.situations()]
+    return JSONResponse({"cameras": cameras, "situations": situations})
 
 
 def _seen(picture: Picture | None, names: Mapping[str, str]) -> dict[str, Any]:

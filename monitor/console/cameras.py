@@ -17,9 +17,10 @@ from adapters.errors import ConfigError
 from monitor.cameras.trial import FirstPicture
 from monitor.console.access import needs, note, see_other, who
 from monitor.console.pages import page
+from monitor.console.site import comes
 
 TRIAL_S = 600.0  # how long somebody may look at the picture before the address must be tried again
-TAKEN_UP_S, ASKED_EVERY_S = 5.0, 0.1
+TAKEN_UP_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def add(request: Request) -> Response:
     trials.drop(who(request))
     note(request, "added camera", tried.name)
     _taken_up(lambda: tried.name in site.board.healths())
-    _comes(lambda: bool(site.board.kept(tried.name)))  # the page that follows shows its picture
+    comes(lambda: bool(site.board.kept(tried.name)), TAKEN_UP_S)  # the page that follows shows its picture
     return see_other(request, "camera", camera=tried.name)
 
 
@@ -131,13 +132,5 @@ def remove(request: Request) -> Response:
 
 
 def _taken_up(done: Callable[[], bool]) -> None:
-    if not _comes(done):
+    if not comes(done, TAKEN_UP_S):
         raise ConfigError("the file is changed, but the program has not taken it up: its log says why")
-
-
-def _comes(true: Callable[[], bool]) -> bool:
-    for _ in range(round(TAKEN_UP_S / ASKED_EVERY_S)):
-        if true():
-            return True
-        time.sleep(ASKED_EVERY_S)
-    return False

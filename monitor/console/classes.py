@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,11 @@ from starlette.routing import Route
 
 from adapters.classes import check_display_name
 from monitor.console.access import needs, note, see_other
+from monitor.console.accounts import legible
 from monitor.console.pages import page
+from monitor.console.site import Site, comes
+
+TAKEN_UP_S = 2.0  # by the main loop, with its next frame
 
 
 def routes() -> list[Route]:
@@ -112,14 +115,17 @@ def take_back(request: Request) -> Response:
 def try_out(request: Request) -> Response:
     """Let a version run beside the live one, or end that."""
     version, site = str(request.state.form.get("version", "")), request.app.state.site
+    if version and version not in {one.version for one in site.versions()}:
+        raise HTTPException(404, f"there is no version {legible(version)}")
     site.try_out(version)
-    for _ in range(20):  # the main loop takes it up with its next frame
-        shadow = site.shadow()
-        if version == (shadow.class_set.version if shadow else ""):
-            break
-        time.sleep(0.1)
+    comes(lambda: _tried(site) == version, TAKEN_UP_S)
     note(request, "tries beside the live one", version or "none")
     return see_other(request, "trial" if version else "classes")
+
+
+def _tried(site: Site) -> str:
+    shadow = site.shadow()
+    return shadow.class_set.version if shadow else ""
 
 
 @needs("viewer")
@@ -155,6 +161,8 @@ def golden_crop(request: Request) -> Response:
 def remove(request: Request) -> Response:
     """Take a checked frame out."""
     name = str(request.state.form.get("crop", ""))
+    if name not in {crop for crop, *_ in request.app.state.site.golden.listed()}:
+        raise HTTPException(404, "that frame is not among the checked ones")
     request.app.state.site.uncheck(name)
     note(request, "golden set", f"removed {name[:12]}")
     return see_other(request, "golden")

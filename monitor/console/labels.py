@@ -24,6 +24,7 @@ from adapters.classifier import NONE
 from adapters.errors import InputError
 from adapters.frames import Crop
 from monitor.console.access import needs, note, who
+from monitor.console.accounts import MOST_NOTED
 from monitor.console.pages import page
 from monitor.console.picture import Picture
 from monitor.console.uploads import uploaded
@@ -88,7 +89,7 @@ Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 class Label(_Strict):
     """A box that somebody drew: x, y, w, h in pixels of the camera's own picture."""
 
-    camera: str
+    camera: str = Field(max_length=MOST_NOTED)
     number: int
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] = Field(strict=False)  # JSON has no tuples
 

@@ -51,17 +51,21 @@ def camera(request: Request) -> Response:
 def health(request: Request) -> Response:
     """Show how the site is, camera by camera, and who has its alerts."""
     site = request.app.state.site
-    told = site.health()
-    config = site.config()
-    zones = sorted({zone.id for drawn in zones_of(config, list(config.cameras)).values() for zone in drawn})
-    facts = {"health": told, "availability": site.board.availability(), "consumers": site.consumers(), "zones": zones}
-    return page(request, "health.html", facts)
+    facts = {"health": site.health(), "availability": site.board.availability(), "consumers": site.consumers()}
+    return page(request, "health.html", {**facts, "zones": _zones(request)})
+
+
+def _zones(request: Request) -> list[str]:
+    config = request.app.state.site.config()
+    return sorted({zone.id for drawn in zones_of(config, list(config.cameras)).values() for zone in drawn})
 
 
 @needs("operator")
 def rehearse(request: Request) -> Response:
     """Send a test alert of a zone, marked as one, the whole way."""
     zone = str(request.state.form.get("zone", ""))
+    if zone not in _zones(request):
+        raise HTTPException(404, "there is no zone of that name")
     request.app.state.site.order("test-alert", zone, who(request))
     note(request, "test alert", zone)
     return see_other(request, "health")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -17,6 +18,8 @@ from monitor.config import Config
 from monitor.console.board import Board
 from monitor.console.recordings import Recordings
 from monitor.shadow import Shadow
+
+ASKED_EVERY_S = 0.05
 
 
 class Teach(Protocol):
@@ -95,3 +98,13 @@ class Site:
     history: Callable[[], Iterable[Alert]]
     snapshot: Callable[[str], bytes | None]
     heat: Callable[[bytes, str], bytes | None]
+
+
+def comes(true: Callable[[], bool], within_s: float) -> bool:
+    """Wait until the main loop has taken something up, and tell whether it has."""
+    until_s = time.monotonic() + within_s
+    while not true():
+        if time.monotonic() > until_s:
+            return False
+        time.sleep(ASKED_EVERY_S)
+    return True

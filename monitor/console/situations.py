@@ -12,7 +12,9 @@ from starlette.routing import Route
 from monitor.console import history
 from monitor.console.access import needs, note, see_other, who
 from monitor.console.pages import page
+from monitor.console.site import Site, comes
 
+TAKEN_UP_S = 1.0  # by the main loop; the page that follows shows it then
 MOST_SHOWN = 200  # situations on a page; the table for download has all
 
 
@@ -67,6 +69,7 @@ def past(request: Request) -> Response:
     facts: dict[str, Any] = {
         "classes": history.by_class(found),
         "hours": history.by_hour(found),
+        "begun": history.begun(found),
         "known": _known(request),
     }
     return page(request, "history.html", {"words": words, "count": len(found), "found": found[:MOST_SHOWN], **facts})
@@ -85,7 +88,8 @@ def _known(request: Request) -> set[str]:
 
 
 def _past(request: Request, words: str) -> list[history.Past]:
-    return history.situations(request.app.state.site.history(), words)
+    site = request.app.state.site
+    return history.situations(site.history(), words, site.names())
 
 
 @needs("operator")
@@ -94,6 +98,15 @@ def judge(request: Request) -> Response:
     verb, situation = request.path_params["verb"], request.path_params["situation"]
     if verb not in ("confirm", "dismiss"):
         raise HTTPException(404, "no such page")
-    request.app.state.site.order(verb, situation, who(request))
+    site = request.app.state.site
+    if situation not in {one.id for one in site.board.situations()}:
+        raise HTTPException(404, "that situation is not open any more")
+    site.order(verb, situation, who(request))
     note(request, verb, situation)
+    comes(lambda: _is_judged(site, verb, situation), TAKEN_UP_S)
     return see_other(request, "situations")
+
+
+def _is_judged(site: Site, verb: str, situation: str) -> bool:
+    found = next((one for one in site.board.situations() if one.id == situation), None)
+    return found is None or (verb == "confirm" and found.confirmed_by is not None)

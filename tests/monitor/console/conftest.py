@@ -31,8 +31,10 @@ from monitor.console.app import make_app
 from monitor.console.board import Board
 from monitor.console.recordings import Recordings
 from monitor.console.site import Site
+from monitor.policy import Policy
 from monitor.shadow import Shadow
 from monitor.values import Frame
+from tests.monitor.test_alerts import SETTINGS, sighting, whole_view
 
 FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse battery"
@@ -52,6 +54,8 @@ CONFIG = Config.model_validate(
     }
 )
 MOOSE = ClassAttributes(name="moose", size="large", origin="wild", display_name="Elch")
+DOG, *_ = Policy(SETTINGS, {"north": (whole_view("north"),)}).decide([sighting(1.0)], 1.0)
+OPEN = (replace(DOG, id="s1"), replace(DOG, id="s2", confirmed_by="olga"))
 REPORT = {
     "class": "moose",
     "size": "large",
@@ -126,13 +130,13 @@ def fake() -> FakeSite:
 def site(fake: FakeSite, tmp_path: Path) -> Iterator[Site]:
     """A program as the console knows it."""
     board, golden = Board(), GoldenSet(tmp_path)
-    board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, (), 1.0)
+    board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, OPEN, 1.0)
     image = np.full((90, 160, 3), 90, np.uint8)
     board.frame(Frame(camera="road", index=7, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
 
     def add_camera(name: str, url: str) -> None:
         fake.added[name] = CameraConfig(source=url)
-        board.site({**board.healths(), name: Health("ok", None, 0.0)}, (), 1.0)
+        board.site({**board.healths(), name: Health("ok", None, 0.0)}, OPEN, 1.0)
         board.frame(Frame(camera=name, index=1, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
 
     yield Site(
