@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -251,7 +251,11 @@ def _asked(request: Request, model: type[Model]) -> Model:
 
 
 def _crops(request: Request, labels: Sequence[Label]) -> tuple[list[str], list[Crop]]:
-    names = [f"{label.camera} {label.number}" for label in labels]
+    pictures, names = Counter[str](), []
+    for label in labels:
+        name = f"{label.camera} {label.number}"
+        pictures[name] += 1
+        names.append(name if pictures[name] == 1 else f"{name}, box {pictures[name]}")
     return names, [_crop(request, label, name) for label, name in zip(labels, names, strict=True)]
 
 

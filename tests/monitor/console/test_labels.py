@@ -58,6 +58,15 @@ def test_a_box_on_a_held_picture_is_taught_with_its_margin_and_audited(
     assert (accounts.audit(1)[0].who, accounts.audit(1)[0].about) == ("olga", "moose: 1 of 1 frames, cs-9")
 
 
+def test_each_of_several_boxes_on_a_picture_is_a_frame_of_its_own_name(operator: TestClient, fake: FakeSite) -> None:
+    boxes = [{"camera": "road", "number": 7, "box": [x, 30, 50, 40]} for x in (5, 40, 90)]
+    assert operator.post("/api/teach", json=lesson(labels=boxes)).status_code == 200
+
+    ((_, names, crops),) = fake.lessons
+    assert names == ["road 7", "road 7, box 2", "road 7, box 3"]
+    assert len(crops) == 3
+
+
 def test_held_pictures_are_those_of_their_owner(
     operator: TestClient, visitor: Callable[[], TestClient], accounts: Accounts
 ) -> None:
