@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
@@ -19,12 +23,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from monitor.console.accounts import Account, Accounts, Role
+from adapters.errors import StoreError, WildlaneError
+from monitor.console.accounts import MOST_NAME, Account, Accounts, Role, legible
+
+log = logging.getLogger(__name__)
 
 IDLE_S, LONGEST_S = 8 * 3600.0, 3 * 86_400.0  # a session that nobody uses, and one that is used all the time
-MOST_GUESSES = RateLimitItemPerMinute(6)  # of a name, and from an address
+MOST_GUESSES = RateLimitItemPerMinute(6)  # wrong ones of a name, and from an address
 MOST_BODY_BYTES = 40_000_000
 MultiPartParser.spool_max_size = MOST_BODY_BYTES  # an uploaded picture stays in memory: it may show people
+NOTHING_CHANGED = "; nothing was changed"  # in the audit, that is
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; "
@@ -37,7 +45,13 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request], Response]
+Answer = Callable[[Request], Awaitable[Response]]
+Tried = TypeVar("Tried")
+
+
+class UnauditedError(WildlaneError):
+    """Something was done, and the audit does not tell of it."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +59,35 @@ class Visit:
     """A request of somebody who is logged in."""
 
     account: Account
-    csrf: str  # what a form must bring along
+    csrf: str  # what a form must bring along; it also tells this session from others
 
 
 class Doorkeeper:
-    """Opens and finds sessions. They live in a signed cookie; an account's epoch ends them on the server's side."""
+    """Opens, finds and ends sessions. They live in a signed cookie; the accounts know which are over."""
 
     def __init__(self, accounts: Accounts, now: Callable[[], float] = time.time) -> None:
         self.accounts, self._now = accounts, now
-        self._throttle = MovingWindowRateLimiter(MemoryStorage())
+        self._throttle, self._guessing = MovingWindowRateLimiter(MemoryStorage()), Lock()
 
-    def may_guess(self, request: Request, name: str) -> bool:
-        """Count an attempt to log in, and tell whether there may be one: neither name nor address tries too often."""
+    def guess(self, request: Request, name: str, attempt: Callable[[], Tried | None]) -> Tried | None:
+        """Let somebody try a password or token; one that is wrong counts against the name and the address.
+
+        Raises:
+            HTTPException: 429, there were too many wrong ones; it was not tried.
+        """
         address = request.client.host if request.client else ""
-        by_name, by_address = (self._throttle.hit(MOST_GUESSES, *key) for key in (("name", name), ("from", address)))
-        return by_name and by_address
+        keys = (("name", name[:MOST_NAME]), ("from", address))
+        with self._guessing:  # one at a time: what runs beside each other would not be counted yet
+            if not all(self._throttle.test(MOST_GUESSES, *key) for key in keys):
+                raise HTTPException(429, "Too many wrong attempts: wait a minute.")
+            found = None
+            try:
+                found = attempt()
+            finally:
+                if found is None:
+                    for key in keys:
+                        self._throttle.hit(MOST_GUESSES, *key)
+        return found
 
     def open(self, request: Request, account: Account) -> None:
         """Begin a session; whatever the cookie held before is gone."""
@@ -76,34 +104,71 @@ class Doorkeeper:
             return None
         if now - session["seen"] > IDLE_S or now - session["began"] > LONGEST_S:
             return None
+        if self.accounts.has_ended(session["csrf"]):
+            return None
         session["seen"] = now
         return Visit(account, session["csrf"])
 
+    def close(self, request: Request) -> None:
+        """End a session; a copy of its cookie is worth nothing from now on."""
+        session, now = request.session, self._now()
+        self.accounts.end_session(session["csrf"], session["began"] + LONGEST_S, now)
+        session.clear()
 
-def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
+
+def needs(role: Role) -> Callable[[Endpoint], Answer]:
     """Let an endpoint be asked by those alone who may; `request.state` has the visit, and the form where one came."""
 
-    def guarded(endpoint: Endpoint) -> Endpoint:
+    def guarded(endpoint: Endpoint) -> Answer:
         @wraps(endpoint)
         async def asked(request: Request) -> Response:
-            door: Doorkeeper = request.app.state.door
-            visit = door.visit(request)
+            visit = await run_in_threadpool(request.app.state.door.visit, request)
             if visit is None:
                 if request.method in SAFE and "/api/" not in request.url.path:
-                    return RedirectResponse(request.url_for("login"), 303)
+                    return see_other(request, "login")
                 raise HTTPException(401, "log in first")
             if not visit.account.may(role):
                 raise HTTPException(403, f"this needs the role {role}, you are {visit.account.role}")
             request.state.visit = visit
-            if request.method in SAFE:
-                return await endpoint(request)
-            async with request.form(max_files=20, max_fields=500) as request.state.form:
-                check_token(request.state.form, request.headers, visit.csrf)
-                return await endpoint(request)
+            async with _brought(request):
+                if request.method not in SAFE:
+                    check_token(request.state.form, request.headers, visit.csrf)
+                return await run_in_threadpool(endpoint, request)
 
         return asked
 
     return guarded
+
+
+def open_to_all(endpoint: Endpoint) -> Answer:
+    """Let an endpoint be asked by anybody; `request.state` has the form where one came."""
+
+    @wraps(endpoint)
+    async def asked(request: Request) -> Response:
+        async with _brought(request):
+            return await run_in_threadpool(endpoint, request)
+
+    return asked
+
+
+@asynccontextmanager
+async def _brought(request: Request) -> AsyncIterator[None]:
+    """Read what a request brings, since its endpoint can't wait for it: every endpoint runs on a thread.
+
+    They ask databases, and wait for each other's lessons: on the event loop one would hold up all.
+    """
+    if request.method in SAFE:
+        yield
+        return
+    async with request.form(max_files=20, max_fields=500) as request.state.form:
+        is_json = request.headers.get("content-type", "").startswith("application/json")
+        request.state.json = await request.body() if is_json else b""
+        yield
+
+
+def see_other(request: Request, name: str, **parts: str) -> Response:
+    """Send the browser to a page. A path alone: behind a proxy that speaks TLS we don't know scheme and host."""
+    return RedirectResponse(request.app.url_path_for(name, **parts), 303)
 
 
 def who(request: Request) -> str:
@@ -112,8 +177,18 @@ def who(request: Request) -> str:
 
 
 def note(request: Request, what: str, about: str) -> None:
-    """Write into the audit what the account that asks has done."""
-    request.app.state.door.accounts.note(who(request), what, about)
+    """Write into the audit what the account that asks has just done.
+
+    Raises:
+        UnauditedError: the audit can't take it down; it is done all the same, and the log has the line.
+    """
+    try:
+        request.app.state.door.accounts.note(who(request), what, about)
+    except StoreError as error:
+        did = legible(f"{what} {about}")
+        log.error("not in the audit: %s, by %s (%s)", did, who(request), error)  # noqa: TRY400  # one line
+        reason = str(error).removesuffix(NOTHING_CHANGED)
+        raise UnauditedError(f"This was done, but the audit could not take it down: {did} ({reason})") from None
 
 
 def check_token(form: FormData, headers: Headers, expected: str) -> None:

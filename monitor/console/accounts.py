@@ -26,7 +26,7 @@ from adapters.errors import ConfigError, StoreError
 from monitor.alerts.schema import utc_text
 
 FILE, TOKEN_FILE = "console.sqlite3", "console-token"
-LEAST_PASSWORD, MOST_PASSWORD = 10, 200  # characters
+LEAST_PASSWORD, MOST_PASSWORD, MOST_NAME, MOST_NOTED = 10, 200, 40, 200  # characters
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE account (name TEXT PRIMARY KEY, role TEXT NOT NULL, password TEXT NOT NULL, epoch INTEGER NOT NULL,
@@ -37,6 +37,8 @@ CREATE TABLE secret (one INTEGER PRIMARY KEY CHECK (one = 1), value TEXT NOT NUL
 CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit BEGIN SELECT raise(ABORT, 'the audit only grows'); END;
 CREATE TRIGGER audit_is_never_erased BEFORE DELETE ON audit BEGIN SELECT raise(ABORT, 'the audit only grows'); END
 """
+# of the same format: a program that does not know it goes on without
+ENDED = "CREATE TABLE IF NOT EXISTS ended (session TEXT PRIMARY KEY, until REAL NOT NULL)"
 
 Role = Literal["viewer", "operator", "admin"]  # each may do all that those before it may
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -100,6 +102,7 @@ class Accounts:
         if found == 0:
             self._db.executescript(f"BEGIN; {SCHEMA}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             self._db.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_urlsafe(32),))
+        self._db.execute(ENDED)
 
     def _offer_token(self) -> None:
         if self.everybody():
@@ -131,7 +134,9 @@ class Accounts:
 
     def find(self, name: str) -> Account | None:
         """Return an account."""
-        return next((account for account in self.everybody() if account.name == name), None)
+        with self._lock:
+            row = self._db.execute("SELECT name, role, epoch FROM account WHERE name = ?", (name,)).fetchone()
+        return None if row is None else Account(*row)
 
     def begin(self, token: str, name: str, password: str) -> Account:
         """Make the first account, an admin's, with the first-run token; the token is used up.
@@ -156,15 +161,14 @@ class Accounts:
             ConfigError: the name is taken, or name or password can't be used.
         """
         _check_name(name)
-        hashed = self._hashed(password)
+        hashed, epoch = self._hashed(password), _new_epoch()
         with self._transaction():
             if self._db.execute("SELECT 1 FROM account WHERE name = ?", (name,)).fetchone():
                 raise ConfigError(f"'{name}' has an account already")
-            self._db.execute(
-                "INSERT INTO account VALUES (?, ?, ?, 1, ?)", (name, role, hashed, utc_text(datetime.now(UTC)))
-            )
+            row = (name, role, hashed, epoch, utc_text(datetime.now(UTC)))
+            self._db.execute("INSERT INTO account VALUES (?, ?, ?, ?, ?)", row)
             self._note(by, "account made", f"{name}, {role}")
-        return Account(name, role, 1)
+        return Account(name, role, epoch)
 
     def remove(self, name: str, *, by: str) -> None:
         """Take an account away; its sessions are over at once.
@@ -186,8 +190,19 @@ class Accounts:
         """Set a password; all sessions of the account are over."""
         hashed = self._hashed(password)
         with self._transaction():
-            self._db.execute("UPDATE account SET password = ?, epoch = epoch + 1 WHERE name = ?", (hashed, name))
+            self._db.execute("UPDATE account SET password = ?, epoch = ? WHERE name = ?", (hashed, _new_epoch(), name))
             self._note(by, "password changed", name)
+
+    def end_session(self, session: str, until_s: float, now_s: float) -> None:
+        """Remember that a session is over, as long as its cookie could live; what is older is forgotten."""
+        with self._transaction():
+            self._db.execute("DELETE FROM ended WHERE until < ?", (now_s,))
+            self._db.execute("INSERT OR REPLACE INTO ended VALUES (?, ?)", (session, until_s))
+
+    def has_ended(self, session: str) -> bool:
+        """Tell whether somebody has logged out of a session."""
+        with self._lock:
+            return self._db.execute("SELECT 1 FROM ended WHERE session = ?", (session,)).fetchone() is not None
 
     def log_in(self, name: str, password: str) -> Account | None:
         """Return the account where name and password fit; it takes as long where they don't."""
@@ -212,7 +227,7 @@ class Accounts:
     def _note(self, who: str, what: str, about: str) -> None:
         self._db.execute(
             "INSERT INTO audit (at, who, what, about) VALUES (?, ?, ?, ?)",
-            (utc_text(datetime.now(UTC)), who, what, about),
+            (utc_text(datetime.now(UTC)), legible(who), legible(what), legible(about)),
         )
 
     def _hashed(self, password: str) -> str:
@@ -226,6 +241,17 @@ class Accounts:
             yield
 
 
+def legible(text: str) -> str:
+    """Return what somebody sent as the audit and the log show it: one line of bounded length, nothing invisible."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: MOST_NOTED + 1])
+    return shown if len(shown) <= MOST_NOTED else f"{shown[: MOST_NOTED - 1]}…"
+
+
+def _new_epoch() -> int:
+    """Return one that no session bears, not even of an account that had the name before."""
+    return secrets.randbits(62)
+
+
 def _check_name(name: str) -> None:
-    if not 1 <= len(name) <= 40 or name != name.strip() or not all(c.isalnum() or c in " .-_@" for c in name):
+    if not 1 <= len(name) <= MOST_NAME or name != name.strip() or not all(c.isalnum() or c in " .-_@" for c in name):
         raise ConfigError(f"name {name!r}: expected 1 to 40 letters, digits, spaces, '.', '-', '_' or '@'")

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from adapters.errors import ConfigError, WildlaneError
+from adapters.errors import ConfigError, StoreError, WildlaneError
 from monitor.console import cameras, classes, labels, operate, situations
-from monitor.console.access import LONGEST_S, Doorkeeper, Gate, needs
-from monitor.console.accounts import Accounts
+from monitor.console.access import LONGEST_S, Doorkeeper, Gate, UnauditedError, needs, open_to_all, see_other
+from monitor.console.accounts import Accounts, legible
 from monitor.console.board import Board
 from monitor.console.pages import ROOM, page
 from monitor.console.picture import Picture
 from monitor.console.site import Site
+
+log = logging.getLogger(__name__)
+
+UNEXPECTED = "Something went wrong that should not; the program's log says what. Look whether it was done."
 
 
 def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlette:
@@ -52,76 +57,112 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Gate), session],
+        middleware=[Middleware(Gate), Middleware(LastResort), session],
         exception_handlers={HTTPException: _told, WildlaneError: _told},
     )
     app.state.site, app.state.door, app.state.held = site, Doorkeeper(accounts), labels.HeldPictures()
     app.state.trials = cameras.Trials()
+    app.router.redirect_slashes = False  # it would name scheme and host
     return app
 
 
 async def _told(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 400
-    text = error.detail if isinstance(error, HTTPException) else str(error)
+    status, text = _worded(error)
     if "/api/" in request.url.path:
         return JSONResponse({"error": text}, status)
     return page(request, "error.html", {"error": text}, status=status)
 
 
-async def welcome(request: Request) -> Response:
+def _worded(error: Exception) -> tuple[int, str]:
+    if isinstance(error, HTTPException):
+        return error.status_code, error.detail
+    return 500 if isinstance(error, UnauditedError | StoreError) else 400, str(error)
+
+
+class LastResort:
+    """Turns an error that nobody expected into one entry of the log and a page that tells no more than that."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        has_begun = scope["type"] != "http"
+
+        async def watched(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            if has_begun:
+                raise
+            log.exception("the console failed at %s %s", scope["method"], legible(scope["path"]))
+            told = await _told(Request(scope), HTTPException(500, UNEXPECTED))
+            await told(scope, receive, send)
+
+
+@open_to_all
+def welcome(request: Request) -> Response:
     """Make the first account."""
     door: Doorkeeper = request.app.state.door
-    if door.accounts.token_path is None:
-        return RedirectResponse(request.url_for("login"), 303)
+    where = door.accounts.token_path
+    if where is None:
+        return see_other(request, "login")
     if request.method == "GET":
-        return page(request, "welcome.html", {"where": door.accounts.token_path})
-    form = await request.form()
-    token, name, password = (str(form.get(key, "")) for key in ("token", "name", "password"))
-    if not door.may_guess(request, "welcome"):
-        facts = {"where": door.accounts.token_path, "error": "too often: wait a minute"}
-        return page(request, "welcome.html", facts, status=429)
+        return page(request, "welcome.html", {"where": where})
+    token, name, password = (str(request.state.form.get(key, "")) for key in ("token", "name", "password"))
     try:
-        door.open(request, door.accounts.begin(token.strip(), name.strip(), password))
-    except ConfigError as error:
-        return page(request, "welcome.html", {"where": door.accounts.token_path, "error": str(error)}, status=400)
-    return RedirectResponse(request.url_for("wall"), 303)
+        account = door.guess(request, "", lambda: door.accounts.begin(token.strip(), name.strip(), password))
+    except (ConfigError, HTTPException) as error:
+        status, text = _worded(error)
+        return page(request, "welcome.html", {"where": where, "error": text}, status=status)
+    assert account is not None, "it raises where there is none"
+    door.open(request, account)
+    return see_other(request, "wall")
 
 
-async def login(request: Request) -> Response:
+@open_to_all
+def login(request: Request) -> Response:
     """Let somebody in."""
     door: Doorkeeper = request.app.state.door
     if door.accounts.token_path is not None:
-        return RedirectResponse(request.url_for("welcome"), 303)
+        return see_other(request, "welcome")
     if request.method == "GET":
         return page(request, "login.html")
-    form = await request.form()
-    name, password = str(form.get("name", "")).strip(), str(form.get("password", ""))
-    if not door.may_guess(request, name):
-        return page(request, "login.html", {"error": "Too many attempts: wait a minute.", "name": name}, status=429)
-    account = await run_in_threadpool(door.accounts.log_in, name, password)  # slow on purpose
+    name, password = str(request.state.form.get("name", "")).strip(), str(request.state.form.get("password", ""))
+    try:
+        account = door.guess(request, name, lambda: door.accounts.log_in(name, password))
+    except HTTPException as error:
+        return page(request, "login.html", {"error": error.detail, "name": name}, status=error.status_code)
+    address = request.client.host if request.client else ""
+    try:
+        door.accounts.note(name, "login refused" if account is None else "logged in", address)
+    except StoreError as error:  # a full disk must not keep an operator from the cameras
+        log.error("not in the audit: a login of %s (%s)", legible(name), error)  # noqa: TRY400  # one line
     if account is None:
-        door.accounts.note(name[:40], "login refused", request.client.host if request.client else "")
         return page(request, "login.html", {"error": "Name or password is wrong.", "name": name}, status=403)
     door.open(request, account)
-    door.accounts.note(account.name, "logged in", request.client.host if request.client else "")
-    return RedirectResponse(request.url_for("wall"), 303)
+    return see_other(request, "wall")
 
 
 @needs("viewer")
-async def logout(request: Request) -> Response:
+def logout(request: Request) -> Response:
     """End the session."""
-    request.session.clear()
-    return RedirectResponse(request.url_for("login"), 303)
+    request.app.state.door.close(request)
+    return see_other(request, "login")
 
 
 @needs("viewer")
-async def wall(request: Request) -> Response:
+def wall(request: Request) -> Response:
     """Show every camera."""
     return page(request, "wall.html", {"cameras": sorted(request.app.state.site.board.healths())})
 
 
 @needs("viewer")
-async def site_now(request: Request) -> Response:
+def site_now(request: Request) -> Response:
     """Return health, sightings and situations as JSON."""
     board: Board = request.app.state.site.board
     now_s, names = time.monotonic(), request.app.state.site.names()
@@ -129,7 +170,8 @@ async def site_now(request: Request) -> Response:
         name: {"state": health.state, "reason": health.reason, **_seen(board.live(name, now_s), names)}
         for name, health in board.healths().items()
     }
-    return JSONResponse({"cameras": cameras, "situations": [one.id for one in board.situations()]})
+    situations = [{"id": one.id, "confirmed_by": one.confirmed_by} for one in board.situations()]
+    return JSONResponse({"cameras": cameras, "situations": situations})
 
 
 def _seen(picture: Picture | None, names: Mapping[str, str]) -> dict[str, Any]:
@@ -149,7 +191,7 @@ def _seen(picture: Picture | None, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 @needs("viewer")
-async def live(request: Request) -> Response:
+def live(request: Request) -> Response:
     """Return the newest picture of a camera."""
     picture = request.app.state.site.board.live(request.path_params["camera"], time.monotonic())
     if picture is None:

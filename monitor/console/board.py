@@ -31,9 +31,18 @@ JPEG_QUALITY, LIVE_QUALITY = 90, 75
 @dataclass
 class _Camera:
     live: Picture | None = None
-    kept: deque[Picture] = field(default_factory=deque)
+    live_s: float = 0.0
+    kept: deque[tuple[float, Picture]] = field(default_factory=deque)  # since when, and what
     keeping: Every = field(default_factory=lambda: Every(KEEP_EVERY_S))
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))  # in each state of health
+
+    def drop_old(self, now_s: float) -> None:
+        """Let go what is older than `KEEP_S`, also where nothing new comes, or more than there is room for."""
+        kept = self.kept
+        while kept and (now_s - kept[0][0] > KEEP_S or sum(len(one.jpeg) for _, one in kept) > MOST_BYTES):
+            kept.popleft()
+        if now_s - self.live_s > KEEP_S:
+            self.live = None
 
 
 class Board:
@@ -56,18 +65,24 @@ class Board:
         kept = _picture(frame, own, frame.size[0], JPEG_QUALITY) if keep else None
         live = _picture(frame, own, min(LIVE_PX, frame.size[0]), LIVE_QUALITY) if show else None
         with self._lock:
-            camera.live = live or camera.live
+            if live is not None:
+                camera.live, camera.live_s = live, now_s
             if kept is not None:
-                camera.kept.append(kept)
-                _drop_old(camera.kept)
+                camera.kept.append((now_s, kept))
+                camera.drop_old(now_s)
                 self._queue.offer(kept)
 
     def site(self, healths: Mapping[str, Health], situations: Sequence[Situation], now_s: float) -> None:
-        """Take in the health of the cameras and the open situations."""
+        """Take in the health of the cameras and the open situations; drop what is too old or of no camera now."""
         with self._lock:
+            for gone in [name for name in self._cameras if name not in healths]:
+                del self._cameras[gone]
+                self._queue.forget(gone)
             since_s = now_s - self._told_s if self._told_s else 0.0
             for name, health in healths.items():
-                self._cameras.setdefault(name, _Camera()).seconds[health.state] += since_s
+                camera = self._cameras.setdefault(name, _Camera())
+                camera.seconds[health.state] += since_s
+                camera.drop_old(now_s)
             self._healths, self._situations, self._told_s = dict(healths), tuple(situations), now_s
 
     def availability(self) -> dict[str, float]:
@@ -98,17 +113,13 @@ class Board:
         with self._lock:
             self._watched_at_s = now_s
             found = self._cameras.get(camera)
-            return found.live or (found.kept[-1] if found.kept else None) if found else None
+            return found.live or (found.kept[-1][1] if found.kept else None) if found else None
 
     def kept(self, camera: str) -> list[Picture]:
         """Return the pictures of the last half minute of a camera, oldest first."""
         with self._lock:
             found = self._cameras.get(camera)
-            return list(found.kept) if found else []
-
-    def find(self, camera: str, number: int) -> Picture | None:
-        """Return a kept picture; None where it has gone by."""
-        return next((picture for picture in self.kept(camera) if picture.number == number), None)
+            return [picture for _, picture in found.kept] if found else []
 
 
 def _picture(frame: Frame, sightings: tuple[Sighting, ...], width: int, quality: int) -> Picture:
@@ -117,9 +128,3 @@ def _picture(frame: Frame, sightings: tuple[Sighting, ...], width: int, quality:
         size = (width, round(frame.size[1] * width / frame.size[0]))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     return Picture.of(frame, image, at=frame.captured_s, quality=quality, sightings=sightings)
-
-
-def _drop_old(kept: deque[Picture]) -> None:
-    newest = kept[-1].at
-    while len(kept) > 1 and (newest - kept[0].at > KEEP_S or sum(len(one.jpeg) for one in kept) > MOST_BYTES):
-        kept.popleft()

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adapters.errors import ConfigError
 from monitor.cameras.trial import FirstPicture
-from monitor.console.access import needs, note, who
+from monitor.console.access import needs, note, see_other, who
 from monitor.console.pages import page
+from monitor.console.site import comes
 
 TRIAL_S = 600.0  # how long somebody may look at the picture before the address must be tried again
-TAKEN_UP_S, ASKED_EVERY_S = 5.0, 0.1
+TAKEN_UP_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -79,24 +78,24 @@ def routes() -> list[Route]:
 
 
 @needs("admin")
-async def new(request: Request) -> Response:
+def new(request: Request) -> Response:
     """Show the page to add a camera on."""
     return page(request, "new_camera.html")
 
 
 @needs("admin")
-async def try_out(request: Request) -> Response:
+def try_out(request: Request) -> Response:
     """Open an address, and tell what is there."""
     trials: Trials = request.app.state.trials
     try:
-        asked = Asked.model_validate_json(await request.body())
+        asked = Asked.model_validate_json(request.state.json)
     except ValidationError:
         raise HTTPException(400, "expected a name and an address") from None
     trials.drop(who(request))
     if not trials.busy.acquire(blocking=False):
         raise HTTPException(429, "another address is being tested: wait a moment")
     try:
-        first = await run_in_threadpool(request.app.state.site.look, asked.name, asked.url)
+        first = request.app.state.site.look(asked.name, asked.url)
     finally:
         trials.busy.release()
     trials.keep(who(request), asked.name, asked.url, first)
@@ -104,42 +103,34 @@ async def try_out(request: Request) -> Response:
 
 
 @needs("admin")
-async def picture(request: Request) -> Response:
+def picture(request: Request) -> Response:
     """Return the picture of the address that was tried last."""
     return Response(request.app.state.trials.find(who(request)).first.jpeg, media_type="image/jpeg")
 
 
 @needs("admin")
-async def add(request: Request) -> Response:
+def add(request: Request) -> Response:
     """Make what was tried last a camera of the site."""
     trials, site = request.app.state.trials, request.app.state.site
     tried = trials.find(who(request))
-    await run_in_threadpool(site.add_camera, tried.name, tried.url)
+    site.add_camera(tried.name, tried.url)
     trials.drop(who(request))
     note(request, "added camera", tried.name)
-    await _taken_up(lambda: tried.name in site.board.healths())
-    await _comes(lambda: bool(site.board.kept(tried.name)))  # the page that follows shows its picture
-    return RedirectResponse(request.url_for("camera", camera=tried.name), 303)
+    _taken_up(lambda: tried.name in site.board.healths())
+    comes(lambda: bool(site.board.kept(tried.name)), TAKEN_UP_S)  # the page that follows shows its picture
+    return see_other(request, "camera", camera=tried.name)
 
 
 @needs("admin")
-async def remove(request: Request) -> Response:
+def remove(request: Request) -> Response:
     """Take a camera from the site."""
     name, site = request.path_params["camera"], request.app.state.site
-    await run_in_threadpool(site.remove_camera, name)
+    site.remove_camera(name)
     note(request, "removed camera", name)
-    await _taken_up(lambda: name not in site.board.healths())
-    return RedirectResponse(request.url_for("wall"), 303)
+    _taken_up(lambda: name not in site.board.healths())
+    return see_other(request, "wall")
 
 
-async def _taken_up(done: Callable[[], bool]) -> None:
-    if not await _comes(done):
+def _taken_up(done: Callable[[], bool]) -> None:
+    if not comes(done, TAKEN_UP_S):
         raise ConfigError("the file is changed, but the program has not taken it up: its log says why")
-
-
-async def _comes(true: Callable[[], bool]) -> bool:
-    for _ in range(round(TAKEN_UP_S / ASKED_EVERY_S)):
-        if true():
-            return True
-        await asyncio.sleep(ASKED_EVERY_S)
-    return False

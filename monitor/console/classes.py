@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.classes import check_display_name
-from monitor.console.access import needs, note
+from monitor.console.access import needs, note, see_other
+from monitor.console.accounts import legible
 from monitor.console.pages import page
+from monitor.console.site import Site, comes
+
+TAKEN_UP_S = 2.0  # by the main loop, with its next frame
 
 
 def routes() -> list[Route]:
@@ -38,7 +40,7 @@ def routes() -> list[Route]:
 
 
 @needs("viewer")
-async def classes(request: Request) -> Response:
+def classes(request: Request) -> Response:
     """Show what was taught, version by version."""
     site = request.app.state.site
     facts = {"versions": list(reversed(site.versions())), "known": site.known(), "checked": len(site.golden)}
@@ -46,10 +48,10 @@ async def classes(request: Request) -> Response:
 
 
 @needs("viewer")
-async def report(request: Request) -> Response:
+def report(request: Request) -> Response:
     """Show how good each class is: each of its frames in turn is left out and looked for."""
     site = request.app.state.site
-    told = await run_in_threadpool(site.report)
+    told = site.report()
     return page(request, "report.html", {"classes": told, "confusions": _confusions(told), "refuted": site.refuted()})
 
 
@@ -65,73 +67,76 @@ def _confusions(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 @needs("viewer")
-async def crop(request: Request) -> Response:
+def crop(request: Request) -> Response:
     """Return the picture of a taught frame."""
     return _picture(request.app.state.site.crop(request.path_params["crop"]))
 
 
 @needs("operator")
-async def rollback(request: Request) -> Response:
+def rollback(request: Request) -> Response:
     """Make a version the live one."""
     version = request.app.state.site.rollback(str(request.state.form.get("version", "")))
     note(request, "made live", version)
-    return RedirectResponse(request.url_for("classes"), 303)
+    return see_other(request, "classes")
 
 
 @needs("operator")
-async def forget(request: Request) -> Response:
+def forget(request: Request) -> Response:
     """Make a version without a class the live one."""
     name = str(request.state.form.get("class", ""))
     version = request.app.state.site.forget(name)
     note(request, "forgot", f"{name}, {version}")
-    return RedirectResponse(request.url_for("classes"), 303)
+    return see_other(request, "classes")
 
 
 @needs("operator")
-async def call(request: Request) -> Response:
+def call(request: Request) -> Response:
     """Make a version the live one in which people read a class under another name."""
     site = request.app.state.site
     name, display_name = (str(request.state.form.get(key, "")).strip() for key in ("class", "display_name"))
-    known = {one.name: one for one in await run_in_threadpool(site.known)}
+    known = {one.name: one for one in site.known()}
     if name not in known:
         raise HTTPException(404, "that class is not taught")
     check_display_name(replace(known[name], display_name=display_name or None), known.values())
-    version = await run_in_threadpool(site.call, name, display_name or None)
+    version = site.call(name, display_name or None)
     note(request, "called a class", f"{name}: {display_name or name}, {version}")
-    return RedirectResponse(request.url_for("report"), 303)
+    return see_other(request, "report")
 
 
 @needs("operator")
-async def take_back(request: Request) -> Response:
+def take_back(request: Request) -> Response:
     """Make a version the live one in which it is not said what a crop is not."""
     version = request.app.state.site.take_back(str(request.state.form.get("crop", "")))
     note(request, "took back", version)
-    return RedirectResponse(request.url_for("report"), 303)
+    return see_other(request, "report")
 
 
 @needs("operator")
-async def try_out(request: Request) -> Response:
+def try_out(request: Request) -> Response:
     """Let a version run beside the live one, or end that."""
     version, site = str(request.state.form.get("version", "")), request.app.state.site
+    if version and version not in {one.version for one in site.versions()}:
+        raise HTTPException(404, f"there is no version {legible(version)}")
     site.try_out(version)
-    for _ in range(20):  # the main loop takes it up with its next frame
-        shadow = site.shadow()
-        if version == (shadow.class_set.version if shadow else ""):
-            break
-        await asyncio.sleep(0.1)
+    comes(lambda: _tried(site) == version, TAKEN_UP_S)
     note(request, "tries beside the live one", version or "none")
-    return RedirectResponse(request.url_for("trial" if version else "classes"), 303)
+    return see_other(request, "trial" if version else "classes")
+
+
+def _tried(site: Site) -> str:
+    shadow = site.shadow()
+    return shadow.class_set.version if shadow else ""
 
 
 @needs("viewer")
-async def trial(request: Request) -> Response:
+def trial(request: Request) -> Response:
     """Show what the version that is tried would change."""
     shadow = request.app.state.site.shadow()
     return page(request, "trial.html", {"trial": shadow and shadow.comparison()})
 
 
 @needs("viewer")
-async def trial_picture(request: Request) -> Response:
+def trial_picture(request: Request) -> Response:
     """Return an example of a change."""
     shadow, number = request.app.state.site.shadow(), request.path_params["number"]
     examples = shadow.comparison().examples if shadow else ()
@@ -141,24 +146,26 @@ async def trial_picture(request: Request) -> Response:
 
 
 @needs("viewer")
-async def golden(request: Request) -> Response:
+def golden(request: Request) -> Response:
     """Show the checked frames."""
     return page(request, "golden.html", {"frames": request.app.state.site.golden.listed()})
 
 
 @needs("viewer")
-async def golden_crop(request: Request) -> Response:
+def golden_crop(request: Request) -> Response:
     """Return the picture of a checked frame."""
     return _picture(request.app.state.site.golden.png(request.path_params["crop"]))
 
 
 @needs("operator")
-async def remove(request: Request) -> Response:
+def remove(request: Request) -> Response:
     """Take a checked frame out."""
     name = str(request.state.form.get("crop", ""))
-    request.app.state.site.golden.remove(name)
+    if name not in {crop for crop, *_ in request.app.state.site.golden.listed()}:
+        raise HTTPException(404, "that frame is not among the checked ones")
+    request.app.state.site.uncheck(name)
     note(request, "golden set", f"removed {name[:12]}")
-    return RedirectResponse(request.url_for("golden"), 303)
+    return see_other(request, "golden")
 
 
 def _picture(png: bytes | None) -> Response:

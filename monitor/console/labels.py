@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -13,7 +13,6 @@ from typing import Annotated, Literal, TypeVar
 import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,17 +23,15 @@ from adapters.classes import ClassAttributes, check_class_name, check_display_na
 from adapters.classifier import NONE
 from adapters.errors import InputError
 from adapters.frames import Crop
-from adapters.stills import decode_picture
 from monitor.console.access import needs, note, who
-from monitor.console.board import JPEG_QUALITY
+from monitor.console.accounts import MOST_NOTED
 from monitor.console.pages import page
 from monitor.console.picture import Picture
+from monitor.console.uploads import uploaded
 from monitor.stills import cut
 
-UPLOADED = "uploaded"  # stands in a camera's place
 MOST_OWNERS, HOLD_S = 8, 1800.0
 MOST_HELD_BYTES = 60_000_000  # of one person; the oldest pictures go first
-MOST_SIDE_PX = 4096  # of an uploaded picture as it is held
 
 
 @dataclass
@@ -92,7 +89,7 @@ Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 class Label(_Strict):
     """A box that somebody drew: x, y, w, h in pixels of the camera's own picture."""
 
-    camera: str
+    camera: str = Field(max_length=MOST_NOTED)
     number: int
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] = Field(strict=False)  # JSON has no tuples
 
@@ -140,7 +137,7 @@ def routes() -> list[Route]:
 
 
 @needs("operator")
-async def label(request: Request) -> Response:
+def label(request: Request) -> Response:
     """Show the page to teach an animal on."""
     site = request.app.state.site
     cameras, chosen = sorted(site.board.healths()), request.query_params.get("camera")
@@ -149,22 +146,22 @@ async def label(request: Request) -> Response:
 
 
 @needs("operator")
-async def hold(request: Request) -> Response:
+def hold(request: Request) -> Response:
     """Hold the last half minute of a camera, and list it."""
     return _hold(request, request.app.state.site.board.kept(request.path_params["camera"]))
 
 
 @needs("operator")
-async def hold_worthiest(request: Request) -> Response:
+def hold_worthiest(request: Request) -> Response:
     """Hold the pictures of all cameras that are most worth labelling, and list them."""
     return _hold(request, request.app.state.site.board.worth_labelling())
 
 
 @needs("operator")
-async def hold_recording(request: Request) -> Response:
+def hold_recording(request: Request) -> Response:
     """Hold half a minute of a recorded clip, and list it."""
-    asked = await _asked(request, Recording)
-    return _hold(request, await run_in_threadpool(request.app.state.site.recordings.pictures, asked.name, asked.from_s))
+    asked = _asked(request, Recording)
+    return _hold(request, request.app.state.site.recordings.pictures(asked.name, asked.from_s))
 
 
 def _hold(request: Request, pictures: Sequence[Picture]) -> Response:
@@ -174,14 +171,14 @@ def _hold(request: Request, pictures: Sequence[Picture]) -> Response:
 
 
 @needs("operator")
-async def upload(request: Request) -> Response:
+def upload(request: Request) -> Response:
     """Take in pictures from the operator's own machine: decoded strictly, coded anew."""
     files = [file for file in request.state.form.getlist("picture") if isinstance(file, UploadFile)]
     taken, refused = [], []
     for file in files:
         name = (file.filename or "picture")[:80]
         try:
-            picture = await run_in_threadpool(_uploaded, await file.read(), name)
+            picture = uploaded(file.file.read(), name)
         except InputError as error:
             refused.append({"image": name, "why": str(error).removeprefix(f"{name}: ")})
         else:
@@ -192,7 +189,7 @@ async def upload(request: Request) -> Response:
 
 
 @needs("operator")
-async def held_picture(request: Request) -> Response:
+def held_picture(request: Request) -> Response:
     """Return a held picture."""
     picture = _find(request, request.path_params["camera"], request.path_params["number"])
     if picture is None:
@@ -201,9 +198,9 @@ async def held_picture(request: Request) -> Response:
 
 
 @needs("operator")
-async def teach(request: Request) -> Response:
+def teach(request: Request) -> Response:
     """Teach a class from boxes on held pictures, and answer with its report card."""
-    asked = await _asked(request, Asked)
+    asked = _asked(request, Asked)
     check_class_name(asked.name)
     attributes = ClassAttributes(
         name=asked.name,
@@ -213,48 +210,52 @@ async def teach(request: Request) -> Response:
         display_name=asked.display_name,
         herd=asked.herd,
     )
-    check_display_name(attributes, await run_in_threadpool(request.app.state.site.known))
+    check_display_name(attributes, request.app.state.site.known())
     names, crops = _crops(request, asked.labels)
-    lesson = await run_in_threadpool(request.app.state.site.teach, attributes, names, crops, live=asked.live)
+    lesson = request.app.state.site.teach(attributes, names, crops, live=asked.live)
     about = f"{asked.name}: {lesson.used} of {lesson.frames} frames, {lesson.version}"
     note(request, "taught", about)
     return JSONResponse(lesson.answer())
 
 
 @needs("operator")
-async def refute(request: Request) -> Response:
+def refute(request: Request) -> Response:
     """Teach what boxes on held pictures are not: a class, or any animal at all under `none`."""
-    asked = await _asked(request, Named)
+    asked = _asked(request, Named)
     names, crops = _crops(request, asked.labels)
-    told = await run_in_threadpool(request.app.state.site.refute, asked.name, names, crops)
+    told = request.app.state.site.refute(asked.name, names, crops)
     about = f"{asked.name}: {told.used} of {told.frames} frames, {told.version}"
     note(request, "said what is not", about)
     return JSONResponse(told.answer())
 
 
 @needs("operator")
-async def check(request: Request) -> Response:
+def check(request: Request) -> Response:
     """Take labelled boxes into the golden set, which every new version is tried on."""
-    asked = await _asked(request, Named)
+    asked = _asked(request, Named)
     if asked.name != NONE:
         check_class_name(asked.name)
     names, crops = _crops(request, asked.labels)
     frames = [(name, crop) for name, crop in zip(names, crops, strict=True) if not isinstance(crop, str)]
     refused = [{"image": name, "why": crop} for name, crop in zip(names, crops, strict=True) if isinstance(crop, str)]
-    count = await run_in_threadpool(request.app.state.site.check, asked.name, frames)
+    count = request.app.state.site.check(asked.name, frames)
     note(request, "golden set", f"{asked.name}: {len(frames)} frames")
     return JSONResponse({"class": asked.name, "taken": len(frames), "refused": refused, "frames": count})
 
 
-async def _asked(request: Request, model: type[Model]) -> Model:
+def _asked(request: Request, model: type[Model]) -> Model:
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(request.state.json)
     except ValidationError as error:
         raise HTTPException(400, _worded(error)) from None
 
 
 def _crops(request: Request, labels: Sequence[Label]) -> tuple[list[str], list[Crop]]:
-    names = [f"{label.camera} {label.number}" for label in labels]
+    pictures, names = Counter[str](), []
+    for label in labels:
+        name = f"{label.camera} {label.number}"
+        pictures[name] += 1
+        names.append(name if pictures[name] == 1 else f"{name}, box {pictures[name]}")
     return names, [_crop(request, label, name) for label, name in zip(labels, names, strict=True)]
 
 
@@ -267,16 +268,6 @@ def _crop(request: Request, label: Label, name: str) -> Crop:
         return cut(pixels, label.box, name)
     except InputError as error:
         return str(error).removeprefix(f"{name}: ")
-
-
-def _uploaded(content: bytes, name: str) -> Picture:
-    pixels = decode_picture(content, name)
-    scale = MOST_SIDE_PX / max(pixels.shape[:2])
-    if scale < 1:
-        pixels = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    _, coded = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-    size = (pixels.shape[1], pixels.shape[0])
-    return Picture(camera=UPLOADED, number=0, at=time.time(), size=size, jpeg=coded.tobytes(), sightings=())
 
 
 def _find(request: Request, camera: str, number: int) -> Picture | None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import cast, get_args
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.errors import ConfigError
 from monitor.assembly import zones_of
 from monitor.config import ZoneKind
-from monitor.console.access import Doorkeeper, Visit, needs, note, who
+from monitor.console.access import Doorkeeper, Visit, needs, note, see_other, who
 from monitor.console.accounts import Role
 from monitor.console.pages import page
 
@@ -35,7 +34,7 @@ def routes() -> list[Route]:
 
 
 @needs("viewer")
-async def camera(request: Request) -> Response:
+def camera(request: Request) -> Response:
     """Show a camera with its zones and masks, and draw others."""
     name, config = request.path_params["camera"], request.app.state.site.config()
     if name not in config.cameras:
@@ -49,64 +48,66 @@ async def camera(request: Request) -> Response:
 
 
 @needs("viewer")
-async def health(request: Request) -> Response:
+def health(request: Request) -> Response:
     """Show how the site is, camera by camera, and who has its alerts."""
     site = request.app.state.site
-    told = site.health()
-    config = site.config()
-    zones = sorted({zone.id for drawn in zones_of(config, list(config.cameras)).values() for zone in drawn})
-    facts = {"health": told, "availability": site.board.availability(), "consumers": site.consumers(), "zones": zones}
-    return page(request, "health.html", facts)
+    facts = {"health": site.health(), "availability": site.board.availability(), "consumers": site.consumers()}
+    return page(request, "health.html", {**facts, "zones": _zones(request)})
+
+
+def _zones(request: Request) -> list[str]:
+    config = request.app.state.site.config()
+    return sorted({zone.id for drawn in zones_of(config, list(config.cameras)).values() for zone in drawn})
 
 
 @needs("operator")
-async def rehearse(request: Request) -> Response:
+def rehearse(request: Request) -> Response:
     """Send a test alert of a zone, marked as one, the whole way."""
     zone = str(request.state.form.get("zone", ""))
+    if zone not in _zones(request):
+        raise HTTPException(404, "there is no zone of that name")
     request.app.state.site.order("test-alert", zone, who(request))
     note(request, "test alert", zone)
-    return RedirectResponse(request.url_for("health"), 303)
+    return see_other(request, "health")
 
 
 @needs("viewer")
-async def accounts(request: Request) -> Response:
+def accounts(request: Request) -> Response:
     """Show who may do what; everybody may change the password that is theirs."""
     return page(request, "accounts.html", {"everybody": _door(request).accounts.everybody(), "roles": get_args(Role)})
 
 
 @needs("admin")
-async def add(request: Request) -> Response:
+def add(request: Request) -> Response:
     """Make an account."""
     name, role, password = (str(request.state.form.get(key, "")) for key in ("name", "role", "password"))
     if role not in get_args(Role):
         raise HTTPException(400, f"role {role!r}: expected one of {', '.join(get_args(Role))}")
     by = who(request)
-    await run_in_threadpool(_door(request).accounts.add, name.strip(), cast("Role", role), password, by=by)
-    return RedirectResponse(request.url_for("accounts"), 303)
+    _door(request).accounts.add(name.strip(), cast("Role", role), password, by=by)
+    return see_other(request, "accounts")
 
 
 @needs("admin")
-async def remove(request: Request) -> Response:
+def remove(request: Request) -> Response:
     """Take an account away."""
     _door(request).accounts.remove(str(request.state.form.get("name", "")), by=who(request))
-    return RedirectResponse(request.url_for("accounts"), 303)
+    return see_other(request, "accounts")
 
 
 @needs("viewer")
-async def change_password(request: Request) -> Response:
+def change_password(request: Request) -> Response:
     """Change the password of who is asking, who must know the old one; all sessions of the account end."""
     door, account = _door(request), _visit(request).account
     old, new = (str(request.state.form.get(key, "")) for key in ("old", "new"))
-    if not door.may_guess(request, account.name):
-        raise HTTPException(429, "Too many attempts: wait a minute.")
-    if await run_in_threadpool(door.accounts.log_in, account.name, old) is None:
+    if door.guess(request, account.name, lambda: door.accounts.log_in(account.name, old)) is None:
         raise ConfigError("the old password is wrong")
-    await run_in_threadpool(door.accounts.change_password, account.name, new, by=account.name)
-    return RedirectResponse(request.url_for("login"), 303)
+    door.accounts.change_password(account.name, new, by=account.name)
+    return see_other(request, "login")
 
 
 @needs("admin")
-async def audit(request: Request) -> Response:
+def audit(request: Request) -> Response:
     """Show who did what."""
     return page(request, "audit.html", {"entries": _door(request).accounts.audit(AUDIT_LINES)})
 

@@ -6,10 +6,10 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import cv2
 import numpy as np
@@ -140,14 +140,11 @@ class Console:
             StoreError: the accounts or the class sets can't be opened.
         """
         self._parts, self.board = ExitStack(), Board()
-        store = ClassSetStore(state_dir)  # of its own: another thread asks it
-        self._parts.callback(store.close)
-        golden = GoldenSet(state_dir)
-        self._parts.callback(golden.close)
         try:
             accounts = Accounts(state_dir)
             self._parts.callback(accounts.close)
-            site = _site(config.site, state_dir, self.board, classifier, store, golden, hold)
+            kept = Kept(state_dir, self._parts)
+            site = site_of(config.site, state_dir, self.board, classifier, kept, hold)
             port = config.console.port or 0
             server = ConsoleServer(config.console.host, port, make_app(site, accounts, https=config.console.https))
         except BaseException:
@@ -164,33 +161,45 @@ class Console:
         self._parts.close()
 
 
-def _site(
-    name: str,
-    state_dir: Path,
-    board: Board,
-    classifier: Classifier,
-    store: ClassSetStore,
-    golden: GoldenSet,
-    hold: Hold,
-) -> Site:
-    alone, folder = _OneAtATime(), hold.config().console.recordings_dir
+class Kept:
+    """What a site was taught and its checked frames, opened by the console for itself; its threads share each handle.
+
+    Attributes:
+        store, golden: to change, one at a time; a lesson takes long.
+        shown, shown_golden: the same to look at, meanwhile.
+        examined: the same to look at closely, which takes long too.
+    """
+
+    def __init__(self, state_dir: Path, parts: ExitStack) -> None:
+        """Open it; it is closed with the other parts."""
+        self.store, self.shown, self.examined = (
+            parts.enter_context(closing(ClassSetStore(state_dir))) for _ in range(3)
+        )
+        self.golden, self.shown_golden = (parts.enter_context(closing(GoldenSet(state_dir))) for _ in range(2))
+
+
+def site_of(name: str, state_dir: Path, board: Board, classifier: Classifier, kept: Kept, hold: Hold) -> Site:
+    """Return a running program as the pages know it."""
+    alone, looking = _OneAtATime(), _OneAtATime()
+    store, golden, folder = kept.store, kept.golden, hold.config().console.recordings_dir
     return Site(
         name=name,
         board=board,
-        known=alone(lambda: list(store.attributes().values())),
+        known=looking(lambda: list(kept.shown.attributes().values())),
         names=lambda: _names(hold.class_set()),
         call=alone(store.call),
         teach=alone(_teach(store, golden, classifier)),
         refute=alone(_refute(store, golden, classifier)),
-        refuted=alone(store.refuted),
+        refuted=looking(kept.shown.refuted),
         take_back=alone(store.take_back),
         recordings=Recordings(None if folder is None else hold.config_path.resolve().parent / folder),
-        golden=golden,
+        golden=kept.shown_golden,
         check=alone(lambda label, frames: golden.add(label, frames, classifier)),
-        report=alone(lambda: describe(store, classifier)),
-        crop=store.crop,
+        uncheck=alone(golden.remove),
+        report=_OneAtATime()(Report(kept.examined, classifier)),
+        crop=kept.shown.crop,
         forget=alone(store.forget),
-        versions=alone(store.versions),
+        versions=looking(kept.shown.versions),
         rollback=alone(store.rollback),
         order=lambda verb, about, by: hold.order(Order(verb=verb, about=about, by=by)),
         history=lambda: history(state_dir),
@@ -203,7 +212,7 @@ def _site(
         remove_camera=alone(_then(lambda name: remove_camera(hold.config_path, name), hold.reload)),
         health=hold.health,
         consumers=hold.consumers,
-        heat=alone(_heat(store, classifier)),
+        heat=looking(_heat(kept.shown, classifier)),
     )
 
 
@@ -241,6 +250,30 @@ def _then(change: Callable[Parameters, None], reload: Callable[[], None]) -> Cal
         reload()
 
     return changed
+
+
+class Report:
+    """What is kept of each class, and how good it is. Worked out once for each version: that takes long.
+
+    The encoder stays the same while the program runs.
+    """
+
+    def __init__(self, store: ClassSetStore, classifier: Classifier) -> None:
+        self._store, self._classifier = store, classifier
+        self._of: int | None = None
+        self._told: list[dict[str, Any]] = []
+
+    def __call__(self) -> list[dict[str, Any]]:
+        """Return it, of the version that is active now."""
+        while (version := self._store.active_version()) != self._of:
+            try:
+                self._told = describe(self._store, self._classifier)
+            except KeyError:
+                if version == self._store.active_version():
+                    raise
+                continue  # a class was forgotten while it was being read
+            self._of = version
+        return self._told
 
 
 class _OneAtATime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -17,6 +18,8 @@ from monitor.config import Config
 from monitor.console.board import Board
 from monitor.console.recordings import Recordings
 from monitor.shadow import Shadow
+
+ASKED_EVERY_S = 0.05
 
 
 class Teach(Protocol):
@@ -44,8 +47,9 @@ class Site:
         refuted: (crop, source, created) of what was said so in the active version, by what it is not.
         take_back: makes a version without one of those crops the active one, and returns its name.
         recordings: clips to label.
-        golden: the frames that every new version is tried on; `check` adds some under a label.
-        report: what is kept of each class, and how good it is; slow.
+        golden: the frames that every new version is tried on, to look at; `check` adds some under a label, `uncheck`
+            takes one out.
+        report: what is kept of each class, and how good it is; slow where the active version is a new one.
         crop: the picture of a taught frame, a PNG, by its name.
         forget: makes a version without a class the active one, and returns its name.
         versions: what was taught, oldest first.
@@ -76,6 +80,7 @@ class Site:
     recordings: Recordings
     golden: GoldenSet
     check: Callable[[str, Sequence[tuple[str, LabelledCrop]]], int]
+    uncheck: Callable[[str], None]
     report: Callable[[], list[dict[str, Any]]]
     crop: Callable[[str], bytes | None]
     forget: Callable[[str], str]
@@ -93,3 +98,13 @@ class Site:
     history: Callable[[], Iterable[Alert]]
     snapshot: Callable[[str], bytes | None]
     heat: Callable[[bytes, str], bytes | None]
+
+
+def comes(true: Callable[[], bool], within_s: float) -> bool:
+    """Wait until the main loop has taken something up, and tell whether it has."""
+    until_s = time.monotonic() + within_s
+    while not true():
+        if time.monotonic() > until_s:
+            return False
+        time.sleep(ASKED_EVERY_S)
+    return True

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from monitor.console import history
-from monitor.console.access import needs, note, who
+from monitor.console.access import needs, note, see_other, who
 from monitor.console.pages import page
+from monitor.console.site import Site, comes
 
+TAKEN_UP_S = 1.0  # by the main loop; the page that follows shows it then
 MOST_SHOWN = 200  # situations on a page; the table for download has all
 
 
@@ -30,7 +31,7 @@ def routes() -> list[Route]:
 
 
 @needs("viewer")
-async def situations(request: Request) -> Response:
+def situations(request: Request) -> Response:
     """Show what is open now."""
     return page(
         request, "situations.html", {"situations": request.app.state.site.board.situations(), "known": _known(request)}
@@ -38,16 +39,16 @@ async def situations(request: Request) -> Response:
 
 
 @needs("viewer")
-async def picture(request: Request) -> Response:
+def picture(request: Request) -> Response:
     """Return how the animal of a situation looked."""
     return Response(_snapshot(request), media_type="image/jpeg")
 
 
 @needs("viewer")
-async def heat(request: Request) -> Response:
+def heat(request: Request) -> Response:
     """Return where the classifier looked, to lay over the picture."""
     name = request.query_params.get("class", "")
-    over = await run_in_threadpool(request.app.state.site.heat, _snapshot(request), name)
+    over = request.app.state.site.heat(_snapshot(request), name)
     if over is None:
         raise HTTPException(404, "that class is not taught: it has no map")
     return Response(over, media_type="image/png")
@@ -61,22 +62,23 @@ def _snapshot(request: Request) -> bytes:
 
 
 @needs("viewer")
-async def past(request: Request) -> Response:
+def past(request: Request) -> Response:
     """Show what has happened, searched and counted."""
     words = request.query_params.get("words", "")
-    found = await run_in_threadpool(_past, request, words)
+    found = _past(request, words)
     facts: dict[str, Any] = {
         "classes": history.by_class(found),
         "hours": history.by_hour(found),
+        "begun": history.begun(found),
         "known": _known(request),
     }
     return page(request, "history.html", {"words": words, "count": len(found), "found": found[:MOST_SHOWN], **facts})
 
 
 @needs("viewer")
-async def past_csv(request: Request) -> Response:
+def past_csv(request: Request) -> Response:
     """Return what has happened as a table."""
-    found = await run_in_threadpool(_past, request, request.query_params.get("words", ""))
+    found = _past(request, request.query_params.get("words", ""))
     named = {"Content-Disposition": f'attachment; filename="{request.app.state.site.name}-situations.csv"'}
     return Response("".join(history.as_csv(found)), media_type="text/csv", headers=named)
 
@@ -86,15 +88,25 @@ def _known(request: Request) -> set[str]:
 
 
 def _past(request: Request, words: str) -> list[history.Past]:
-    return history.situations(request.app.state.site.history(), words)
+    site = request.app.state.site
+    return history.situations(site.history(), words, site.names())
 
 
 @needs("operator")
-async def judge(request: Request) -> Response:
+def judge(request: Request) -> Response:
     """Confirm or dismiss a situation."""
     verb, situation = request.path_params["verb"], request.path_params["situation"]
     if verb not in ("confirm", "dismiss"):
         raise HTTPException(404, "no such page")
-    request.app.state.site.order(verb, situation, who(request))
+    site = request.app.state.site
+    if situation not in {one.id for one in site.board.situations()}:
+        raise HTTPException(404, "that situation is not open any more")
+    site.order(verb, situation, who(request))
     note(request, verb, situation)
-    return RedirectResponse(request.url_for("situations"), 303)
+    comes(lambda: _is_judged(site, verb, situation), TAKEN_UP_S)
+    return see_other(request, "situations")
+
+
+def _is_judged(site: Site, verb: str, situation: str) -> bool:
+    found = next((one for one in site.board.situations() if one.id == situation), None)
+    return found is None or (verb == "confirm" and found.confirmed_by is not None)

@@ -38,6 +38,10 @@ class LabelQueue:
         while len(self._best) > MOST:
             del self._best[min(self._best, key=lambda key: self._best[key][0])]
 
+    def forget(self, camera: str) -> None:
+        """Drop the pictures of a camera."""
+        self._best = {key: found for key, found in self._best.items() if key[0] != camera}
+
     def pictures(self) -> list[Picture]:
         """Return the pictures, the worthiest last, as a camera's newest is; none twice."""
         ordered = sorted(self._best.values(), key=lambda found: found[0])

@@ -2,6 +2,8 @@
 const page = document.querySelector("[data-camera]");
 const canvas = document.querySelector("#plan");
 const form = document.querySelector("#shape");
+const finish = document.querySelector("#finish"), undo = document.querySelector("#undo");
+const LEAST_CORNERS = 3;
 const pen = canvas.getContext("2d");
 const COLOURS = { carriageway: "#f5b301", verge: "#66d18f", crossing: "#6db3f8", pavement: "#c9a0ff", other: "#ffffff", mask: "#ff6b60" };
 
@@ -51,13 +53,10 @@ function paint() {
 const corners = (points) => `[${points.map(([x, y]) => `[${Math.round(x)}, ${Math.round(y)}]`).join(", ")}]`;
 
 function toml() {
-  const name = page.dataset.camera;
   const masks = shapes.filter(({ kind }) => kind === "mask");
   const zones = shapes.filter(({ kind }) => kind !== "mask");
-  const lines = [`[cameras.${name}]`, `masks_px = [${masks.map(({ points }) => corners(points)).join(", ")}]`, ""];
-  for (const { id, kind, points } of zones)
-    lines.push(`[[cameras.${name}.zones]]`, `id = "${id}"`, `kind = "${kind}"`, `polygon_px = ${corners(points)}`, "");
-  return lines.join("\n");
+  const lines = zones.map(({ id, kind, points }) => `  { id = "${id}", kind = "${kind}", polygon_px = ${corners(points)} },\n`);
+  return `masks_px = [${masks.map(({ points }) => corners(points)).join(", ")}]\nzones = [\n${lines.join("")}]\n`;
 }
 
 function list() {
@@ -74,14 +73,23 @@ function list() {
   });
   document.querySelector("#shapes").replaceChildren(...items);
   document.querySelector("#toml").value = toml();
+  finish.disabled = !drawing || drawing.points.length < LEAST_CORNERS;
+  undo.disabled = !drawing?.points.length;
 }
 
 function end() {
-  if (drawing && drawing.points.length >= 3) shapes.push(drawing);
+  if (drawing && drawing.points.length >= LEAST_CORNERS) shapes.push(drawing);
   drawing = null;
   paint();
 }
 
+function takeBack() {
+  drawing.points.pop();
+  paint();
+}
+
+finish.addEventListener("click", end);
+undo.addEventListener("click", takeBack);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   drawing = { id: form.elements.kind.value === "mask" ? "mask" : form.elements.id.value, kind: form.elements.kind.value, points: [] };
@@ -99,10 +107,9 @@ canvas.addEventListener("pointerdown", ({ clientX, clientY }) => {
 
 canvas.addEventListener("keydown", (event) => {
   if (event.key === "Enter") end();
-  else if (event.key === "Backspace" && drawing) drawing.points.pop();
+  else if (event.key === "Backspace" && drawing) takeBack();
   else return;
   event.preventDefault();
-  paint();
 });
 
 document.querySelector("#picture-again").addEventListener("click", fetchPicture);

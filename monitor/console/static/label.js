@@ -1,4 +1,4 @@
-// The label page: hold pictures, draw a box on a few of them, name the animal, read the report card.
+// The label page: hold pictures, draw boxes on a few of them, name the animal, read the report card.
 const csrf = document.querySelector('meta[name="csrf"]').content;
 const source = document.querySelector("#source");
 const lesson = document.querySelector("#lesson");
@@ -15,8 +15,9 @@ const YELLOW = "#f5b301", BLUE = "#4da3ff";
 let pictures = []; // {camera, number, at, size, boxes}
 let at = 0;
 let image = null;
-let drawn = null; // the box being drawn, [x, y, w, h] in the camera's pixels
-const labels = new Map(); // "camera number" -> {camera, number, box, thumb}
+let labels = []; // {camera, number, box: [x, y, w, h] in the camera's pixels, thumb}; a picture may have several
+let chosen = null; // the label of this picture that keys move and remove
+let drawn = null; // the box that is being dragged
 
 async function ask(path, options = {}) {
   const answer = await fetch(path, { ...options, headers: { "x-csrf-token": csrf, ...options.headers } });
@@ -26,7 +27,7 @@ async function ask(path, options = {}) {
   return told;
 }
 
-const keyOf = ({ camera, number }) => `${camera} ${number}`;
+const here = () => labels.filter(({ camera, number }) => camera === pictures[at].camera && number === pictures[at].number);
 const scale = () => canvas.width / pictures[at].size[0];
 
 function tell(text, kind = "error") {
@@ -62,7 +63,7 @@ async function go(index) {
   const loaded = await createImageBitmap(await answer.blob());
   if (picture !== pictures[at]) return; // somebody has stepped on meanwhile
   image = loaded;
-  drawn = labels.get(keyOf(picture))?.box ?? null;
+  chosen = here().at(-1) ?? null;
   suggest(picture.boxes);
   paint();
   canvas.dataset.shown = at;
@@ -72,14 +73,14 @@ function suggest(boxes) {
   const offers = boxes.map(({ box, called, p_animal }, index) => {
     const text = `${index + 1}: ${called}, an animal at ${Math.round(100 * p_animal)} %`;
     const offer = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: text });
-    offer.addEventListener("click", () => keep(box));
+    offer.addEventListener("click", () => add(box));
     return offer;
   });
   document.querySelector("#suggested").replaceChildren(...offers);
 }
 
 function paint() {
-  if (!image) return;
+  if (!image || !pictures.length) return;
   canvas.width = image.width;
   canvas.height = image.height;
   pen.drawImage(image, 0, 0);
@@ -93,11 +94,11 @@ function paint() {
     pen.fillText(`${index + 1}`, x * scale(), Math.max(18, y * scale() - 2 * width));
   });
   pen.setLineDash([]);
-  if (drawn) {
-    const [x, y, w, h] = drawn.map((value) => value * scale());
-    pen.strokeStyle = YELLOW;
-    pen.lineWidth = 1.5 * width;
-    pen.strokeRect(x, y, w, h);
+  pen.strokeStyle = YELLOW;
+  for (const { box, thick } of [...here().map((label) => ({ box: label.box, thick: label === chosen })), { box: drawn, thick: true }]) {
+    if (!box) continue;
+    pen.lineWidth = (thick ? 2 : 1) * width;
+    pen.strokeRect(...box.map((value) => value * scale()));
   }
 }
 
@@ -109,38 +110,56 @@ function clipped([x, y, w, h]) {
   return [left, top, Math.max(LEAST_PX, Math.min(x + w, width) - left), Math.max(LEAST_PX, Math.min(y + h, height) - top)];
 }
 
-function keep(box) {
-  drawn = clipped(box);
-  const picture = pictures[at];
-  const [x, y, w, h] = drawn.map((value) => value * scale());
-  const thumb = document.createElement("canvas");
-  thumb.width = thumb.height = 96;
+function change(label, box) {
+  label.box = clipped(box);
+  const [x, y, w, h] = label.box.map((value) => value * scale());
   const side = Math.max(w, h);
-  thumb.getContext("2d").drawImage(image, x + w / 2 - side / 2, y + h / 2 - side / 2, side, side, 0, 0, 96, 96);
-  labels.set(keyOf(picture), { camera: picture.camera, number: picture.number, box: drawn, thumb });
+  label.thumb.getContext("2d").clearRect(0, 0, label.thumb.width, label.thumb.height);
+  label.thumb.getContext("2d").drawImage(image, x + w / 2 - side / 2, y + h / 2 - side / 2, side, side, 0, 0, label.thumb.width, label.thumb.height);
+  choose(label);
+}
+
+function add(box) {
+  const { camera, number } = pictures[at];
+  const same = here().find((label) => label.box.join() === clipped(box).join());
+  if (same) {
+    choose(same);
+    return;
+  }
+  const label = { camera, number, thumb: Object.assign(document.createElement("canvas"), { width: 96, height: 96 }) };
+  labels.push(label);
+  change(label, box);
+}
+
+function choose(label) {
+  chosen = label;
   paint();
   list();
 }
 
-function drop(key) {
-  labels.delete(key);
-  if (pictures.length && key === keyOf(pictures[at])) drawn = null;
-  paint();
-  list();
+function drop(label) {
+  labels = labels.filter((one) => one !== label);
+  choose(label === chosen ? (here().at(-1) ?? null) : chosen);
+}
+
+function clear() {
+  labels = [];
+  choose(null);
 }
 
 function list() {
-  const items = [...labels].map(([key, { thumb, box }]) => {
+  const items = labels.map((label, index) => {
+    const { camera, number, thumb, box } = label;
     const item = document.createElement("li");
     const remove = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: "✕" });
-    remove.setAttribute("aria-label", `Remove the label of ${key}`);
-    remove.addEventListener("click", () => drop(key));
-    item.title = `${key}: ${Math.round(box[2])} x ${Math.round(box[3])} pixels`;
+    remove.setAttribute("aria-label", `Remove box ${index + 1}, ${camera} ${number}`);
+    remove.addEventListener("click", () => drop(label));
+    item.title = `${camera} ${number}: ${Math.round(box[2])} x ${Math.round(box[3])} pixels`;
     item.append(thumb, remove);
     return item;
   });
   document.querySelector("#labels").replaceChildren(...items);
-  const count = labels.size;
+  const count = labels.length;
   const advice = count < 3 ? "three to five are good" : count < 5 ? "good; five are better" : "enough to begin with";
   document.querySelector("#count").textContent = count ? `${count}, ${advice}` : "none yet";
   for (const button of lesson.querySelectorAll("button")) button.disabled = !count;
@@ -166,16 +185,22 @@ canvas.addEventListener("pointermove", (event) => {
 canvas.addEventListener("pointerup", (event) => {
   const [x, y] = point(event);
   const moved = corner && Math.max(Math.abs(x - corner[0]), Math.abs(y - corner[1])) > LEAST_PX;
-  corner = null;
-  if (moved) keep(drawn);
+  const box = drawn;
+  corner = drawn = null;
+  if (moved) add(box);
+  else choose(here().findLast(({ box: [left, top, w, h] }) => x >= left && x <= left + w && y >= top && y <= top + h) ?? chosen);
+});
+canvas.addEventListener("pointercancel", () => {
+  corner = drawn = null;
+  paint();
 });
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function nudge([dx, dy], resize) {
   const step = NUDGE * pictures[at].size[0];
-  const [x, y, w, h] = drawn;
-  keep(resize ? [x, y, w + dx * step, h + dy * step] : [x + dx * step, y + dy * step, w, h]);
+  const [x, y, w, h] = chosen.box;
+  change(chosen, resize ? [x, y, w + dx * step, h + dy * step] : [x + dx * step, y + dy * step, w, h]);
 }
 
 document.addEventListener("keydown", (event) => {
@@ -186,18 +211,19 @@ document.addEventListener("keydown", (event) => {
   }
   if (!pictures.length || event.target.matches("input:not([type=range]), select, textarea")) return;
   const arrow = ARROWS[event.key];
-  if (arrow && event.altKey && drawn) nudge(arrow, event.shiftKey);
+  if (arrow && event.altKey && chosen) nudge(arrow, event.shiftKey);
   else if (event.key === "ArrowLeft") go(at - 1);
   else if (event.key === "ArrowRight") go(at + 1);
   else if (event.key === "Home") go(0);
   else if (event.key === "End") go(pictures.length - 1);
   else if (event.key === "b" || event.key === "B") {
     const [width, height] = pictures[at].size;
-    keep([0.4 * width, 0.4 * height, 0.2 * width, 0.2 * height]);
+    add([0.4 * width, 0.4 * height, 0.2 * width, 0.2 * height]);
   } else if (event.key >= "1" && event.key <= "9") {
     const suggested = pictures[at].boxes[Number(event.key) - 1];
-    if (suggested) keep(suggested.box);
-  } else if (event.key === "Delete" || event.key === "Backspace") drop(keyOf(pictures[at]));
+    if (suggested) add(suggested.box);
+  } else if (event.key === "n" || event.key === "N") choose(here()[(here().indexOf(chosen) + 1) % here().length] ?? null);
+  else if ((event.key === "Delete" || event.key === "Backspace") && chosen) drop(chosen);
   else return;
   event.preventDefault();
 });
@@ -277,7 +303,7 @@ function show({ class: name, version, frames, used, refused, seconds, report: ca
   report.replaceChildren(head, facts);
 }
 
-const drawnBoxes = () => [...labels.values()].map(({ camera, number, box }) => ({ camera, number, box }));
+const drawnBoxes = () => labels.map(({ camera, number, box }) => ({ camera, number, box }));
 
 document.querySelector("#check").addEventListener("click", async () => {
   const name = lesson.name.value.trim();
@@ -290,8 +316,7 @@ document.querySelector("#check").addEventListener("click", async () => {
     const { taken, refused, frames } = await ask("/api/golden", { method: "POST", body, headers: JSON_BODY });
     const left = refused.map(({ image: which, why }) => ` ${which}: ${why}.`).join("");
     tell(`${taken} frames of ${name} check every new version from now on; there are ${frames}.${left}`, "done");
-    labels.clear();
-    list();
+    clear();
   } catch (error) {
     tell(error.message);
   }
@@ -310,8 +335,7 @@ async function refute(name) {
     if (told.before === null) facts.append(...row("How sure", "one frame only: a second one tells how far it reaches"));
     else facts.append(...row(what, `${Math.round(100 * told.before)} % before, ${Math.round(100 * told.after)} % now, in each frame by what was said of the others`));
     report.replaceChildren(head, facts);
-    labels.clear();
-    list();
+    clear();
   } catch (error) {
     tell(error.message);
   }
@@ -326,7 +350,7 @@ document.querySelector("#not").addEventListener("click", () => {
 
 lesson.addEventListener("submit", async (event) => {
   event.preventDefault();
-  if (!labels.size) return;
+  if (!labels.length) return;
   const button = document.querySelector("#teach");
   button.disabled = true;
   const body = JSON.stringify({
@@ -341,8 +365,7 @@ lesson.addEventListener("submit", async (event) => {
   });
   try {
     show(await ask("/api/teach", { method: "POST", body, headers: JSON_BODY }), !lesson.later.checked);
-    labels.clear();
-    list();
+    clear();
   } catch (error) {
     tell(error.message);
     button.disabled = false;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,10 @@ from monitor.console.app import make_app
 from monitor.console.board import Board
 from monitor.console.recordings import Recordings
 from monitor.console.site import Site
+from monitor.policy import Policy
 from monitor.shadow import Shadow
 from monitor.values import Frame
+from tests.monitor.test_alerts import SETTINGS, sighting, whole_view
 
 FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse battery"
@@ -51,6 +54,8 @@ CONFIG = Config.model_validate(
     }
 )
 MOOSE = ClassAttributes(name="moose", size="large", origin="wild", display_name="Elch")
+DOG, *_ = Policy(SETTINGS, {"north": (whole_view("north"),)}).decide([sighting(1.0)], 1.0)
+OPEN = (replace(DOG, id="s1"), replace(DOG, id="s2", confirmed_by="olga"))
 REPORT = {
     "class": "moose",
     "size": "large",
@@ -71,6 +76,8 @@ class FakeSite:
     def __init__(self) -> None:
         self.orders: list[tuple[str, str, str]] = []
         self.rolled_back: list[str] = []
+        self.begun, self.go_on = threading.Semaphore(0), threading.Event()  # a test clears it for what takes long
+        self.go_on.set()
         self.events: list[Alert] = []
         self.checked: list[tuple[str, list[str]]] = []
         self.tried: list[str] = []
@@ -101,6 +108,8 @@ class FakeSite:
     def rollback(self, version: str) -> str:
         if version != "cs-1":
             raise ConfigError(f"no version {version}")
+        self.begun.release()
+        self.go_on.wait(60)
         self.rolled_back.append(version)
         return version
 
@@ -118,19 +127,19 @@ def fake() -> FakeSite:
 
 
 @pytest.fixture
-def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Callable[[], TestClient]]:
-    """A browser that knows nothing yet."""
+def site(fake: FakeSite, tmp_path: Path) -> Iterator[Site]:
+    """A program as the console knows it."""
     board, golden = Board(), GoldenSet(tmp_path)
-    board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, (), 1.0)
+    board.site({"road": Health("ok", None, 0.0), "yard": Health("blind", "lost", 0.0)}, OPEN, 1.0)
     image = np.full((90, 160, 3), 90, np.uint8)
     board.frame(Frame(camera="road", index=7, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
 
     def add_camera(name: str, url: str) -> None:
         fake.added[name] = CameraConfig(source=url)
-        board.site({**board.healths(), name: Health("ok", None, 0.0)}, (), 1.0)
+        board.site({**board.healths(), name: Health("ok", None, 0.0)}, OPEN, 1.0)
         board.frame(Frame(camera=name, index=1, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
 
-    site = Site(
+    yield Site(
         name="test",
         board=board,
         known=lambda: [MOOSE, replace(MOOSE, name="deer", display_name="Hirsch")],
@@ -143,6 +152,7 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
         recordings=Recordings(tmp_path / "recordings"),
         golden=golden,
         check=fake.check,
+        uncheck=golden.remove,
         report=lambda: [REPORT],
         crop=lambda name: b"\x89PNG" if name == "ab" else None,
         forget=fake.rollback,
@@ -161,9 +171,14 @@ def visitor(accounts: Accounts, fake: FakeSite, tmp_path: Path) -> Iterator[Call
         snapshot=lambda situation: b"\xff\xd8" if situation == "kept" else None,
         heat=lambda jpeg, name: b"\x89PNG" if name == "moose" else None,
     )
-    app = make_app(site, accounts)
-    yield lambda: TestClient(app, base_url="http://127.0.0.1:8080", follow_redirects=False)
     golden.close()
+
+
+@pytest.fixture
+def visitor(site: Site, accounts: Accounts) -> Callable[[], TestClient]:
+    """A browser that knows nothing yet."""
+    app = make_app(site, accounts)
+    return lambda: TestClient(app, base_url="http://127.0.0.1:8080", follow_redirects=False)
 
 
 def begin(client: TestClient, accounts: Accounts) -> None:

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from monitor.console.access import IDLE_S, LONGEST_S
-from monitor.console.accounts import Accounts
+from monitor.console.accounts import FILE, Accounts
+from monitor.console.app import make_app
+from monitor.console.site import Site
 from tests.monitor.console.conftest import PASSWORD, FakeSite, begin, csrf, log_in
 
 CONCRETE = re.compile(r"\{[^}]+\}")  # what stands for a part of a path
@@ -28,6 +34,17 @@ def test_a_new_site_asks_for_its_token_and_lets_nobody_in_without(
     begin(client, accounts)
     assert client.get("/").status_code == 200
     assert visitor().get("/welcome").headers["location"].endswith("/login")
+
+
+def test_behind_a_proxy_that_speaks_tls_every_redirect_stays_on_its_page(site: Site, accounts: Accounts) -> None:
+    client = TestClient(make_app(site, accounts, https=True), base_url="https://road.example", follow_redirects=False)
+    client.headers.update({"host": "road.example", "origin": "https://road.example"})
+    begin(client, accounts)
+    form = {"csrf": csrf(client), "version": "cs-1", "zone": "crossing"}
+
+    answers = [client.post(path, data=form) for path in ("/classes/rollback", "/health/test", "/logout")]
+    answers += [client.get("/login/"), client.get("/")]
+    assert [answer.headers.get("location") for answer in answers] == ["/classes", "/health", "/login", None, "/login"]
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/audit", "/api/site", "/api/live/road"])
@@ -142,10 +159,75 @@ def test_guessing_is_slow(visitor: Callable[[], TestClient], accounts: Accounts)
     client = visitor()
     answers = [log_in(client, "anna", f"guess number {number}") for number in range(12)]
 
-    assert answers[:5] == [403] * 5
-    assert answers[-1] == 429
+    assert answers == [403] * 6 + [429] * 6
     assert log_in(client, "anna") == 429, "the right one too, for a while"
     assert {entry.what for entry in accounts.audit(3)} == {"login refused"}
+
+
+def test_many_guesses_at_once_are_not_more_than_one_after_the_other(
+    visitor: Callable[[], TestClient], accounts: Accounts
+) -> None:
+    begin(visitor(), accounts)
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda number: log_in(visitor(), f"name {number}", "guess"), range(12)))
+
+    assert sorted(answers) == [403] * 6 + [429] * 6
+
+
+def test_right_passwords_lock_nobody_out(visitor: Callable[[], TestClient], accounts: Accounts) -> None:
+    begin(visitor(), accounts)
+
+    assert [log_in(visitor(), "anna") for _ in range(20)] == [303] * 20
+
+
+def test_what_cannot_be_audited_is_told_as_done(
+    visitor: Callable[[], TestClient],
+    accounts: Accounts,
+    fake: FakeSite,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = visitor()
+    begin(client, accounts)
+    with closing(sqlite3.connect(tmp_path / FILE)) as db:
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT raise(ABORT, 'disk is full'); END")
+    told = client.post("/classes/rollback", data={"csrf": csrf(client), "version": "cs-1"})
+
+    assert (told.status_code, fake.rolled_back) == (500, ["cs-1"])
+    assert "This was done, but the audit could not take it down: made live cs-1 (console.sqlite3: disk is" in told.text
+    assert "nothing was changed" not in told.text
+    assert "not in the audit: made live cs-1, by anna" in caplog.text
+    assert log_in(visitor(), "anna") == 303, "a full disk keeps nobody from the cameras"
+
+
+def test_an_error_that_nobody_expected_is_a_page_and_one_entry_of_the_log(
+    visitor: Callable[[], TestClient], accounts: Accounts, fake: FakeSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = visitor()
+    begin(client, accounts)
+    fake.events = [None]
+    told = client.get("/history?words=x")
+
+    assert (told.status_code, "Something went wrong that should not" in told.text) == (500, True)
+    assert "Traceback" not in told.text
+    assert "NoneType" not in told.text
+    assert 'href="/situations"' in told.text
+    assert "frame-ancestors" in told.headers["content-security-policy"]
+    (entry,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert entry.getMessage() == "the console failed at GET /history"
+    assert "AttributeError" in caplog.text
+
+
+def test_what_a_stranger_sends_stays_one_short_line_of_the_audit(
+    visitor: Callable[[], TestClient], accounts: Accounts
+) -> None:
+    begin(visitor(), accounts)
+    for name in ("eve\nanna logged in\u202e", "x" * 5000):
+        log_in(visitor(), name)
+
+    long, forged = accounts.audit(2)
+    assert forged.who == "eve\\nanna logged in\\u202e"
+    assert (len(long.who), long.who[-1]) == (200, "…")
 
 
 def test_a_session_ends_when_it_is_idle_old_logged_out_or_its_password_changed(
@@ -172,6 +254,32 @@ def test_a_session_ends_when_it_is_idle_old_logged_out_or_its_password_changed(
     log_in(client, "anna", "another one entirely")
     assert client.post("/logout", data={"csrf": csrf(client)}).status_code == 303
     assert client.get("/").status_code == 303
+
+
+def test_the_cookie_of_a_removed_account_opens_no_account_of_the_same_name(
+    visitor: Callable[[], TestClient], accounts: Accounts
+) -> None:
+    begin(visitor(), accounts)
+    accounts.add("olga", "admin", PASSWORD, by="anna")
+    former = visitor()
+    assert log_in(former, "olga") == 303
+    accounts.remove("olga", by="anna")
+    accounts.add("olga", "viewer", "another one entirely", by="anna")
+
+    assert former.get("/").headers["location"] == "/login"
+
+
+def test_a_copied_cookie_is_worth_nothing_after_logging_out(
+    visitor: Callable[[], TestClient], accounts: Accounts
+) -> None:
+    client, thief, elsewhere = visitor(), visitor(), visitor()
+    begin(client, accounts)
+    assert log_in(elsewhere, "anna") == 303
+    thief.cookies.set("wildlane", client.cookies["wildlane"])
+    assert thief.get("/").status_code == 200
+
+    assert client.post("/logout", data={"csrf": csrf(client)}).status_code == 303
+    assert (thief.get("/").status_code, elsewhere.get("/").status_code) == (303, 200)
 
 
 def test_a_forged_cookie_is_nobody(visitor: Callable[[], TestClient], accounts: Accounts) -> None:

@@ -9,7 +9,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from adapters.errors import ConfigError, StoreError
-from monitor.console.accounts import FILE, Account, Accounts
+from monitor.console.accounts import FILE, SCHEMA, SCHEMA_VERSION, Account, Accounts
 
 FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse battery"
@@ -112,11 +112,35 @@ def test_a_new_password_or_a_removal_ends_what_was_begun_with_the_old_one(accoun
     assert accounts.log_in("bob", PASSWORD) is None
     found = accounts.find("bob")
     assert found is not None
-    assert found.epoch > bob.epoch
+    assert found.epoch != bob.epoch
     accounts.remove("bob", by="anna")
     assert accounts.find("bob") is None
     with pytest.raises(ConfigError, match="last administrator"):
         accounts.remove("anna", by="anna")
+
+
+def test_a_session_that_was_ended_stays_so_over_a_restart_until_its_cookie_is_too_old(
+    accounts: Accounts, tmp_path: Path
+) -> None:
+    accounts.end_session("one", until_s=100.0, now_s=50.0)
+    again = Accounts(tmp_path, FAST)
+
+    assert (again.has_ended("one"), again.has_ended("another")) == (True, False)
+    again.end_session("another", until_s=200.0, now_s=101.0)
+    assert (again.has_ended("one"), again.has_ended("another")) == (False, True)
+    again.close()
+
+
+def test_a_file_of_the_program_before_is_taken_over(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.executescript(f"{SCHEMA}; PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("INSERT INTO secret VALUES (1, 'secret')")
+        db.execute("INSERT INTO account VALUES ('anna', 'admin', ?, 1, '2026-11-23')", (FAST.hash(PASSWORD),))
+    opened = Accounts(tmp_path, FAST)
+
+    assert opened.log_in("anna", PASSWORD) == Account("anna", "admin", 1)
+    assert not opened.has_ended("any")
+    opened.close()
 
 
 def test_the_audit_tells_who_did_what_and_can_only_grow(accounts: Accounts, tmp_path: Path) -> None:

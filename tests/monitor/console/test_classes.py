@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -88,6 +89,29 @@ def test_a_version_is_tried_beside_the_live_one(client: TestClient, fake: FakeSi
     assert "deer → Elch" in page
     assert client.get("/classes/trial/1").content[:2] == b"\xff\xd8"
     assert client.get("/classes/trial/2").status_code == 404
+
+
+@pytest.mark.parametrize("version", ["cs-999", "rubbish", "cs-2\nforged", "x" * 5000])
+def test_a_version_that_there_is_not_is_not_tried(
+    client: TestClient, fake: FakeSite, accounts: Accounts, version: str
+) -> None:
+    before = accounts.audit(1)
+    refused = client.post("/classes/try", data={"csrf": csrf(client), "version": version})
+
+    assert (refused.status_code, "there is no version" in refused.text) == (404, True)
+    assert len(refused.text) < 5000
+    assert (fake.tried, accounts.audit(1)) == ([], before)
+
+
+@pytest.mark.parametrize("path", ["/classes/report", "/classes/trial"])
+def test_what_changes_the_live_version_is_asked_about_first(client: TestClient, fake: FakeSite, path: str) -> None:
+    fake.shadow = Shadow(ClassSet("cs-2", {}, ClassMemory.empty()))
+    page = client.get(path).text
+    forms = re.findall(r'<form method="post" action="/classes/(?:rollback|forget)"[^>]*>', page)
+
+    assert forms
+    assert all("data-ask=" in form for form in forms)
+    assert "/static/ask.js" in page
 
 
 def test_examples_do_not_grow_without_end() -> None:

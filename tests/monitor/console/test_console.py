@@ -40,7 +40,7 @@ def test_an_operator_sees_an_animal_live_and_dismisses_its_situation(
     assert seen["state"] == "ok"
     assert any(box["p_animal"] > 0.5 for box in seen["boxes"])
     assert picture.content[:2] == b"\xff\xd8"
-    (situation,) = operator.site()["situations"]
+    ((situation, _),) = (one.values() for one in operator.site()["situations"])
     assert situation in operator.get("/situations").text
     assert operator.post(f"/situations/{situation}/dismiss").status_code == 200
 

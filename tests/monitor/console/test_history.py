@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -50,6 +51,12 @@ def test_the_table_has_a_line_a_situation_and_no_formula(events: list[Alert]) ->
     )
     _, line = as_csv(situations([events[0].model_copy(update={"data": stranger})]))
     assert "'=cmd()" in line
+    assert "'" not in lines[0], "what is empty is no formula"
+
+
+def test_a_search_finds_what_people_call_a_class(events: list[Alert]) -> None:
+    assert len(situations(events, "wuffi", {"dog": "Wuffi"})) == 2
+    assert situations(events, "wuffi") == []
 
 
 def test_the_pages_show_it_with_its_picture_and_where_the_classifier_looked(
@@ -62,6 +69,8 @@ def test_the_pages_show_it_with_its_picture_and_where_the_classifier_looked(
 
     page = client.get("/history").text
     assert "2 situations by the hour of the day" in page
+    assert re.search(r'data-begun="\[\d+, \d+\]"', page)
+    assert "Download as CSV, times in UTC" in page
     assert "Nothing that is kept holds" in client.get("/history?words=heron").text
     table = client.get("/history.csv?words=left")
     assert table.headers["content-type"].startswith("text/csv")

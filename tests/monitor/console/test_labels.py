@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +56,15 @@ def test_a_box_on_a_held_picture_is_taught_with_its_margin_and_audited(
     assert crop.animal is not None
     assert (crop.animal[2] - crop.animal[0], crop.animal[3] - crop.animal[1]) == (50, 40)
     assert (accounts.audit(1)[0].who, accounts.audit(1)[0].about) == ("olga", "moose: 1 of 1 frames, cs-9")
+
+
+def test_each_of_several_boxes_on_a_picture_is_a_frame_of_its_own_name(operator: TestClient, fake: FakeSite) -> None:
+    boxes = [{"camera": "road", "number": 7, "box": [x, 30, 50, 40]} for x in (5, 40, 90)]
+    assert operator.post("/api/teach", json=lesson(labels=boxes)).status_code == 200
+
+    ((_, names, crops),) = fake.lessons
+    assert names == ["road 7", "road 7, box 2", "road 7, box 3"]
+    assert len(crops) == 3
 
 
 def test_held_pictures_are_those_of_their_owner(
@@ -134,6 +145,19 @@ def test_pictures_of_ones_own_are_coded_anew_and_what_is_none_is_refused(operato
         held = operator.get(f"/api/held/uploaded/{one['number']}")
         assert held.headers["content-type"] == "image/jpeg"
         assert b"Exif" not in held.content
+
+
+@pytest.mark.parametrize(("width", "height"), [(30_000, 2_900), (80_000, 1), (80_000, 300), (6_000, 5_000), (60, 9)])
+def test_a_picture_is_refused_by_what_it_says_of_its_size(operator: TestClient, width: int, height: int) -> None:
+    said = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", said), (b"IDAT", b""), (b"IEND", b""))  # nothing that could be decoded
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    told = operator.post("/api/upload", files=[("picture", ("wide.png", content))])
+
+    why = f"{width} x {height} pixels; expected 10 to 16,384 a side, 25 megapixels in all"
+    assert (told.status_code, told.json()) == (200, {"pictures": [], "refused": [{"image": "wide.png", "why": why}]})
 
 
 def test_a_recorded_clip_is_stepped_through_and_labelled_like_a_camera(

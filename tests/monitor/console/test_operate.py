@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -34,6 +35,57 @@ def test_a_test_alert_is_ordered_and_audited(admin: TestClient, fake: FakeSite, 
 
     assert fake.orders == [("test-alert", "crossing", "anna")]
     assert accounts.audit(1)[0].what == "test alert"
+
+
+def test_a_zone_that_is_none_and_a_situation_that_is_not_open_are_refused_and_not_noted(
+    admin: TestClient, fake: FakeSite, accounts: Accounts
+) -> None:
+    token, before = csrf(admin), accounts.audit(1)
+    for path, zone in (
+        ("/health/test", "x" * 500),
+        ("/health/test", "crossing\n2026 forged"),
+        ("/situations/s9/confirm", ""),
+        ("/situations/s1%0Aforged/dismiss", ""),
+        ("/situations/s1/forget", ""),
+        ("/golden/remove", ""),
+    ):
+        assert admin.post(path, data={"csrf": token, "zone": zone}).status_code == 404, path
+
+    assert (fake.orders, accounts.audit(1)) == ([], before)
+
+
+def test_a_situation_that_somebody_confirmed_says_so_and_is_confirmed_no_more(admin: TestClient) -> None:
+    _, open_one, confirmed = admin.get("/situations").text.split("<article")
+
+    assert ("Confirmed by" in open_one, "/situations/s1/confirm" in open_one) == (False, True)
+    assert ("Confirmed by olga" in confirmed, "/situations/s2/confirm" in confirmed) == (True, False)
+    assert "/situations/s2/dismiss" in confirmed
+    told = admin.get("/api/site").json()["situations"]
+    assert told == [{"id": "s1", "confirmed_by": None}, {"id": "s2", "confirmed_by": "olga"}]
+
+
+PLACES = {
+    "/": "Cameras",
+    "/cameras/road": "Cameras",
+    "/new-camera": "Cameras",
+    "/situations": "Situations",
+    "/history?words=x": "History",
+    "/label?camera=road": "Teach",
+    "/classes": "Classes",
+    "/classes/report": "Classes",
+    "/classes/trial": "Classes",
+    "/golden": "Classes",
+    "/health": "Health",
+    "/accounts": "Accounts",
+    "/audit": "Audit",
+}
+
+
+@pytest.mark.parametrize(("path", "entry"), PLACES.items())
+def test_every_page_shows_where_it_stands_among_the_pages(admin: TestClient, path: str, entry: str) -> None:
+    (shown,) = re.findall(r'<a href="[^"]+" aria-current="page">(\w+)</a>', admin.get(path).text)
+
+    assert shown == entry
 
 
 def test_an_administrator_makes_and_removes_accounts(
