@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from adapters.classifier import RESERVED, ClassMemory
 from adapters.encoder import Features
 from adapters.errors import ConfigError
+from adapters.provenance import UNKNOWN, Provenance
 
 Size = Literal["small", "large", "unknown"]
 Origin = Literal["wild", "domestic", "unknown"]
@@ -60,6 +61,7 @@ class Shot:
     features: Features  # of the crop in its views
     crop: NDArray[np.uint8] | None
     source: str
+    provenance: Provenance = UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +73,12 @@ class KeptShot:
     png: bytes | None
     source: str
     created: str
+    provenance: Provenance = UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
 class VersionRecord:
-    """A line of the list of versions."""
+    """A line of the list of versions; `sha256` is over all that the version holds, the same at every site."""
 
     version: str
     created: str
@@ -83,6 +86,7 @@ class VersionRecord:
     reason: str
     classes: tuple[str, ...] = field(default=())
     active: bool = False
+    sha256: str = ""
 
 
 def check_display_name(attributes: ClassAttributes, known: Iterable[ClassAttributes]) -> None:
@@ -100,6 +104,19 @@ def check_taught(name: str, taught: Collection[str]) -> None:
     """Raise ConfigError unless the class is one of those taught."""
     if name not in taught:
         raise ConfigError(f"no class '{name}' is taught; there are: {', '.join(taught) or 'none'}")
+
+
+def crop_named(beginning: str, crops: Iterable[str | None], name: str) -> str:
+    """Return the crop of a class whose SHA-256 begins so.
+
+    Raises:
+        ConfigError: the class has none, or several.
+    """
+    found = {crop for crop in crops if crop is not None and beginning and crop.startswith(beginning.lower())}
+    if len(found) != 1:
+        many = f"{len(found)} kept frames" if found else "no kept frame"
+        raise ConfigError(f"'{name}' has {many} of crop {beginning}...; `wildlane classes show {name}` lists them")
+    return found.pop()
 
 
 def check_class_name(name: str) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adapters.class_file import Carried
 from adapters.class_set import ClassSetStore
-from adapters.classes import ClassAttributes, Shot, check_taught
+from adapters.classes import ClassAttributes, Shot, check_taught, crop_named
 from adapters.classifier import NONE, Classifier, ClassMemory
 from adapters.encoder import Features, joined, unit
 from adapters.errors import ConfigError, TeachError
@@ -227,7 +227,7 @@ def _objection(classifier: Classifier, golden: GoldenSet, before: _Support, afte
 
 def _shots(usable: Sequence[Usable], features: Sequence[Features]) -> list[Shot]:
     return [
-        Shot(features=seen, crop=crop.masked(), source=image)
+        Shot(features=seen, crop=crop.masked(), source=image, provenance=crop.provenance)
         for seen, (image, crop) in zip(features, usable, strict=True)
     ]
 
@@ -300,6 +300,41 @@ def _with(
     return {**known, **more}
 
 
+@dataclass(frozen=True)
+class Removal:
+    """What came of taking a frame out of a class."""
+
+    version: str
+    held_back: str | None
+
+
+def remove(
+    store: ClassSetStore, classifier: Classifier, name: str, crop: str, *, checked_on: GoldenSet | None = None
+) -> Removal:
+    """Take a wrongly taught frame out of a class, and make the new version the active one, as `teach` does.
+
+    Args:
+        store: where the class set is kept.
+        classifier: made the features.
+        name: a taught class.
+        crop: the SHA-256 of the frame's crop, or how it begins.
+        checked_on: as in `teach`.
+
+    Raises:
+        ConfigError: the class is not taught, has no such frame, or no other one.
+    """
+    check_taught(name, store.class_names())
+    (kept,) = store.kept(classifier, [name]).values()
+    whole = crop_named(crop, [shot.crop for shot in kept], name)
+    live_one = _Support(store.shots(classifier), store.negatives(classifier))
+    rest = [shot.features for shot in kept if shot.crop != whole]
+    held_back = None
+    if checked_on is not None and rest:
+        becoming = _Support({**live_one.taught, name: rest}, live_one.negatives)
+        held_back = _objection(classifier, checked_on, live_one, becoming)
+    return Removal(store.remove(name, whole, live=held_back is None), held_back)
+
+
 def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return what is kept of each class of the active version, or of the named ones, and how good it is.
 
@@ -315,7 +350,9 @@ def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] 
         del entry["name"]
         entry |= {"confused_with": confused, "nearest": nearest}
         entry["shots"] = [
-            {"source": s.source, "created": s.created, "crop": s.crop if s.png is not None else None} for s in shots
+            {"source": s.source, "created": s.created, "crop": s.crop if s.png is not None else None}
+            | vars(s.provenance)
+            for s in shots
         ]
         told.append(entry)
     return told
