@@ -24,7 +24,7 @@ import numpy as np
 from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.classes import ClassAttributes, KeptShot, Origin, Shot, Size, check_class_name, check_display_name
+from adapters.classes import ClassAttributes, KeptShot, Origin, Shot, Size, check_names
 from adapters.classifier import Classifier
 from adapters.encoder import SHOT_VIEWS, Features
 from adapters.errors import InputError
@@ -185,12 +185,11 @@ def read_classes(path: Path, classifier: Classifier, *, key: Path | None = None)
         rows = _rows(parts, classifier) if content.encoder == classifier.encoder_hash else None
         carried = Carried({}, {}, {})
         for told in content.classes:
-            check_class_name(told.name)
             if rows is None and any(shot.crop is None for shot in (*told.shots, *told.negatives)):
                 carried.left_out[told.name] = "was made by another encoder, and its pictures are not in the file"
                 continue
             attributes = ClassAttributes(**told.model_dump(exclude={"shots", "negatives"}))
-            check_display_name(attributes, carried.classes)
+            check_names(attributes, ())
             read = partial(_shot, parts=parts, rows=rows or [], classifier=classifier, path=path)
             carried.classes[attributes] = [read(shot) for shot in told.shots]
             carried.negatives[told.name] = [read(shot) for shot in told.negatives]

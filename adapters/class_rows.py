@@ -114,9 +114,22 @@ def is_sealed(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM version WHERE sha256 IS NULL").fetchone() is None
 
 
-def break_seals(db: sqlite3.Connection, shots: Sequence[int]) -> None:
-    """Let shots that were encoded anew, and all versions, get another hash."""
-    db.executemany("UPDATE shot SET sha256 = NULL WHERE id = ?", [(shot,) for shot in shots])
+def shots_of_others(db: sqlite3.Connection, encoder: str) -> list[tuple[int, str | None, str]]:
+    """Return (number, crop, class) of the shots that another encoder made."""
+    return db.execute(
+        "SELECT shot.id, crop_sha256, min(name) FROM shot "
+        "JOIN (SELECT name, shot FROM taught UNION SELECT name, shot FROM negative) AS used ON shot.id = used.shot "
+        "WHERE encoder != ? GROUP BY shot.id ORDER BY shot.id",
+        (encoder,),
+    ).fetchall()
+
+
+def encode_anew(db: sqlite3.Connection, encoded: Sequence[tuple[int, Features]], encoder: str) -> None:
+    """Give shots the features of another encoder; with them and all versions goes their hash."""
+    db.executemany(
+        "UPDATE shot SET encoder = ?, tokens = ?, tok = ?, glob = ?, sha256 = NULL WHERE id = ?",
+        [(encoder, *stored(features), number) for number, features in encoded],
+    )
     db.execute("UPDATE version SET sha256 = NULL")
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from adapters.class_rows import (
     add_shots,
     attributes_of,
-    break_seals,
     copy_version,
     crops_of,
+    encode_anew,
     erase_class,
     features_of,
     is_sealed,
@@ -30,14 +30,25 @@ from adapters.class_rows import (
     names_of,
     seal,
     set_class,
+    shots_of_others,
     take_out,
 )
 from adapters.class_tables import FILE, open_tables, told_if_damaged
-from adapters.classes import ClassAttributes, ClassSet, KeptShot, Shot, VersionRecord, check_taught, crop_named
+from adapters.classes import (
+    ClassAttributes,
+    ClassSet,
+    KeptShot,
+    Shot,
+    VersionRecord,
+    check_names,
+    check_taught,
+    crop_named,
+    settled,
+)
 from adapters.classifier import NONE, Classifier
 from adapters.crops import Crops
 from adapters.database import closed_if_unusable, transaction
-from adapters.encoder import Features, joined, stored
+from adapters.encoder import Features, joined
 from adapters.errors import ConfigError, DamagedError, StoreError
 from adapters.runtime import STARTER
 from adapters.starter import read_starter
@@ -103,12 +114,7 @@ class ClassSetStore:
 
         What has neither stays as it is, and `load` refuses it by name.
         """
-        stale = self._db.execute(
-            "SELECT shot.id, crop_sha256, min(name) FROM shot "
-            "JOIN (SELECT name, shot FROM taught UNION SELECT name, shot FROM negative) AS used ON shot.id = used.shot "
-            "WHERE encoder != ? GROUP BY shot.id ORDER BY shot.id",
-            (classifier.encoder_hash,),
-        ).fetchall()
+        stale = shots_of_others(self._db, classifier.encoder_hash)
         if not stale:
             return 0
         fresh: dict[str, list[Shot]] = {}
@@ -123,11 +129,7 @@ class ClassSetStore:
             elif crop is None and fresh.get(name):
                 encoded.append((number, fresh[name].pop(0).features))
         with self._change():
-            break_seals(self._db, [number for number, _ in encoded])
-            self._db.executemany(
-                "UPDATE shot SET encoder = ?, tokens = ?, tok = ?, glob = ? WHERE id = ?",
-                [(classifier.encoder_hash, *stored(features), number) for number, features in encoded],
-            )
+            encode_anew(self._db, encoded, classifier.encoder_hash)
         return len(encoded)
 
     def _versions_made(self) -> int:
@@ -160,12 +162,17 @@ class ClassSetStore:
             reason: what the list of versions says.
             negatives: name of a class -> what is not of it.
             live: False to keep the version without making it active.
+
+        Raises:
+            ConfigError: a class is known as something else, or its names are those of another one.
         """
         with self._change():
             self._keep(itertools.chain(*classes.values(), *negatives.values()))
             parent = self.active_version()
             version = self._add(classes, parent=parent, encoder=encoder_hash, reason=reason)
             for name, shots in negatives.items():
+                if name != NONE:
+                    check_taught(name, names_of(self._db, version))
                 add_shots(self._db, version, "negative", name, shots, encoder_hash)
             if not live:
                 make_active(self._db, parent)
@@ -176,11 +183,13 @@ class ClassSetStore:
         """Make a version the active one in which people read a class under another name; return the version's name.
 
         Raises:
-            ConfigError: no such class is taught.
+            ConfigError: no such class is taught, or people would take the name for another one's.
         """
         with self._change():
             _check_known([name], self.class_names())
-            attributes = replace(self.attributes()[name], display_name=display_name)
+            taught = self.attributes()
+            attributes = replace(taught[name], display_name=display_name)
+            check_names(attributes, taught.values())
             version = copy_version(self._db, self.active_version(), f"called {name} {display_name or name}")
             set_class(self._db, version, attributes)
         return _name(version)
@@ -386,7 +395,8 @@ class ClassSetStore:
 
     def _add(self, classes: Taught, *, parent: int, encoder: str, reason: str) -> int:
         version = copy_version(self._db, parent, reason)
-        for attributes, shots in classes.items():
+        for wanted, shots in classes.items():
+            attributes = settled(wanted, attributes_of(self._db, version))
             set_class(self._db, version, attributes)
             add_shots(self._db, version, "taught", attributes.name, shots, encoder)
         return version

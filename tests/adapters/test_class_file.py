@@ -169,6 +169,18 @@ def test_a_class_that_is_known_as_something_else_stays_out_and_the_others_come(
     assert elsewhere.attributes()["moose"].size == "small"
 
 
+def test_a_class_whose_name_is_another_one_s_here_stays_out_and_the_others_come(
+    carried: Path, elsewhere: ClassSetStore, classifier: Classifier, demo_animals: Crops
+) -> None:
+    here = ClassAttributes(name="alces", size="large", origin="wild", display_name="Moose")
+    teach(elsewhere, classifier, here, ["c"], [LabelledCrop(demo_animals["bear"])])
+    taken = take_in(elsewhere, classifier, read_classes(carried, classifier), "imported")
+
+    assert taken.left_out == {"moose": "'moose' is what another class is called, in other letters: 'Moose'"}
+    assert "cattle" in taken.frames
+    assert set(elsewhere.class_names()) == {"alces", *taken.frames}
+
+
 def test_what_is_no_moose_goes_with_it_and_what_is_no_animal_stays_at_its_site(
     store: ClassSetStore, elsewhere: ClassSetStore, classifier: Classifier, demo_animals: Crops, tmp_path: Path
 ) -> None:

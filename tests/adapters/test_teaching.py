@@ -100,6 +100,29 @@ def test_the_report_says_what_would_help(
     ]
 
 
+def test_the_report_counts_the_frames_of_earlier_lessons_and_looks_at_their_pictures(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    plain, mirrored, nearer, grey = views(cv2.resize(demo_animals["caribou"], (90, 90)))
+    far = cv2.resize(demo_animals["caribou"], (40, 40))
+    alone = learn(store, classifier, MOOSE, ["a"], [grey])
+    second = learn(store, classifier, MOOSE, ["b", "c"], [mirrored, far])
+    third = learn(store, classifier, MOOSE, ["d", "e"], [nearer, plain])
+
+    assert alone.missing[:2] == ["4 more frames, from other angles", "frames from far away, 48 pixels or less"]
+    assert second.missing[:1] == ["2 more frames, from other angles"]
+    assert [wish for wish in third.missing if "tell it from" not in wish] == []
+
+
+def test_a_starter_class_counts_the_frames_that_it_came_with(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    cattle = ClassAttributes(name="cattle", size="large", origin="domestic")
+    lesson = learn(store, classifier, cattle, ["a"], [demo_animals["cattle"]])
+
+    assert [wish for wish in lesson.missing if "more frames" in wish] == []
+
+
 def test_old_classes_keep_their_answers_when_another_is_taught(
     store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
 ) -> None:
