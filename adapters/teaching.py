@@ -106,7 +106,7 @@ def teach(
     started = time.monotonic()
     settled(attributes, store.attributes())  # the store asks again; here nothing was worked out in vain yet
     live_one = Support(store.shots(classifier), store.negatives(classifier))
-    usable, refused = sort_out(images, crops)
+    usable, refused = sort_out(images, crops, sharp=True)
     features = classifier.encode.shots([crop.pixels for _, crop in usable])
     known = live_one.taught.get(attributes.name, [])
     said = [*live_one.negatives.get(attributes.name, ()), *live_one.negatives.get(NONE, ())]
