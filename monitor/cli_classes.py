@@ -98,9 +98,12 @@ def classes_remove(
 @classes_app.command("forget")
 def classes_forget(name: str, config: ConfigOption = None, state: StateOption = None) -> None:
     """Take a class out of every version, and erase its pictures: it can't be brought back."""
+    from adapters.golden import GoldenSet
+
     context = Context(config, state)
-    with context.store(context.classifier()) as store:
+    with context.store(context.classifier()) as store, closing(GoldenSet(context.state_dir)) as golden:
         version = store.forget(name)
+        golden.forget(name)
     print_line(f"{version} is live, without {name}; older versions are without it too, and its pictures are erased")
 
 
