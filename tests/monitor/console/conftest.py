@@ -183,18 +183,22 @@ def csrf(client: TestClient) -> str:
 
 
 class Operator:
-    """Somebody at the console, logged in as the first administrator."""
+    """Somebody at the console, logged in: the first administrator, or who has an account already."""
 
-    def __init__(self, port: int, state: Path) -> None:
-        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=10)
-        self._enter("/welcome", token=(state / "console-token").read_text().strip())
+    def __init__(self, port: int, state: Path, name: str = "anna", *, has_account: bool = False) -> None:
+        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=30)
+        self._name = name
+        if has_account:
+            self._enter("/login")
+        else:
+            self._enter("/welcome", token=(state / "console-token").read_text().strip())
 
     def login(self) -> None:
         """Log in again, at a program that was started anew."""
         self._enter("/login")
 
     def _enter(self, path: str, **proof: str) -> None:
-        page = self._client.post(path, data={"name": "anna", "password": PASSWORD, **proof})
+        page = self._client.post(path, data={"name": self._name, "password": PASSWORD, **proof})
         assert page.status_code == 200, page.text
         self._csrf = page.text.split('name="csrf" content="')[1].split('"')[0]
 
