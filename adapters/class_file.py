@@ -24,10 +24,11 @@ import numpy as np
 from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.classes import ClassAttributes, KeptShot, Origin, Shot, Size, check_class_name, check_display_name
+from adapters.classes import ClassAttributes, KeptShot, Origin, Shot, Size, check_names
 from adapters.classifier import Classifier
 from adapters.encoder import SHOT_VIEWS, Features
 from adapters.errors import InputError
+from adapters.provenance import Provenance
 from adapters.signature import private_key, public_key
 from adapters.stills import decode_picture
 
@@ -38,16 +39,30 @@ MOST_PARTS = 20_000
 # what reading bytes that are no ZIP, or no longer one, can raise
 NO_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 SHA256 = r"^[0-9a-f]{64}$"
+UTC_TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|\+00:00)$"
+Text = Annotated[str, Field(max_length=1_000)]
+Coordinate = Annotated[float, Field(allow_inf_nan=False, strict=False)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class _Provenance(_Strict):
+    camera: Text | None = None
+    frame: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    file: Text | None = None
+    # JSON has no tuples
+    box: Annotated[tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None, Field(strict=False)] = None
+    captured: Annotated[str, Field(pattern=UTC_TIME)] | None = None
+    operator: Text | None = None
+
+
 class _Shot(_Strict):
     crop: Annotated[str, Field(pattern=SHA256)] | None  # SHA-256 of its PNG; else a row of features.npz
     row: Annotated[int, Field(ge=0)] | None
-    source: Annotated[str, Field(max_length=1_000)]
+    source: Text
+    provenance: _Provenance = _Provenance()
 
 
 class _Class(_Strict):
@@ -136,12 +151,14 @@ def write_classes(
 
 
 def _told(shot: KeptShot, parts: dict[str, bytes], bare: list[Features]) -> dict[str, object]:
+    known = shot.provenance.known()  # where nothing is, a program that knows of none reads the file too
+    told = {"source": shot.source, **({"provenance": known} if known else {})}
     if shot.png is None:
         bare.append(shot.features)
-        return {"crop": None, "row": len(bare) - 1, "source": shot.source}
+        return {"crop": None, "row": len(bare) - 1, **told}
     name = _sha256(shot.png)
     parts[f"crops/{name}.png"] = shot.png
-    return {"crop": name, "row": None, "source": shot.source}
+    return {"crop": name, "row": None, **told}
 
 
 def read_classes(path: Path, classifier: Classifier, *, key: Path | None = None) -> Carried:
@@ -168,12 +185,11 @@ def read_classes(path: Path, classifier: Classifier, *, key: Path | None = None)
         rows = _rows(parts, classifier) if content.encoder == classifier.encoder_hash else None
         carried = Carried({}, {}, {})
         for told in content.classes:
-            check_class_name(told.name)
             if rows is None and any(shot.crop is None for shot in (*told.shots, *told.negatives)):
                 carried.left_out[told.name] = "was made by another encoder, and its pictures are not in the file"
                 continue
             attributes = ClassAttributes(**told.model_dump(exclude={"shots", "negatives"}))
-            check_display_name(attributes, carried.classes)
+            check_names(attributes, ())
             read = partial(_shot, parts=parts, rows=rows or [], classifier=classifier, path=path)
             carried.classes[attributes] = [read(shot) for shot in told.shots]
             carried.negatives[told.name] = [read(shot) for shot in told.negatives]
@@ -223,12 +239,13 @@ def _rows(parts: Mapping[str, bytes], classifier: Classifier) -> list[Features]:
 def _shot(
     told: _Shot, parts: Mapping[str, bytes], rows: Sequence[Features], classifier: Classifier, path: Path
 ) -> Shot:
+    provenance = Provenance(**told.provenance.model_dump())
     if told.crop is None:
         if told.row is None:
             raise ValueError("a shot has neither crop nor features")
-        return Shot(features=rows[told.row], crop=None, source=told.source)
+        return Shot(features=rows[told.row], crop=None, source=told.source, provenance=provenance)
     crop = decode_picture(parts[f"crops/{told.crop}.png"], f"{path}: {told.crop}")
-    return Shot(features=classifier.encode.shots([crop])[0], crop=crop, source=told.source)
+    return Shot(features=classifier.encode.shots([crop])[0], crop=crop, source=told.source, provenance=provenance)
 
 
 def _sha256(content: bytes) -> str:

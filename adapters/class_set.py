@@ -6,23 +6,49 @@ Rows hold attributes and features; the crops lie beside as files (`crops.py`).
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
-from adapters.class_rows import Relation, add_shots, copy_version, make_active, set_class
+from adapters.class_rows import (
+    add_shots,
+    attributes_of,
+    copy_version,
+    crops_of,
+    encode_anew,
+    erase_class,
+    features_of,
+    is_sealed,
+    kept_of,
+    make_active,
+    names_of,
+    seal,
+    set_class,
+    shots_of_others,
+    take_out,
+)
 from adapters.class_tables import FILE, open_tables, told_if_damaged
-from adapters.classes import ClassAttributes, ClassSet, KeptShot, Shot, VersionRecord, check_taught
+from adapters.classes import (
+    ClassAttributes,
+    ClassSet,
+    KeptShot,
+    Shot,
+    VersionRecord,
+    check_names,
+    check_taught,
+    crop_named,
+    settled,
+)
 from adapters.classifier import NONE, Classifier
 from adapters.crops import Crops
-from adapters.database import transaction
-from adapters.encoder import Features, joined, stored
+from adapters.database import closed_if_unusable, transaction
+from adapters.encoder import Features, joined
 from adapters.errors import ConfigError, DamagedError, StoreError
 from adapters.runtime import STARTER
 from adapters.starter import read_starter
@@ -43,11 +69,24 @@ class ClassSetStore:
         """
         try:
             self._crops = Crops(state_dir / CROPS)
+            if not in_memory and not (state_dir / FILE).exists():
+                self._crops.set_aside()
             self._db = open_tables(state_dir, in_memory=in_memory)
         except (OSError, sqlite3.OperationalError) as error:  # read-only, full, locked: the file itself is sound
             raise StoreError(f"{state_dir / FILE}: can't be opened as a class store ({error})") from None
         except sqlite3.Error as error:
             raise DamagedError(f"{state_dir / FILE}: can't be opened as a class store ({error})") from None
+        with closed_if_unusable(self._db):
+            self._bring_up(may_erase=not in_memory)
+
+    @told_if_damaged
+    def _bring_up(self, *, may_erase: bool) -> None:
+        if not is_sealed(self._db):
+            with self._change():
+                pass
+        if may_erase and self._crops.others(self._crops_named()):
+            with suppress(StoreError):  # somebody teaches just now, or the folder is read-only: the next time will do
+                self._erase_loose_crops()
 
     def close(self) -> None:
         """Close the file."""
@@ -65,7 +104,7 @@ class ClassSetStore:
         if self._versions_made() != 1 or not (models / STARTER).exists():
             return
         classes = read_starter(models, encoder_hash)
-        with transaction(self._db, FILE):
+        with self._change():
             if self._versions_made() == 1:
                 self._add(classes, parent=1, encoder=encoder_hash, reason="starter class set")
 
@@ -75,12 +114,7 @@ class ClassSetStore:
 
         What has neither stays as it is, and `load` refuses it by name.
         """
-        stale = self._db.execute(
-            "SELECT shot.id, crop_sha256, min(name) FROM shot "
-            "JOIN (SELECT name, shot FROM taught UNION SELECT name, shot FROM negative) AS used ON shot.id = used.shot "
-            "WHERE encoder != ? GROUP BY shot.id ORDER BY shot.id",
-            (classifier.encoder_hash,),
-        ).fetchall()
+        stale = shots_of_others(self._db, classifier.encoder_hash)
         if not stale:
             return 0
         fresh: dict[str, list[Shot]] = {}
@@ -94,11 +128,8 @@ class ClassSetStore:
                 encoded.append((number, classifier.encode.shots([picture])[0]))
             elif crop is None and fresh.get(name):
                 encoded.append((number, fresh[name].pop(0).features))
-        with transaction(self._db, FILE):
-            self._db.executemany(
-                "UPDATE shot SET encoder = ?, tokens = ?, tok = ?, glob = ? WHERE id = ?",
-                [(classifier.encoder_hash, *stored(features), number) for number, features in encoded],
-            )
+        with self._change():
+            encode_anew(self._db, encoded, classifier.encoder_hash)
         return len(encoded)
 
     def _versions_made(self) -> int:
@@ -131,12 +162,17 @@ class ClassSetStore:
             reason: what the list of versions says.
             negatives: name of a class -> what is not of it.
             live: False to keep the version without making it active.
+
+        Raises:
+            ConfigError: a class is known as something else, or its names are those of another one.
         """
-        with transaction(self._db, FILE):
+        with self._change():
             self._keep(itertools.chain(*classes.values(), *negatives.values()))
             parent = self.active_version()
             version = self._add(classes, parent=parent, encoder=encoder_hash, reason=reason)
             for name, shots in negatives.items():
+                if name != NONE:
+                    check_taught(name, names_of(self._db, version))
                 add_shots(self._db, version, "negative", name, shots, encoder_hash)
             if not live:
                 make_active(self._db, parent)
@@ -147,11 +183,13 @@ class ClassSetStore:
         """Make a version the active one in which people read a class under another name; return the version's name.
 
         Raises:
-            ConfigError: no such class is taught.
+            ConfigError: no such class is taught, or people would take the name for another one's.
         """
-        with transaction(self._db, FILE):
+        with self._change():
             _check_known([name], self.class_names())
-            attributes = replace(self.attributes()[name], display_name=display_name)
+            taught = self.attributes()
+            attributes = replace(taught[name], display_name=display_name)
+            check_names(attributes, taught.values())
             version = copy_version(self._db, self.active_version(), f"called {name} {display_name or name}")
             set_class(self._db, version, attributes)
         return _name(version)
@@ -169,31 +207,53 @@ class ClassSetStore:
         Raises:
             ConfigError: the active version has no such negative.
         """
-        with transaction(self._db, FILE):
+        with self._change():
             version = copy_version(self._db, self.active_version(), "took back what something is not")
-            gone = self._db.execute(
-                "DELETE FROM negative WHERE version = ? AND shot IN (SELECT id FROM shot WHERE crop_sha256 = ?)",
-                (version, crop),
-            ).rowcount
-            if not gone:
+            if not take_out(self._db, version, "negative", crop):
                 raise ConfigError("that was not said, or is taken back already")
         return _name(version)
 
     @told_if_damaged
-    def forget(self, name: str) -> str:
-        """Make a version without the class the active one.
+    def remove(self, name: str, crop: str, *, live: bool = True) -> str:
+        """Make a version without a taught frame the active one where it is to be `live`; return the version's name.
+
+        Args:
+            name: a taught class.
+            crop: the SHA-256 of the frame's crop, or how it begins.
+            live: False to keep the version without making it active.
 
         Raises:
-            ConfigError: no such class is taught.
+            ConfigError: the class is not taught, has no such frame, or no other one.
         """
-        with transaction(self._db, FILE):
+        with self._change():
             parent = self.active_version()
             check_taught(name, self.class_names())
-            version = copy_version(self._db, parent, f"forgot {name}")
-            self._db.execute("DELETE FROM taught WHERE version = ? AND name = ?", (version, name))
-            self._db.execute("DELETE FROM negative WHERE version = ? AND name = ?", (version, name))
-            self._db.execute("DELETE FROM class WHERE version = ? AND name = ?", (version, name))
-        self._delete_orphans()
+            crops = crops_of(self._db, parent, name)
+            whole = crop_named(crop, crops, name)
+            if set(crops) == {whole}:
+                raise ConfigError(f"'{name}' has no other frame; forget it instead: `wildlane classes forget {name}`")
+            version = copy_version(self._db, parent, f"took a frame out of {name}")
+            take_out(self._db, version, "taught", whole, name)
+            if not live:
+                make_active(self._db, parent)
+        return _name(version)
+
+    @told_if_damaged
+    def forget(self, name: str) -> str:
+        """Take a class out of every version, erase what nothing else uses of it, and make a version the active one.
+
+        Older versions keep all else. Its features go with the class, in one transaction; its pictures right after that,
+        or, where the program dies in between, when the store is opened the next time.
+
+        Raises:
+            ConfigError: no version has such a class.
+            StoreError: a picture can't be erased.
+        """
+        with self._change():
+            check_taught(name, names_of(self._db))
+            erase_class(self._db, name)
+            version = copy_version(self._db, self.active_version(), f"forgot {name}")
+        self._erase_loose_crops()
         return _name(version)
 
     @told_if_damaged
@@ -205,28 +265,22 @@ class ClassSetStore:
         """
         with transaction(self._db, FILE):
             active = self.active_version()
-            target = (
-                self._db.execute("SELECT parent FROM version WHERE id = ?", (active,)).fetchone()[0]
-                if version is None
-                else _number(version)
-            )
-            if target is None or not self._db.execute("SELECT 1 FROM version WHERE id = ?", (target,)).fetchone():
-                raise ConfigError(
-                    f"no version {version or f'before {_name(active)}'}; `wildlane classes list` shows what there is"
-                )
+            if version is None:
+                (parent,) = self._db.execute("SELECT parent FROM version WHERE id = ?", (active,)).fetchone()
+                version = f"before {_name(active)}" if parent is None else _name(parent)
+            target = self._existing(version)
             make_active(self._db, target)
         return _name(target)
 
     @told_if_damaged
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the classes of the active version."""
-        rows = self._db.execute("SELECT name FROM class WHERE version = ? ORDER BY rowid", (self.active_version(),))
-        return tuple(name for (name,) in rows)
+        return names_of(self._db, self.active_version())
 
     @told_if_damaged
     def attributes(self) -> dict[str, ClassAttributes]:
         """Return the attributes of the classes of the active version."""
-        return self._attributes(self.active_version())
+        return attributes_of(self._db, self.active_version())
 
     @told_if_damaged
     def versions(self) -> list[VersionRecord]:
@@ -238,16 +292,12 @@ class ClassSetStore:
                 created=created,
                 parent=None if parent is None else _name(parent),
                 reason=reason,
-                classes=tuple(
-                    name
-                    for (name,) in self._db.execute(
-                        "SELECT name FROM class WHERE version = ? ORDER BY rowid", (number,)
-                    )
-                ),
+                classes=names_of(self._db, number),
                 active=number == active,
+                sha256=sha256,
             )
-            for number, created, parent, reason in self._db.execute(
-                "SELECT id, created, parent, reason FROM version ORDER BY id"
+            for number, created, parent, reason, sha256 in self._db.execute(
+                "SELECT id, created, parent, reason, sha256 FROM version ORDER BY id"
             ).fetchall()
         ]
 
@@ -263,15 +313,15 @@ class ClassSetStore:
             version: such as cs-3.
 
         Raises:
-            ConfigError: a class of `only` is not taught.
+            ConfigError: there is no such version, or a class of `only` is not taught.
             StoreError: a shot was encoded by another encoder and its crop is not there to encode it again.
         """
         with self._snapshot():
-            number = self.active_version() if version is None else _number(version)
-            attributes = self._attributes(number)
+            number = self.active_version() if version is None else self._existing(version)
+            attributes = attributes_of(self._db, number)
             _check_known(only, tuple(attributes))
             wanted = {name: value for name, value in attributes.items() if only is None or name in only}
-            supports = {name: joined(self._features(number, name, classifier)) for name in wanted}
+            supports = {name: joined(features_of(self._db, self._crops, number, name, classifier)) for name in wanted}
             negatives = self._negatives(number, classifier)
         return ClassSet(_name(number), wanted, classifier.adapt(supports, negatives))
 
@@ -279,7 +329,10 @@ class ClassSetStore:
     def shots(self, classifier: Classifier) -> dict[str, list[Features]]:
         """Return the features of each shot of each class of the active version."""
         version = self.active_version()
-        return {name: self._features(version, name, classifier) for name in self._attributes(version)}
+        return {
+            name: features_of(self._db, self._crops, version, name, classifier)
+            for name in attributes_of(self._db, version)
+        }
 
     @told_if_damaged
     def negatives(self, classifier: Classifier) -> dict[str, list[Features]]:
@@ -288,7 +341,10 @@ class ClassSetStore:
 
     def _negatives(self, version: int, classifier: Classifier) -> dict[str, list[Features]]:
         rows = self._db.execute("SELECT DISTINCT name FROM negative WHERE version = ? ORDER BY name", (version,))
-        return {name: self._features(version, name, classifier, "negative") for (name,) in rows.fetchall()}
+        return {
+            name: features_of(self._db, self._crops, version, name, classifier, "negative")
+            for (name,) in rows.fetchall()
+        }
 
     @told_if_damaged
     def refuted(self) -> dict[str, list[tuple[str, str, str]]]:
@@ -311,75 +367,36 @@ class ClassSetStore:
         """
         with self._snapshot():
             version = self.active_version()
-            attributes = self._attributes(version)
+            attributes = attributes_of(self._db, version)
             _check_known(only, tuple(attributes))
             return {
-                attributes[name]: self._kept(version, name, classifier)
+                attributes[name]: kept_of(self._db, self._crops, version, name, classifier)
                 for name in attributes
                 if only is None or name in only
             }
+
+    @told_if_damaged
+    def pictures(self, name: str, version: str) -> list[NDArray[np.uint8]]:
+        """Return the kept crops of a class of a version, uint8 (height, width, 3), BGR."""
+        kept = crops_of(self._db, self._existing(version), name)
+        return [picture for picture in map(self._crops.picture, kept) if picture is not None]
 
     @told_if_damaged
     def kept_negatives(self, classifier: Classifier, names: Iterable[str]) -> dict[str, list[KeptShot]]:
         """Return all that is kept of what is not of each named class of the active version; `none` is a name here."""
         with self._snapshot():
             version = self.active_version()
-            kept = {name: self._kept(version, name, classifier, "negative") for name in names}
+            kept = {name: kept_of(self._db, self._crops, version, name, classifier, "negative") for name in names}
         return {name: shots for name, shots in kept.items() if shots}
 
     def crop(self, name: str) -> bytes | None:
         """Return the PNG of a kept crop; None where there is none of that name."""
         return self._crops.png(name)
 
-    def _kept(self, version: int, name: str, classifier: Classifier, relation: Relation = "taught") -> list[KeptShot]:
-        rows = self._db.execute(
-            f"SELECT crop_sha256, origin, created FROM shot JOIN {relation} AS used ON shot.id = used.shot "  # noqa: S608  # one of two names of ours
-            "WHERE version = ? AND name = ? ORDER BY shot.id",
-            (version, name),
-        ).fetchall()
-        seen = self._features(version, name, classifier, relation)
-        return [
-            KeptShot(features=features, crop=crop, png=self._crops.png(crop), source=source, created=created)
-            for features, (crop, source, created) in zip(seen, rows, strict=True)
-        ]
-
-    def _attributes(self, version: int) -> dict[str, ClassAttributes]:
-        rows = self._db.execute("SELECT name, attributes FROM class WHERE version = ? ORDER BY rowid", (version,))
-        return {name: ClassAttributes(**json.loads(stored)) for name, stored in rows}
-
-    def _features(
-        self, version: int, name: str, classifier: Classifier, relation: Relation = "taught"
-    ) -> list[Features]:
-        rows = self._db.execute(
-            f"SELECT encoder, tokens, tok, glob, crop_sha256 FROM shot JOIN {relation} AS used ON shot.id = used.shot "  # noqa: S608  # one of two names of ours
-            "WHERE version = ? AND name = ? ORDER BY shot.id",
-            (version, name),
-        ).fetchall()
-        return [self._shot_features(name, classifier, *row) for row in rows]
-
-    def _shot_features(
-        self, name: str, classifier: Classifier, encoder: str, tokens: int, tok: bytes, glob: bytes, crop: str | None
-    ) -> Features:
-        if encoder == classifier.encoder_hash:
-            pooled = np.frombuffer(glob, np.float32).reshape(-1, len(classifier.knowledge.mu))
-            features = Features(
-                np.frombuffer(tok, np.float16).astype(np.float32).reshape(len(pooled), tokens, -1), pooled
-            )
-            if np.isfinite(features.tok).all() and np.isfinite(features.glob).all():
-                return features
-            if crop is None:
-                raise ValueError(f"a shot of class '{name}' is no number")
-        picture = self._crops.picture(crop)
-        if picture is None:
-            raise StoreError(
-                f"class '{name}' was taught with another encoder ({encoder}) and its crop is not kept: "
-                "forget the class and teach it again"
-            )
-        return classifier.encode.shots([picture])[0]
-
     def _add(self, classes: Taught, *, parent: int, encoder: str, reason: str) -> int:
         version = copy_version(self._db, parent, reason)
-        for attributes, shots in classes.items():
+        for wanted, shots in classes.items():
+            attributes = settled(wanted, attributes_of(self._db, version))
             set_class(self._db, version, attributes)
             add_shots(self._db, version, "taught", attributes.name, shots, encoder)
         return version
@@ -389,12 +406,26 @@ class ClassSetStore:
             if shot.crop is not None:
                 self._crops.keep(shot.crop)
 
-    def _delete_orphans(self) -> None:
-        """Erase shots and crops that no version names: a class forgotten in every version is gone for good."""
+    def _existing(self, version: str) -> int:
+        number = _number(version)
+        if not self._db.execute("SELECT 1 FROM version WHERE id = ?", (number,)).fetchone():
+            raise ConfigError(f"no version {version}; `wildlane classes list` shows what there is")
+        return number
+
+    def _crops_named(self) -> set[str | None]:
+        return {crop for (crop,) in self._db.execute("SELECT crop_sha256 FROM shot")}
+
+    def _erase_loose_crops(self) -> None:
+        """Erase the crops that no shot names, while nobody else can be about to name one."""
         with transaction(self._db, FILE):
-            used = "SELECT shot FROM taught UNION SELECT shot FROM negative"
-            self._db.execute(f"DELETE FROM shot WHERE id NOT IN ({used})")  # noqa: S608
-        self._crops.delete_others({crop for (crop,) in self._db.execute("SELECT crop_sha256 FROM shot")})
+            self._crops.delete_others(self._crops_named())
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """What happens inside becomes a state of the store as a whole, with the hash of each version, or not at all."""
+        with transaction(self._db, FILE):
+            yield
+            seal(self._db)
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:

@@ -17,7 +17,6 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 FILE = "classes.sqlite3"
-SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE version (id INTEGER PRIMARY KEY, created TEXT NOT NULL, parent INTEGER, reason TEXT NOT NULL);
 CREATE TABLE active (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL REFERENCES version);
@@ -33,6 +32,19 @@ NEGATIVES = """
 CREATE TABLE negative (version INTEGER NOT NULL REFERENCES version, name TEXT NOT NULL,
   shot INTEGER NOT NULL REFERENCES shot, PRIMARY KEY (version, name, shot));
 """
+# where a shot came from, and the hash of it and of all that a version holds (`class_rows.seal`)
+PROVENANCE = """
+ALTER TABLE shot ADD COLUMN camera TEXT;
+ALTER TABLE shot ADD COLUMN frame INTEGER;
+ALTER TABLE shot ADD COLUMN file TEXT;
+ALTER TABLE shot ADD COLUMN box TEXT;
+ALTER TABLE shot ADD COLUMN captured TEXT;
+ALTER TABLE shot ADD COLUMN operator TEXT;
+ALTER TABLE shot ADD COLUMN sha256 TEXT;
+ALTER TABLE version ADD COLUMN sha256 TEXT;
+"""
+STEPS = (SCHEMA, NEGATIVES, PROVENANCE)  # from each format to the next
+SCHEMA_VERSION = len(STEPS)
 
 
 def open_tables(state_dir: Path, *, in_memory: bool = False) -> sqlite3.Connection:
@@ -60,6 +72,7 @@ def _prepare(db: sqlite3.Connection, state_dir: Path, *, copied: bool) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA secure_delete = ON")  # what is forgotten leaves no bytes behind in the file
     found = _format(db)
     if found > SCHEMA_VERSION:
         raise StoreError(f"{FILE}: format {found} is newer than this program's {SCHEMA_VERSION}; update Wildlane")
@@ -70,14 +83,13 @@ def _prepare(db: sqlite3.Connection, state_dir: Path, *, copied: bool) -> None:
 
 def _bring_up(db: sqlite3.Connection) -> None:
     found = _format(db)  # another process may have been first
-    if found == 0:
-        for statement in SCHEMA.strip().split(";\n"):
+    for step in STEPS[found:]:
+        for statement in step.strip().split(";\n"):
             db.execute(statement.rstrip(";"))
+    if found == 0:
         db.execute("INSERT INTO version (created, parent, reason) VALUES (?, NULL, 'nothing taught yet')", (now(),))
         db.execute("INSERT INTO active VALUES (1, 1)")
-    if found < SCHEMA_VERSION:
-        db.execute(NEGATIVES)
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _format(db: sqlite3.Connection) -> int:

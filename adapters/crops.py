@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.errors import StoreError
+from adapters.provenance import UNKNOWN, Provenance
 
 NAME = re.compile(r"[0-9a-f]{64}")
+PART = ".part"  # of a file that is being written
 MOSAIC_BLOCKS = 10  # across the crop, outside the animal's box: neither a face nor a number plate survives that
 
 
@@ -26,10 +29,12 @@ class LabelledCrop:
     Attributes:
         pixels: the animal with a margin, uint8 (height, width, 3), BGR.
         animal: its box in these pixels, x1, y1, x2, y2; None where all of the picture counts as the animal.
+        provenance: where it came from.
     """
 
     pixels: NDArray[np.uint8]
     animal: tuple[int, int, int, int] | None = None
+    provenance: Provenance = UNKNOWN
 
     def masked(self) -> NDArray[np.uint8]:
         """Return what may be kept: a mosaic outside the animal's box."""
@@ -61,7 +66,7 @@ class Crops:
         if path.exists():
             return
         _, encoded = cv2.imencode(".png", crop)
-        draft = path.with_suffix(f".{os.getpid()}.part")
+        draft = path.with_suffix(f".{os.getpid()}{PART}")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with draft.open("wb") as file:
@@ -84,11 +89,29 @@ class Crops:
         path = self._path(sha256)
         return path.read_bytes() if path.exists() else None
 
+    def others(self, kept: Container[str | None]) -> list[Path]:
+        """Return the files of crops that are not among `kept`, and of those that were never written to their end."""
+        files = [path for path in self._folder.glob("*") if path.suffix in (".png", PART)]
+        return [path for path in files if path.suffix == PART or path.stem not in kept]
+
     def delete_others(self, kept: Container[str | None]) -> None:
-        """Erase the crops that are not among `kept`."""
-        for path in self._folder.glob("*.png"):
-            if path.stem not in kept:
+        """Erase the crops that are not among `kept`. Nobody may be about to name one meanwhile.
+
+        Raises:
+            StoreError: one can't be erased.
+        """
+        for path in self.others(kept):
+            try:
                 path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(
+                    f"{path}: can't be erased ({error.strerror}); it is tried again at the start"
+                ) from None
+
+    def set_aside(self) -> None:
+        """Leave the crops of a store whose file is gone: whoever moved it away may want to repair it."""
+        if any(self._folder.glob("*")):
+            self._folder.rename(self._folder.with_name(f"{self._folder.name}-{time.time_ns()}"))
 
     def _path(self, sha256: str) -> Path:
         return self._folder / f"{sha256}.png"

@@ -7,19 +7,23 @@ crops lie beside as files.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
 
+from adapters.classes import check_taught
 from adapters.classifier import NONE, Classification, Classifier, ClassMemory
 from adapters.crops import Crops, LabelledCrop, crop_hash
 from adapters.database import closed_if_unusable, transaction
 from adapters.encoder import MAX_BATCH, Features, joined, stored
 from adapters.errors import StoreError, TeachError
+from adapters.frames import illegible
 
 FILE = "golden.sqlite3"
 CROPS = "golden"
@@ -69,7 +73,7 @@ class _Frame:
 
 
 class GoldenSet:
-    """The checked frames of one state folder. Safe to use from several threads, one at a time."""
+    """The checked frames of one state folder. Safe to use from several threads and programs at once."""
 
     def __init__(self, state_dir: Path) -> None:
         """Open or make it.
@@ -79,44 +83,81 @@ class GoldenSet:
         """
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
-            self._crops = Crops(state_dir / CROPS)
+            self._crops, self._lock = Crops(state_dir / CROPS), RLock()
+            if not (state_dir / FILE).exists():
+                self._crops.set_aside()
             self._db = sqlite3.connect(state_dir / FILE, isolation_level=None, timeout=10, check_same_thread=False)
             with closed_if_unusable(self._db):
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA foreign_keys = ON")
+                self._db.execute("PRAGMA secure_delete = ON")
                 self._db.executescript(SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{state_dir / FILE}: can't be opened as the golden set ({error})") from None
+        if self._crops.others(self._crops_named()):
+            with suppress(StoreError):  # somebody adds frames just now: the next time will do
+                self._erase_loose_crops()
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    def add(self, label: str, frames: Sequence[tuple[str, LabelledCrop]], classifier: Classifier) -> int:
+    def add(
+        self,
+        label: str,
+        frames: Sequence[tuple[str, LabelledCrop]],
+        classifier: Classifier,
+        *,
+        taught: Collection[str] | None = None,
+    ) -> int:
         """Take in checked frames under a label; one that is there already gets the new label.
+
+        Args:
+            label: a class, or `none`.
+            frames: what each is called, and its crop.
+            classifier: encodes the crops.
+            taught: the classes of the active version; None where whoever asks has seen to it.
 
         Returns:
             How many frames the set has now.
 
         Raises:
-            TeachError: the set would grow beyond `MOST_FRAMES`.
+            ConfigError: the label is no taught class.
+            TeachError: there is nothing to see in a frame, or the set would grow beyond `MOST_FRAMES`.
             StoreError: they can't be kept; nothing was changed.
         """
-        if len(self) + len(frames) > MOST_FRAMES:
-            raise TeachError(f"the golden set has {len(self)} frames; at most {MOST_FRAMES} are kept")
+        if taught is not None and label != NONE:
+            check_taught(label, taught)
+        reasons = [f"{source}: {why}" for source, crop in frames if (why := illegible(crop)) is not None]
+        if reasons:
+            raise TeachError(f"no frame was added to the checked ones: {'; '.join(reasons)}")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        rows = []
-        for source, crop in frames:
-            seen, kept = classifier.encode([crop.pixels]), crop.masked()
-            self._crops.keep(kept)
-            rows.append((crop_hash(kept), label, source, now, classifier.encoder_hash, *stored(seen)))
-        self._run("INSERT OR REPLACE INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        return len(self)
+        if len(frames) > MOST_FRAMES:
+            raise TeachError(f"{len(frames)} frames at once; at most {MOST_FRAMES} are kept")
+        kept = [(source, crop.masked(), classifier.encode([crop.pixels])) for source, crop in frames]
+        with self._change():
+            for source, crop, seen in kept:
+                self._crops.keep(crop)
+                row = (crop_hash(crop), label, source, now, classifier.encoder_hash, *stored(seen))
+                self._db.execute("INSERT OR REPLACE INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            count = len(self)
+            if count > MOST_FRAMES:
+                raise TeachError(f"the golden set would have {count} frames; at most {MOST_FRAMES} are kept")
+        return count
 
     def remove(self, crop_sha256: str) -> None:
-        """Take a frame out."""
+        """Take a frame out, and erase its picture."""
         self._run("DELETE FROM frame WHERE crop_sha256 = ?", [(crop_sha256,)])
-        self._crops.delete_others({row[0] for row in self.listed()})
+        self._erase_loose_crops()
+
+    def forget(self, label: str) -> None:
+        """Take out the frames of a class that was forgotten, and erase their pictures.
+
+        Raises:
+            StoreError: a picture can't be erased.
+        """
+        self._run("DELETE FROM frame WHERE label = ?", [(label,)])
+        self._erase_loose_crops()
 
     def listed(self) -> list[tuple[str, str, str, str]]:
         """Return (crop, label, source, created) of each frame, oldest first."""
@@ -171,15 +212,30 @@ class GoldenSet:
             for crop, label, source, *features in self._rows(query, classifier.encoder_hash)
         ]
 
+    def _crops_named(self) -> set[str]:
+        return {crop for (crop,) in self._rows("SELECT crop_sha256 FROM frame")}
+
+    def _erase_loose_crops(self) -> None:
+        """Erase the crops that no frame names, while nobody else can be about to name one."""
+        with self._change():
+            self._crops.delete_others(self._crops_named())
+
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"{FILE}: {error}") from None
+        with self._lock:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"{FILE}: {error}") from None
 
     def _run(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        with transaction(self._db, FILE):
+        with self._change():
             self._db.executemany(statement, rows)
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """One thread at a time, as they share a connection, and one program at a time, as they share the file."""
+        with self._lock, transaction(self._db, FILE):
+            yield
 
 
 def _read(tokens: int, tok: bytes, glob: bytes) -> Features:

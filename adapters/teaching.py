@@ -7,26 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from adapters.class_file import Carried
 from adapters.class_set import ClassSetStore
-from adapters.classes import ClassAttributes, Shot, check_taught
-from adapters.classifier import NONE, Classifier, ClassMemory
+from adapters.classes import ClassAttributes, Shot, check_taught, crop_named, settled
+from adapters.classifier import NONE, Classifier
 from adapters.encoder import Features, joined, unit
 from adapters.errors import ConfigError, TeachError
 from adapters.frames import Crop, Usable, is_known, sort_out, without_known, without_repeats, without_strangers
 from adapters.golden import GoldenSet
 from adapters.negatives import Negatives
-
-FAR_PX = 48  # crops of this side or less show how the animal looks from afar
-GREY = 4.0  # mean spread of the colour channels in grey levels; less is an infra-red picture
-ENOUGH = 5
-NEAR_CLASSES = 3
-# cosine of two classes' prototypes: one of 100 pairs of tuning classes lies above, the halves of a class at 0.5 to 0.9
-NEAR_DUPLICATE = 0.5
+from adapters.report_card import Support, examine, missing
 
 
 @dataclass
@@ -86,17 +78,6 @@ class Refutation:
         return told
 
 
-@dataclass(frozen=True)
-class _Support:
-    """What a version is made of: the frames of each class, and what is not of it."""
-
-    taught: Mapping[str, Sequence[Features]]
-    negatives: Mapping[str, Sequence[Features]]
-
-    def memory(self, classifier: Classifier) -> ClassMemory:
-        return classifier.adapt({name: joined(shots) for name, shots in self.taught.items()}, self.negatives)
-
-
 def teach(
     store: ClassSetStore,
     classifier: Classifier,
@@ -123,9 +104,9 @@ def teach(
         TeachError: no crop is usable; nothing was changed.
     """
     started = time.monotonic()
-    attributes = _agreed(attributes, store.attributes().get(attributes.name))
-    live_one = _Support(store.shots(classifier), store.negatives(classifier))
-    usable, refused = sort_out(images, crops)
+    settled(attributes, store.attributes())  # the store asks again; here nothing was worked out in vain yet
+    live_one = Support(store.shots(classifier), store.negatives(classifier))
+    usable, refused = sort_out(images, crops, sharp=True)
     features = classifier.encode.shots([crop.pixels for _, crop in usable])
     known = live_one.taught.get(attributes.name, [])
     said = [*live_one.negatives.get(attributes.name, ()), *live_one.negatives.get(NONE, ())]
@@ -134,12 +115,12 @@ def teach(
     usable, features = without_strangers(usable, features, known, classifier.knowledge.mu, refused)
     if not usable:
         raise TeachError(f"nothing of '{attributes.name}' can be taught, nothing was changed: {_reasons(refused)}")
-    becoming = _Support({**live_one.taught, attributes.name: [*known, *features]}, live_one.negatives)
+    becoming = Support({**live_one.taught, attributes.name: [*known, *features]}, live_one.negatives)
     held_back = None if checked_on is None else _objection(classifier, checked_on, live_one, becoming)
     # whatever fails before this, nothing was changed; the report costs as much again, and nobody need wait for it
     shots = _shots(usable, features)
     version = store.teach(attributes, shots, classifier.encoder_hash, live=live and held_back is None)
-    rate, confused, nearest = _examine(classifier, becoming, attributes.name)
+    rate, confused, nearest = examine(classifier, becoming, attributes.name)
     return Lesson(
         name=attributes.name,
         version=version,
@@ -149,7 +130,7 @@ def teach(
         seconds=time.monotonic() - started,
         leave_one_out=rate,
         confused_with=confused,
-        missing=_missing([crop.pixels for _, crop in usable], nearest),
+        missing=missing(len(becoming.taught[attributes.name]), store.pictures(attributes.name, version), nearest),
         nearest=nearest,
         held_back=held_back,
     )
@@ -178,7 +159,7 @@ def refute(
         ConfigError: no such class is taught.
         TeachError: no crop is usable; nothing was changed.
     """
-    live_one = _Support(store.shots(classifier), store.negatives(classifier))
+    live_one = Support(store.shots(classifier), store.negatives(classifier))
     if name != NONE:
         check_taught(name, live_one.taught)
     usable, refused = sort_out(images, crops)
@@ -190,7 +171,7 @@ def refute(
     if not usable:
         raise TeachError(f"nothing can be said of these frames, nothing was changed: {_reasons(refused)}")
     said = [*live_one.negatives.get(name, ()), *features]
-    becoming = _Support(live_one.taught, {**live_one.negatives, name: said})
+    becoming = Support(live_one.taught, {**live_one.negatives, name: said})
     held_back = None if checked_on is None else _objection(classifier, checked_on, live_one, becoming)
     version = store.refute(name, _shots(usable, features), classifier.encoder_hash, live=held_back is None)
     before, after = _fall(classifier, live_one, name, features)
@@ -198,7 +179,7 @@ def refute(
 
 
 def _fall(
-    classifier: Classifier, support: _Support, name: str, features: Sequence[Features]
+    classifier: Classifier, support: Support, name: str, features: Sequence[Features]
 ) -> tuple[float | None, float | None]:
     """Return p of each frame on the mean, as it was, and as it is where what it shows was said of the others alone."""
     if len(features) < 2:
@@ -216,7 +197,7 @@ def _fall(
     return before, after
 
 
-def _objection(classifier: Classifier, golden: GoldenSet, before: _Support, after: _Support) -> str | None:
+def _objection(classifier: Classifier, golden: GoldenSet, before: Support, after: Support) -> str | None:
     """Return why a version must not go live; None where the checked frames have nothing against it."""
     if not len(golden):
         return None
@@ -227,7 +208,7 @@ def _objection(classifier: Classifier, golden: GoldenSet, before: _Support, afte
 
 def _shots(usable: Sequence[Usable], features: Sequence[Features]) -> list[Shot]:
     return [
-        Shot(features=seen, crop=crop.masked(), source=image)
+        Shot(features=seen, crop=crop.masked(), source=image, provenance=crop.provenance)
         for seen, (image, crop) in zip(features, usable, strict=True)
     ]
 
@@ -259,23 +240,24 @@ def take_in(
         checked_on: as in `teach`.
     """
     known, taken = store.attributes(), TakenIn(None, left_out=dict(carried.left_out))
-    live_one = _Support(store.shots(classifier), store.negatives(classifier))
+    live_one = Support(store.shots(classifier), store.negatives(classifier))
     fresh: dict[ClassAttributes, list[Shot]] = {}
     against: dict[str, list[Shot]] = {}
     for wanted, shots in carried.classes.items():
         try:
-            attributes = _agreed(wanted, known.get(wanted.name))
+            attributes = settled(wanted, known)
         except ConfigError as error:
             taken.left_out[wanted.name] = str(error)
             continue
         new = _unknown(shots, live_one.taught.get(wanted.name, ()))
         no_such = _unknown(carried.negatives.get(wanted.name, ()), live_one.negatives.get(wanted.name, ()))
         if new or no_such:
+            known[wanted.name] = attributes
             fresh[attributes], against[wanted.name] = new, no_such
         else:
             taken.left_out[wanted.name] = "all its frames are known already"
     if fresh:
-        becoming = _Support(
+        becoming = Support(
             _with(live_one.taught, {attributes.name: shots for attributes, shots in fresh.items()}),
             _with(live_one.negatives, {name: shots for name, shots in against.items() if shots}),
         )
@@ -300,6 +282,41 @@ def _with(
     return {**known, **more}
 
 
+@dataclass(frozen=True)
+class Removal:
+    """What came of taking a frame out of a class."""
+
+    version: str
+    held_back: str | None
+
+
+def remove(
+    store: ClassSetStore, classifier: Classifier, name: str, crop: str, *, checked_on: GoldenSet | None = None
+) -> Removal:
+    """Take a wrongly taught frame out of a class, and make the new version the active one, as `teach` does.
+
+    Args:
+        store: where the class set is kept.
+        classifier: made the features.
+        name: a taught class.
+        crop: the SHA-256 of the frame's crop, or how it begins.
+        checked_on: as in `teach`.
+
+    Raises:
+        ConfigError: the class is not taught, has no such frame, or no other one.
+    """
+    check_taught(name, store.class_names())
+    (kept,) = store.kept(classifier, [name]).values()
+    whole = crop_named(crop, [shot.crop for shot in kept], name)
+    live_one = Support(store.shots(classifier), store.negatives(classifier))
+    rest = [shot.features for shot in kept if shot.crop != whole]
+    held_back = None
+    if checked_on is not None and rest:
+        becoming = Support({**live_one.taught, name: rest}, live_one.negatives)
+        held_back = _objection(classifier, checked_on, live_one, becoming)
+    return Removal(store.remove(name, whole, live=held_back is None), held_back)
+
+
 def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return what is kept of each class of the active version, or of the named ones, and how good it is.
 
@@ -307,74 +324,17 @@ def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] 
         ConfigError: no such class is taught.
     """
     kept = store.kept(classifier, names or None)
-    support = _Support(store.shots(classifier), store.negatives(classifier))
+    support = Support(store.shots(classifier), store.negatives(classifier))
     told = []
     for attributes, shots in kept.items():
-        rate, confused, nearest = _examine(classifier, support, attributes.name)
+        rate, confused, nearest = examine(classifier, support, attributes.name)
         entry = vars(attributes) | {"class": attributes.name, "leave_one_out": rate}
         del entry["name"]
         entry |= {"confused_with": confused, "nearest": nearest}
         entry["shots"] = [
-            {"source": s.source, "created": s.created, "crop": s.crop if s.png is not None else None} for s in shots
+            {"source": s.source, "created": s.created, "crop": s.crop if s.png is not None else None}
+            | vars(s.provenance)
+            for s in shots
         ]
         told.append(entry)
     return told
-
-
-def _agreed(wanted: ClassAttributes, known: ClassAttributes | None) -> ClassAttributes:
-    """Return the attributes to teach with: those of a known class stay, since alerts are coded by them."""
-    if known is None:
-        return wanted
-    if (wanted.size, wanted.origin, wanted.herd) != (known.size, known.origin, known.herd):
-        raise ConfigError(
-            f"'{known.name}' is taught as {known.described}, "
-            f"this says {wanted.described}; correct it, or `wildlane classes forget {known.name}` first"
-        )
-    return replace(known, display_name=wanted.display_name or known.display_name)
-
-
-def _examine(
-    classifier: Classifier, support: _Support, name: str
-) -> tuple[float | None, dict[str, float], dict[str, float]]:
-    """Return (share found again, confusions, nearest classes) when each shot in turn is left out of its class."""
-    own, memory = support.taught[name], support.memory(classifier)
-    row = memory.names.index(name)
-    prototypes = memory.arrays["proto"]
-    cosines = {other: float(prototypes[row] @ prototypes[i]) for i, other in enumerate(memory.names) if other != name}
-    nearest = dict(sorted(cosines.items(), key=lambda item: -item[1])[:NEAR_CLASSES])
-    if len(own) < 2:  # one shot can't be left out
-        return None, {}, nearest
-    answers = []
-    for i, shot in enumerate(own):
-        rest = _Support({**support.taught, name: [*own[:i], *own[i + 1 :]]}, support.negatives)
-        answers.append(_found_as(classifier, rest, shot[:1]))
-    confused = {other: answers.count(other) / len(answers) for other in sorted(set(answers) - {name})}
-    return answers.count(name) / len(answers), confused, nearest
-
-
-def _found_as(classifier: Classifier, support: _Support, query: Features) -> str:
-    memory = support.memory(classifier)
-    weights = classifier.match(query, memory)[0][0]
-    return (*memory.names, "none")[int(weights.argmax())]
-
-
-def _missing(crops: Sequence[NDArray[np.uint8]], nearest: dict[str, float]) -> list[str]:
-    """Return in plain words which frames would help."""
-    wishes = []
-    if len(crops) < ENOUGH:
-        wishes.append(f"{ENOUGH - len(crops)} more frames, from other angles")
-    if not any(_is_grey(crop) for crop in crops):
-        wishes.append("frames at night or in infra-red")
-    if min(min(crop.shape[:2]) for crop in crops) > FAR_PX:
-        wishes.append(f"frames from far away, {FAR_PX} pixels or less")
-    wishes += [
-        f"frames that tell it from '{other}': the two are {cosine:.2f} alike"
-        for other, cosine in nearest.items()
-        if cosine >= NEAR_DUPLICATE
-    ]
-    return wishes
-
-
-def _is_grey(crop: NDArray[np.uint8]) -> bool:
-    small = cv2.resize(crop, (32, 32), interpolation=cv2.INTER_AREA)
-    return float(np.ptp(small, axis=2).mean()) < GREY

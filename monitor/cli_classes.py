@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from adapters.errors import ConfigError, InputError
 from monitor.context import ConfigOption, Context, JsonOption, StateOption, names_of
 from monitor.output import print_line
+
+CROP_DIGITS = 12  # of a crop's SHA-256: enough to name it by
 
 classes_app = typer.Typer(
     help="What the site was taught, and its versions.", no_args_is_help=True, rich_markup_mode=None
@@ -29,7 +31,7 @@ def classes_list(as_json: JsonOption = False, config: ConfigOption = None, state
         return
     for record in versions:
         mark, names = "*" if record.active else " ", ", ".join(record.classes) or "-"
-        print_line(f"{mark} {record.version:6} {record.created}  {record.reason:24} {names}")
+        print_line(f"{mark} {record.version:6} {record.sha256[:12]}  {record.created}  {record.reason:24} {names}")
 
 
 @classes_app.command("show")
@@ -55,15 +57,54 @@ def classes_show(
         coded = f"{one['size']}, {one['origin']}{', a herd' if one['herd'] else ''}{scientific}"
         print_line(f"{one['class']}: {coded}; {len(one['shots'])} frames, {found}")
         for shot in one["shots"]:
-            print_line(f"    {shot['created']}  {'crop kept' if shot['crop'] else 'no crop  '}  {shot['source']}")
+            crop = shot["crop"][:CROP_DIGITS] if shot["crop"] else "no crop".ljust(CROP_DIGITS)
+            print_line(f"    {crop}  {shot['created']}  {shot['source']}{_whence(shot)}")
+
+
+def _whence(shot: dict[str, Any]) -> str:
+    """Return in words what is known of a frame beside its source."""
+    box = None if shot["box"] is None else "box " + ",".join(f"{value:g}" for value in shot["box"])
+    operator = None if shot["operator"] is None else f"by {shot['operator']}"
+    known = [part for part in (box, shot["captured"], operator) if part]
+    return f"  ({', '.join(known)})" if known else ""
+
+
+@classes_app.command("remove", epilog="Example: wildlane classes remove moose 3fa1c09b77d2")
+def classes_remove(
+    name: str,
+    crop: Annotated[str, typer.Argument(help="As `classes show` prints it, or how its SHA-256 begins.")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Take a wrongly taught frame out of a class, as a new version; older versions keep it."""
+    from adapters.golden import GoldenSet
+    from adapters.teaching import remove
+
+    context = Context(config, state)
+    classifier = context.classifier()
+    with context.store(classifier) as store, closing(GoldenSet(context.state_dir)) as golden:
+        removed = remove(store, classifier, name, crop, checked_on=golden)
+    if as_json:
+        told = {"class": name, "version": removed.version}
+        print_line(json.dumps(told | ({"held_back": removed.held_back} if removed.held_back else {})))
+    elif removed.held_back:
+        print_line(f"{removed.version} is held back, without that frame: {removed.held_back}")
+        print_line(f"    `wildlane classes rollback {removed.version}` makes it live all the same")
+    else:
+        print_line(f"{removed.version} is live, {name} without that frame")
 
 
 @classes_app.command("forget")
 def classes_forget(name: str, config: ConfigOption = None, state: StateOption = None) -> None:
-    """Make a version without a class the active one."""
+    """Take a class out of every version, and erase its pictures: it can't be brought back."""
+    from adapters.golden import GoldenSet
+
     context = Context(config, state)
-    with context.store(context.classifier()) as store:
-        print_line(f"{store.forget(name)} is live, without {name}")
+    with context.store(context.classifier()) as store, closing(GoldenSet(context.state_dir)) as golden:
+        version = store.forget(name)
+        golden.forget(name)
+    print_line(f"{version} is live, without {name}; older versions are without it too, and its pictures are erased")
 
 
 @classes_app.command("rollback")

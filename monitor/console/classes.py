@@ -28,6 +28,7 @@ def routes() -> list[Route]:
         Route("/classes/crops/{crop}", crop),
         Route("/classes/rollback", rollback, methods=["POST"]),
         Route("/classes/forget", forget, methods=["POST"]),
+        Route("/classes/remove", remove_shot, methods=["POST"]),
         Route("/classes/call", call, methods=["POST"]),
         Route("/classes/take-back", take_back, methods=["POST"]),
         Route("/classes/try", try_out, methods=["POST"]),
@@ -82,11 +83,23 @@ def rollback(request: Request) -> Response:
 
 @needs("operator")
 def forget(request: Request) -> Response:
-    """Make a version without a class the live one."""
+    """Erase a class."""
     name = str(request.state.form.get("class", ""))
     version = request.app.state.site.forget(name)
     note(request, "forgot", f"{name}, {version}")
     return see_other(request, "classes")
+
+
+@needs("operator")
+def remove_shot(request: Request) -> Response:
+    """Make a version without a taught frame the live one."""
+    name, crop = (str(request.state.form.get(key, "")) for key in ("class", "crop"))
+    gone = request.app.state.site.remove(name, crop)
+    about = f"{name} {crop[:12]}, {gone.version}"
+    note(request, "took a frame out", f"{about}, held back" if gone.held_back else about)
+    if gone.held_back:
+        raise HTTPException(409, f"{gone.version} without that frame is kept, but not live: {gone.held_back}")
+    return see_other(request, "report")
 
 
 @needs("operator")

@@ -7,6 +7,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from threading import Lock
 from typing import Annotated, Literal, TypeVar
 
@@ -23,6 +24,8 @@ from adapters.classes import ClassAttributes, check_class_name, check_display_na
 from adapters.classifier import NONE
 from adapters.errors import InputError
 from adapters.frames import Crop
+from adapters.provenance import Provenance
+from monitor.alerts.schema import utc_text
 from monitor.console.access import needs, note, who
 from monitor.console.accounts import MOST_NOTED
 from monitor.console.pages import page
@@ -265,9 +268,22 @@ def _crop(request: Request, label: Label, name: str) -> Crop:
         return "that picture is not held any more: hold the camera again"
     pixels = np.asarray(cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
     try:
-        return cut(pixels, label.box, name)
+        return cut(pixels, label.box, name, _provenance(request, picture))
     except InputError as error:
         return str(error).removeprefix(f"{name}: ")
+
+
+def _provenance(request: Request, picture: Picture) -> Provenance:
+    """Return where a held picture comes from; of a recording it is not known when it was taken."""
+    watched = picture.camera in request.app.state.site.config().cameras
+    captured = utc_text(datetime.fromtimestamp(picture.at, UTC)) if watched else None
+    return Provenance(
+        camera=picture.camera if watched else None,
+        file=None if watched else picture.camera,
+        frame=picture.number,
+        captured=captured,
+        operator=who(request),
+    )
 
 
 def _find(request: Request, camera: str, number: int) -> Picture | None:

@@ -23,7 +23,7 @@ from adapters.errors import ConfigError
 from adapters.frames import Crop
 from adapters.golden import GoldenSet
 from adapters.stills import decode_picture
-from adapters.teaching import Lesson, Refutation, describe, refute, teach
+from adapters.teaching import Lesson, Refutation, describe, refute, remove, teach
 from monitor.alerts.consumers import Order
 from monitor.alerts.history import history
 from monitor.alerts.schema import SiteHealth
@@ -194,11 +194,12 @@ def site_of(name: str, state_dir: Path, board: Board, classifier: Classifier, ke
         take_back=alone(store.take_back),
         recordings=Recordings(None if folder is None else hold.config_path.resolve().parent / folder),
         golden=kept.shown_golden,
-        check=alone(lambda label, frames: golden.add(label, frames, classifier)),
+        check=alone(lambda label, frames: golden.add(label, frames, classifier, taught=store.class_names())),
         uncheck=alone(golden.remove),
         report=_OneAtATime()(Report(kept.examined, classifier)),
         crop=kept.shown.crop,
-        forget=alone(store.forget),
+        remove=alone(lambda name, crop: remove(store, classifier, name, crop, checked_on=golden)),
+        forget=alone(_forget(store, golden)),
         versions=looking(kept.shown.versions),
         rollback=alone(store.rollback),
         order=lambda verb, about, by: hold.order(Order(verb=verb, about=about, by=by)),
@@ -234,6 +235,15 @@ def _refute(
         return refute(store, classifier, name, names, crops, checked_on=golden)
 
     return learn
+
+
+def _forget(store: ClassSetStore, golden: GoldenSet) -> Callable[[str], str]:
+    def forget(name: str) -> str:
+        version = store.forget(name)
+        golden.forget(name)
+        return version
+
+    return forget
 
 
 def _look(hold: Hold) -> Callable[[str, str], FirstPicture]:

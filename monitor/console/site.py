@@ -11,7 +11,7 @@ from adapters.classes import ClassAttributes, VersionRecord
 from adapters.crops import LabelledCrop
 from adapters.frames import Crop
 from adapters.golden import GoldenSet
-from adapters.teaching import Lesson, Refutation
+from adapters.teaching import Lesson, Refutation, Removal
 from monitor.alerts.schema import Alert, SiteHealth
 from monitor.cameras.trial import FirstPicture
 from monitor.config import Config
@@ -51,7 +51,8 @@ class Site:
             takes one out.
         report: what is kept of each class, and how good it is; slow where the active version is a new one.
         crop: the picture of a taught frame, a PNG, by its name.
-        forget: makes a version without a class the active one, and returns its name.
+        remove: makes a version without a taught frame of a class the active one, where no checked frame speaks against.
+        forget: erases a class from every version, with its pictures and checked frames; returns the version's name.
         versions: what was taught, oldest first.
         rollback: makes a version the active one, and returns its name.
         order: tells the main loop to confirm or dismiss a situation, or to rehearse an alert of a zone.
@@ -83,6 +84,7 @@ class Site:
     uncheck: Callable[[str], None]
     report: Callable[[], list[dict[str, Any]]]
     crop: Callable[[str], bytes | None]
+    remove: Callable[[str, str], Removal]
     forget: Callable[[str], str]
     versions: Callable[[], Sequence[VersionRecord]]
     rollback: Callable[[str], str]

@@ -21,6 +21,7 @@ from adapters.classifier import Classifier
 from adapters.crops import LabelledCrop
 from adapters.errors import InputError
 from adapters.golden import GoldenSet
+from adapters.provenance import Provenance
 from adapters.teaching import describe, refute, take_in, teach
 
 MOOSE = ClassAttributes(
@@ -79,6 +80,71 @@ def test_classes_arrive_at_another_site_as_they_were_taught(
     assert elsewhere.versions()[-1].reason == "imported"
 
 
+def test_the_version_that_a_file_makes_in_an_empty_store_has_the_hash_of_the_one_it_came_from(
+    carried: Path, store: ClassSetStore, elsewhere: ClassSetStore, classifier: Classifier
+) -> None:
+    take_in(elsewhere, classifier, read_classes(carried, classifier), "imported")
+
+    assert elsewhere.versions()[-1].sha256 == store.versions()[-1].sha256
+
+
+def test_what_is_known_of_a_frame_s_origin_is_shown_and_goes_with_it(
+    store: ClassSetStore, elsewhere: ClassSetStore, classifier: Classifier, demo_animals: Crops, tmp_path: Path
+) -> None:
+    whence = Provenance(
+        camera="road",
+        frame=812,
+        file="a.mp4",
+        box=(4.0, 5.5, 60.0, 50.0),
+        captured="2026-11-24T08:00:00Z",
+        operator="anna",
+    )
+    teach(store, classifier, MOOSE, ["road 812"], [LabelledCrop(demo_animals["caribou"], provenance=whence)])
+    path = tmp_path / "moose.classes"
+    write_classes(path, store.kept(classifier, ["moose"]), {}, classifier.encoder_hash)
+    take_in(elsewhere, classifier, read_classes(path, classifier), "imported")
+
+    for site in (store, elsewhere):
+        ((shown,),) = [one["shots"] for one in describe(site, classifier, ["moose"])]
+        assert {name: shown[name] for name in vars(whence)} == vars(whence)
+        assert json.loads(json.dumps(shown))["box"] == [4.0, 5.5, 60.0, 50.0]
+
+
+def test_a_file_of_a_program_that_knew_of_no_origins_is_read(carried: Path, classifier: Classifier) -> None:
+    with zipfile.ZipFile(carried) as file:
+        assert b"provenance" not in file.read(CLASSES)  # nothing is known, nothing is written: it is such a file
+
+    assert all(
+        shot.provenance == Provenance()
+        for shots in read_classes(carried, classifier).classes.values()
+        for shot in shots
+    )
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        {"box": [1, 2, 3]},
+        {"box": [1, 2, 3, float("inf")]},
+        {"frame": -1},
+        {"frame": 2**64},
+        {"captured": "yesterday"},
+        {"operator": "x" * 1001},
+        {"shoe_size": 43},
+    ],
+)
+def test_an_origin_that_can_not_be_one_is_refused(
+    carried: Path, classifier: Classifier, origin: dict[str, object]
+) -> None:
+    def claimed(parts: dict[str, bytes]) -> None:
+        content = json.loads(parts[CLASSES])
+        content["classes"][0]["shots"][0]["provenance"] = origin
+        parts[CLASSES] = json.dumps(content).encode()
+
+    with pytest.raises(InputError, match=r"classes\.json"):
+        read_classes(altered(carried, claimed), classifier)
+
+
 def test_what_is_known_already_is_not_taught_twice(
     carried: Path, elsewhere: ClassSetStore, classifier: Classifier
 ) -> None:
@@ -101,6 +167,18 @@ def test_a_class_that_is_known_as_something_else_stays_out_and_the_others_come(
     assert "'moose' is taught as small and wild, this says large and wild" in taken.left_out["moose"]
     assert "cattle" in taken.frames
     assert elsewhere.attributes()["moose"].size == "small"
+
+
+def test_a_class_whose_name_is_another_one_s_here_stays_out_and_the_others_come(
+    carried: Path, elsewhere: ClassSetStore, classifier: Classifier, demo_animals: Crops
+) -> None:
+    here = ClassAttributes(name="alces", size="large", origin="wild", display_name="Moose")
+    teach(elsewhere, classifier, here, ["c"], [LabelledCrop(demo_animals["bear"])])
+    taken = take_in(elsewhere, classifier, read_classes(carried, classifier), "imported")
+
+    assert taken.left_out == {"moose": "'moose' is what another class is called, in other letters: 'Moose'"}
+    assert "cattle" in taken.frames
+    assert set(elsewhere.class_names()) == {"alces", *taken.frames}
 
 
 def test_what_is_no_moose_goes_with_it_and_what_is_no_animal_stays_at_its_site(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
-from adapters.crops import LabelledCrop
-from adapters.errors import StoreError, TeachError
-from adapters.golden import FILE, MOST_FRAMES, GoldenSet
+from adapters.crops import LabelledCrop, crop_hash
+from adapters.errors import ConfigError, StoreError, TeachError
+from adapters.golden import CROPS, FILE, MOST_FRAMES, GoldenSet
 from adapters.teaching import teach
 
 MOOSE = ClassAttributes(name="moose", size="large", origin="wild")
@@ -97,6 +98,77 @@ def test_the_same_frame_counts_once_and_can_be_taken_out(
 def test_it_does_not_grow_without_end(golden: GoldenSet, classifier: Classifier, demo_animals: Crops) -> None:
     with pytest.raises(TeachError, match=f"at most {MOST_FRAMES}"):
         golden.add("bear", [("x", labelled(demo_animals["bear"]))] * (MOST_FRAMES + 1), classifier)
+
+
+def test_frames_of_a_class_that_is_not_taught_or_that_show_nothing_are_not_taken(
+    store: ClassSetStore, golden: GoldenSet, classifier: Classifier, demo_animals: Crops, tmp_path: Path
+) -> None:
+    bear = ("road 1", labelled(demo_animals["bear"]))
+    with pytest.raises(ConfigError, match="no class 'beer' is taught; there are: cattle"):
+        golden.add("beer", [bear], classifier, taught=store.class_names())
+    small = ("road 2", labelled(demo_animals["bear"][:12, :12]))
+    flat = ("road 3", labelled(np.full((60, 60, 3), 90, np.uint8)))
+    with pytest.raises(TeachError, match=r"road 2: too small or too flat: 12 x 12 pixels.*; road 3: too small or"):
+        golden.add("bear", [bear, small, flat], classifier, taught=store.class_names())
+
+    assert len(golden) == 0
+    assert not (tmp_path / CROPS).exists()
+    assert golden.add("none", [bear], classifier, taught=store.class_names()) == 1
+
+
+def test_frames_that_are_added_and_taken_out_at_once_keep_their_pictures_or_leave_none(
+    golden: GoldenSet, classifier: Classifier, demo_animals: Crops, tmp_path: Path
+) -> None:
+    another = GoldenSet(tmp_path)  # as of another program
+    wanted = [labelled(np.roll(demo_animals["bear"], 2 * n, axis=1)) for n in range(12)]
+    unwanted = [labelled(np.roll(demo_animals["cattle"], 2 * n, axis=1)) for n in range(12)]
+
+    def add(at: GoldenSet, name: str, crops: list[LabelledCrop]) -> None:
+        for crop in crops:
+            at.add(name, [("road", crop)], classifier)
+
+    def take_out(at: GoldenSet, crops: list[LabelledCrop]) -> None:
+        for crop in crops:
+            at.remove(crop_hash(crop.masked()))
+
+    add(golden, "cattle", unwanted)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [
+            pool.submit(add, golden, "bear", wanted[:6]),
+            pool.submit(add, another, "bear", wanted[6:]),
+            pool.submit(take_out, golden, unwanted[:6]),
+            pool.submit(take_out, another, unwanted[6:]),
+        ]
+    for one in asked:
+        one.result()
+    another.close()
+
+    named = {crop for crop, *_ in golden.listed()}
+    assert named == {crop_hash(crop.masked()) for crop in wanted}
+    assert {path.stem for path in (tmp_path / CROPS).iterdir()} == named
+
+
+def test_the_checked_frames_of_a_class_that_is_forgotten_go_with_it(
+    golden: GoldenSet, classifier: Classifier, demo_animals: Crops, tmp_path: Path
+) -> None:
+    golden.add("bear", [("road 1", labelled(demo_animals["bear"]))], classifier)
+    golden.add("cattle", [("road 2", labelled(demo_animals["cattle"]))], classifier)
+    golden.forget("bear")
+
+    ((crop, label, *_),) = golden.listed()
+    assert label == "cattle"
+    assert [path.stem for path in (tmp_path / CROPS).iterdir()] == [crop]
+
+
+def test_a_picture_that_no_frame_names_is_erased_when_the_set_is_opened(
+    golden: GoldenSet, classifier: Classifier, demo_animals: Crops, tmp_path: Path
+) -> None:
+    golden.add("bear", [("road 1", labelled(demo_animals["bear"]))], classifier)
+    ((crop, *_),) = golden.listed()
+    (tmp_path / CROPS / f"{'0' * 64}.png").write_bytes(b"of a frame that was taken out just before the power failed")
+    GoldenSet(tmp_path).close()
+
+    assert [path.stem for path in (tmp_path / CROPS).iterdir()] == [crop]
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:

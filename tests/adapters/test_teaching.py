@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +13,9 @@ from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
 from adapters.crops import LabelledCrop
 from adapters.errors import ConfigError, TeachError
+from adapters.frames import LEAST_SHARPNESS, LEAST_TAUGHT_PX, blurred, sharpness
 from adapters.teaching import Lesson, teach
+from tests.conftest import DEMO_CLIP, DEMO_TRUTH
 
 MOOSE = ClassAttributes(name="moose", size="large", origin="wild")
 
@@ -75,6 +80,48 @@ def test_a_frame_that_looks_like_none_of_the_others_is_refused_and_taught_when_i
     assert (lesson.used, alone.used) == (4, 1)
 
 
+def test_a_blurred_animal_is_refused_where_its_box_is_blurred_whatever_is_behind_it(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    crop = cv2.resize(demo_animals["caribou"], (120, 120))
+    smeared = crop.copy()
+    smeared[10:110, 10:110] = cv2.GaussianBlur(crop, (0, 0), 5)[10:110, 10:110]
+    lesson = teach(
+        store,
+        classifier,
+        MOOSE,
+        ["a", "b", "c"],
+        [
+            LabelledCrop(crop),
+            LabelledCrop(cv2.GaussianBlur(crop[:, ::-1], (0, 0), 5)),
+            LabelledCrop(smeared, (10, 10, 110, 110)),
+        ],
+    )
+
+    assert lesson.used == 1
+    assert [entry["image"] for entry in lesson.refused] == ["b", "c"]
+    assert all("too blurred: sharpness 0." in entry["why"] for entry in lesson.refused)
+
+
+def test_no_animal_of_the_demonstration_and_hardly_any_picture_of_a_species_is_too_blurred(data: Path) -> None:
+    boxes: dict[int, list[list[int]]] = {}
+    for event in json.loads(DEMO_TRUTH.read_text())["events"]:
+        for frame, *box in event["boxes"]:
+            boxes.setdefault(frame, []).append(box)
+    capture, shown = cv2.VideoCapture(str(DEMO_CLIP), cv2.CAP_FFMPEG), []
+    for index in range(max(boxes) + 1):
+        _, image = capture.read()
+        shown += [image[max(0, y) : y + h, max(0, x) : x + w] for x, y, w, h in boxes.get(index, [])]
+    capture.release()
+    shown = [crop for crop in shown if min(crop.shape[:2]) >= LEAST_TAUGHT_PX]
+    pictures = sorted((data / "images/species").glob("*/*.*"))[::4]
+    refused = [path for path in pictures if sharpness(LabelledCrop(cv2.imread(str(path)))) < LEAST_SHARPNESS]
+
+    assert len(shown) > 500
+    assert [crop.shape for crop in shown if blurred(LabelledCrop(crop))] == []
+    assert len(refused) / len(pictures) <= 1 / 200, refused
+
+
 def test_without_a_usable_frame_nothing_is_changed(store: ClassSetStore, classifier: Classifier) -> None:
     before = store.versions()
 
@@ -98,6 +145,29 @@ def test_the_report_says_what_would_help(
         "frames from far away, 48 pixels or less",
         f"frames that tell it from 'bear': the two are {lesson.nearest['bear']:.2f} alike",
     ]
+
+
+def test_the_report_counts_the_frames_of_earlier_lessons_and_looks_at_their_pictures(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    plain, mirrored, nearer, grey = views(cv2.resize(demo_animals["caribou"], (90, 90)))
+    far = cv2.resize(demo_animals["caribou"], (40, 40))
+    alone = learn(store, classifier, MOOSE, ["a"], [grey])
+    second = learn(store, classifier, MOOSE, ["b", "c"], [mirrored, far])
+    third = learn(store, classifier, MOOSE, ["d", "e"], [nearer, plain])
+
+    assert alone.missing[:2] == ["4 more frames, from other angles", "frames from far away, 48 pixels or less"]
+    assert second.missing[:1] == ["2 more frames, from other angles"]
+    assert [wish for wish in third.missing if "tell it from" not in wish] == []
+
+
+def test_a_starter_class_counts_the_frames_that_it_came_with(
+    store: ClassSetStore, classifier: Classifier, demo_animals: dict[str, NDArray[np.uint8]]
+) -> None:
+    cattle = ClassAttributes(name="cattle", size="large", origin="domestic")
+    lesson = learn(store, classifier, cattle, ["a"], [demo_animals["cattle"]])
+
+    assert [wish for wish in lesson.missing if "more frames" in wish] == []
 
 
 def test_old_classes_keep_their_answers_when_another_is_taught(

@@ -13,13 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import cv2
 import httpx2
 import pytest
 
-from adapters.class_set import FILE, ClassSetStore
+from adapters.class_set import CROPS, FILE, ClassSetStore
+from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
+from adapters.crops import LabelledCrop
+from adapters.errors import StoreError
+from adapters.golden import CROPS as CHECKED
+from adapters.golden import GoldenSet
+from adapters.teaching import teach
 from tests.conftest import Mosquitto, Program, RtspServer, free_port, wait_until, write_config
-from tests.monitor.console.conftest import Operator
+from tests.faults.disk import fill, mounted
+from tests.monitor.console.conftest import PASSWORD, Operator
 
 CLASSES = {"sample": 5, "full": 30}
 KILLS = {"sample": 2, "full": 20}
@@ -52,8 +60,8 @@ class Site:
         wait_until(lambda: "camera road: sees" in program.log(), seconds=40, what="the program is up")
         return program
 
-    def operator(self) -> Operator:
-        return Operator(self._console, self._state)
+    def operator(self, name: str = "anna", *, has_account: bool = False) -> Operator:
+        return Operator(self._console, self._state, name, has_account=has_account)
 
     def aged_frames(self) -> int:
         """Analysed frames that were more than a second old when they were decided about."""
@@ -160,45 +168,56 @@ def test_a_program_killed_while_teaching_has_the_old_version_or_the_new_one(
     site: Site, classifier: Classifier, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     kills, rng = count_of(KILLS, request), random.Random(2)
-    done, lost = 0, 0
+    done, lost, answered = 0, 0, set()
     program = site.start()
     operator = site.operator()
     for number in range(kills):
         asked = lesson(operator, f"animal {number}", rng)
-        asking = threading.Thread(target=suppressed, args=(operator, asked))
+        asking = threading.Thread(target=suppressed, args=(operator, asked, answered))
         asking.start()
-        time.sleep(rng.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, 1.5) if number else 5)  # the first one is answered before it is killed
         program.process.send_signal(signal.SIGKILL)
         asking.join(10)
         program.kill()
 
         store = ClassSetStore(tmp_path / "state")
         taught = store.load(classifier).attributes
-        assert all(f"animal {n}" in taught for n in range(number) if f"animal {n}" in store.versions()[-1].classes)
+        assert answered <= set(taught), "a lesson that was answered is lost"
         whole = [len(shots) for shots in store.shots(classifier).values()]
         assert all(whole), "a class without a frame"
         done, lost = done + (f"animal {number}" in taught), lost + (f"animal {number}" not in taught)
         store.close()
         program = site.start()
         operator.login()
-    print(f"{kills} kills while teaching: {done} found the new version whole, {lost} the old one; none was half done")
+    print(
+        f"{kills} kills while teaching: {done} found the new version whole, {lost} the old one; none was half done, "
+        f"and all {len(answered)} lessons that were answered are kept"
+    )
+    assert answered, "no lesson was answered before its kill: nothing could be lost"
     operator.close()
 
 
-def suppressed(operator: Operator, asked: dict[str, object]) -> None:
+def suppressed(operator: Operator, asked: dict[str, object], answered: set[str]) -> None:
+    """Teach, and note the class where the answer was that it is taught."""
     with suppress(httpx2.HTTPError):
-        operator.ask("/api/teach", asked)
+        if operator.ask("/api/teach", asked).status_code == 200:
+            answered.add(str(asked["name"]))
 
 
 def test_two_operators_who_teach_at_once_both_succeed(site: Site, tmp_path: Path, classifier: Classifier) -> None:
     site.start()
-    operator = site.operator()
+    anna = site.operator()
+    hired = anna.post("/accounts/add", name="olga", role="operator", password=PASSWORD)
+    assert hired.status_code == 200, hired.text
+    olga = site.operator("olga", has_account=True)
     with ThreadPoolExecutor(4) as pool:
         asking = [
-            pool.submit(teach_until_taken, operator, f"animal {number}", random.Random(number)) for number in range(4)
+            pool.submit(teach_until_taken, (anna, olga)[number % 2], f"animal {number}", random.Random(number))
+            for number in range(4)
         ]
     answers = [one.result() for one in asking]
-    operator.close()
+    anna.close()
+    olga.close()
 
     assert [answer.status_code for answer in answers] == [200] * 4
     assert len({answer.json()["version"] for answer in answers}) == 4
@@ -210,11 +229,6 @@ def test_two_operators_who_teach_at_once_both_succeed(site: Site, tmp_path: Path
 def test_a_disk_that_is_full_leaves_the_old_version_in_force(
     tmp_path: Path, classifier: Classifier, demo_animals: dict
 ) -> None:
-    from adapters.classes import ClassAttributes
-    from adapters.crops import LabelledCrop
-    from adapters.errors import StoreError
-    from adapters.teaching import teach
-
     store = ClassSetStore(tmp_path)
     (pages,) = store._db.execute("PRAGMA page_count").fetchone()
     store._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then says what it says of a full disk
@@ -228,3 +242,42 @@ def test_a_disk_that_is_full_leaves_the_old_version_in_force(
     teach(store, classifier, moose, ["a"], [LabelledCrop(demo_animals["caribou"])])
     assert "moose" in store.class_names()
     store.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "disk", "8m") as folder:
+        yield folder
+
+
+def test_a_disk_that_has_no_room_for_a_crop_leaves_classes_and_checked_frames_as_they_were(
+    disk: Path, classifier: Classifier, demo_animals: dict
+) -> None:
+    store, golden = ClassSetStore(disk), GoldenSet(disk)
+    moose = ClassAttributes(name="moose", size="large", origin="wild")
+    teach(store, classifier, moose, ["a"], [LabelledCrop(demo_animals["caribou"])])
+    golden.add("moose", [("a", LabelledCrop(demo_animals["caribou"]))], classifier, taught=["moose"])
+    before = store.versions(), golden.listed(), files(disk)
+    ballast = fill(disk)
+    large = LabelledCrop(cv2.resize(demo_animals["bear"], (300, 300)))
+
+    with pytest.raises(StoreError, match=r"crop can't be kept .*; nothing was taught|nothing was changed"):
+        teach(store, classifier, moose, ["b"], [large])
+    with pytest.raises(StoreError, match=r"crop can't be kept .*; nothing was taught|nothing was changed"):
+        golden.add("moose", [("b", large)], classifier, taught=["moose"])
+    assert (store.versions(), golden.listed()) == before[:2]
+    assert classifier.classify([demo_animals["caribou"]], store.load(classifier).memory)[0].label == "moose"
+
+    ballast.unlink()
+    for part in (store, golden):
+        part.close()
+    store, golden = ClassSetStore(disk), GoldenSet(disk)
+    assert files(disk) == before[2]  # what was begun is cleared away
+    teach(store, classifier, moose, ["b"], [large])
+    assert golden.add("moose", [("b", large)], classifier, taught=["moose"]) == 2
+    store.close()
+    golden.close()
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for name in (CROPS, CHECKED) for path in (folder / name).iterdir()}

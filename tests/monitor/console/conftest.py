@@ -19,7 +19,7 @@ from adapters.crops import LabelledCrop
 from adapters.errors import ConfigError
 from adapters.frames import Crop
 from adapters.golden import GoldenSet
-from adapters.teaching import Lesson, Refutation
+from adapters.teaching import Lesson, Refutation, Removal
 from monitor.alerts.schema import Alert
 from monitor.camera_file import check_camera
 from monitor.cameras.health import Health
@@ -73,7 +73,14 @@ REPORT = {
 class FakeSite:
     """Notes what the console asked of the program."""
 
+    def remove(self, name: str, crop: str) -> Removal:
+        if not crop.startswith("ab"):
+            raise ConfigError(f"'{name}' has no such frame")
+        self.removed.append((name, crop))
+        return Removal("cs-4", None)
+
     def __init__(self) -> None:
+        self.removed: list[tuple[str, str]] = []
         self.orders: list[tuple[str, str, str]] = []
         self.rolled_back: list[str] = []
         self.begun, self.go_on = threading.Semaphore(0), threading.Event()  # a test clears it for what takes long
@@ -156,6 +163,7 @@ def site(fake: FakeSite, tmp_path: Path) -> Iterator[Site]:
         report=lambda: [REPORT],
         crop=lambda name: b"\x89PNG" if name == "ab" else None,
         forget=fake.rollback,
+        remove=fake.remove,
         versions=lambda: [VERSION],
         rollback=fake.rollback,
         order=lambda *order: fake.orders.append(order),
@@ -198,18 +206,22 @@ def csrf(client: TestClient) -> str:
 
 
 class Operator:
-    """Somebody at the console, logged in as the first administrator."""
+    """Somebody at the console, logged in: the first administrator, or who has an account already."""
 
-    def __init__(self, port: int, state: Path) -> None:
-        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=10)
-        self._enter("/welcome", token=(state / "console-token").read_text().strip())
+    def __init__(self, port: int, state: Path, name: str = "anna", *, has_account: bool = False) -> None:
+        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=30)
+        self._name = name
+        if has_account:
+            self._enter("/login")
+        else:
+            self._enter("/welcome", token=(state / "console-token").read_text().strip())
 
     def login(self) -> None:
         """Log in again, at a program that was started anew."""
         self._enter("/login")
 
     def _enter(self, path: str, **proof: str) -> None:
-        page = self._client.post(path, data={"name": "anna", "password": PASSWORD, **proof})
+        page = self._client.post(path, data={"name": self._name, "password": PASSWORD, **proof})
         assert page.status_code == 200, page.text
         self._csrf = page.text.split('name="csrf" content="')[1].split('"')[0]
 

@@ -74,6 +74,16 @@ def test_what_boxes_are_not_is_said_and_taken_back(client: TestClient, fake: Fak
     assert fake.rolled_back == ["cs-1"]
 
 
+def test_a_wrongly_taught_frame_is_taken_out(client: TestClient, fake: FakeSite, accounts: Accounts) -> None:
+    asked = {"csrf": csrf(client), "class": "moose"}
+    assert 'aria-label="Take this frame out of moose"' in client.get("/classes/report").text
+
+    assert client.post("/classes/remove", data=asked | {"crop": "cd"}).status_code == 400
+    assert client.post("/classes/remove", data=asked | {"crop": "ab"}).status_code == 303
+    assert fake.removed == [("moose", "ab")]
+    assert accounts.audit(1)[0].about == "moose ab, cs-4"
+
+
 def test_a_version_is_tried_beside_the_live_one(client: TestClient, fake: FakeSite, accounts: Accounts) -> None:
     assert "No version is tried" in client.get("/classes/trial").text
     asked = client.post("/classes/try", data={"csrf": csrf(client), "version": "cs-2"})

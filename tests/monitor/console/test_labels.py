@@ -65,6 +65,9 @@ def test_each_of_several_boxes_on_a_picture_is_a_frame_of_its_own_name(operator:
     ((_, names, crops),) = fake.lessons
     assert names == ["road 7", "road 7, box 2", "road 7, box 3"]
     assert len(crops) == 3
+    whence = [crop.provenance for crop in crops]
+    assert {(one.camera, one.frame, one.operator) for one in whence} == {("road", 7, "olga")}
+    assert all(one.captured for one in whence)
 
 
 def test_held_pictures_are_those_of_their_owner(
