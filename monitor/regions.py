@@ -23,9 +23,6 @@ MAX_MOVING_SHARE = 0.35  # more of the picture in motion at once is a moving cam
 STORMS = 3  # frames of that in a row, and the picture is another one (infra-red, a new view): learn it anew
 HISTORY_FRAMES = 150  # 30 s at 5 analysed frames a second
 VARIANCE_THRESHOLD = 20.0  # squared Mahalanobis distance; OpenCV's default is 16
-STILL_GREY = 4  # grey levels; where fewer pixels than a blob has changed by more since the model was last asked,
-LEARNED = 30  # frames that it has seen by then
-MOST_STILL = 4  # it is not asked again for so many: it takes longer than all else
 UNCHANGED = 0.75  # likeness to the background from which a place is lit otherwise, not taken by something
 MOST_BOXES = 60  # the largest; more are snow, or a mast that shakes, and would keep all cameras waiting
 CROP_MARGIN = 0.15  # share of the longer side added around a moving blob, so that legs and ears are inside
@@ -56,8 +53,7 @@ class MotionRegions:
         self._background = cv2.createBackgroundSubtractorMOG2(
             history=HISTORY_FRAMES, varThreshold=VARIANCE_THRESHOLD, detectShadows=False
         )
-        self._frames_seen = self._storms = self._still = 0
-        self._asked: NDArray[Any] | None = None  # the picture that the model found nothing in
+        self._frames_seen = self._storms = 0
 
     def find(self, frame_bgr: NDArray[np.uint8]) -> list[Box]:
         """Return the moving boxes of a frame, largest first, in the frame's own pixels.
@@ -72,10 +68,6 @@ class MotionRegions:
         self.luma = _small_luma(frame_bgr)
         scale = self.luma.shape[1] / width
         luma = cv2.GaussianBlur(self.luma, (3, 3), 0)
-        if self._is_still(luma):
-            self._still += 1
-            return []
-        self._still, self._asked = 0, None
         mask = self._background.apply(luma)
         self._frames_seen += 1
         if self._frames_seen <= 2:  # the first frame is all background, the second often a codec's key-frame jump
@@ -91,18 +83,11 @@ class MotionRegions:
         self._storms = 0
         blobs = _blobs(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, self._closing).astype(np.uint8))
         if not blobs:
-            self._asked = luma
             return []
         background = self._background.getBackgroundImage()
         changed = [blob for blob in blobs if _likeness(luma, background, blob) < UNCHANGED]
         boxes = [Box(*(value / scale for value in blob)).clipped((width, height)) for blob in changed]
         return sorted(boxes, key=lambda box: box.area, reverse=True)[:MOST_BOXES]
-
-    def _is_still(self, luma: NDArray[Any]) -> bool:
-        if self._asked is None or self._still >= MOST_STILL or self._frames_seen < LEARNED:
-            return False
-        changed = cv2.absdiff(luma, self._asked) > STILL_GREY
-        return int(np.count_nonzero(changed)) < MIN_BLOB_AREA_PX
 
 
 def _small_luma(frame_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:

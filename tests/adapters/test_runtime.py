@@ -28,7 +28,7 @@ class LostGpu:
     def get_providers(self) -> list[str]:
         return [PROVIDERS["cuda"], PROVIDERS["cpu"]]
 
-    def run(self, names: None, inputs: dict[str, Any]) -> list[Any]:
+    def run(self, names: None, inputs: dict[str, Any], options: object) -> list[Any]:
         raise RuntimeError("CUDA failure 719: unspecified launch failure")
 
 
@@ -39,7 +39,7 @@ class CountingGpu(LostGpu):
         super().__init__(session)
         self._session = session
 
-    def run(self, names: None, inputs: dict[str, Any]) -> list[Any]:
+    def run(self, names: None, inputs: dict[str, Any], options: object) -> list[Any]:
         given.append(len(inputs["image"]))
         return self._session.run(names, inputs)
 

@@ -43,6 +43,7 @@ from tests.monitor.console.conftest import (  # noqa: F401
     csrf,
     fake,
     log_in,
+    site,
     visitor,
 )
 

@@ -117,10 +117,10 @@ def test_a_decoder_takes_up_what_its_camera_usually_shows() -> None:
     other = DecoderProcess(Source(name="road", url=str(DEMO_CLIP), analysis_rate_hz=2), "lossless", usual=known)
     try:
         while not isinstance(event := other.receive(), Ended):
-            wait([other.connection], timeout=1)
             if isinstance(event, Frame):
                 told.append(event.fault)
                 other.release(event)
+            wait([other.connection], timeout=1)
     finally:
         other.stop()
 
