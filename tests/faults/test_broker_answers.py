@@ -266,8 +266,8 @@ def test_a_level_over_which_the_broker_hangs_up_does_not_keep_the_events_back(
     sender.set_level("state/verge", "hated")
     sender.set_level("health", "hated too", qos=0)
 
-    wait_until(lambda: journal.counts() == (0, 0), seconds=20, what="all six have their receipts")
-    assert broker.connects <= 8  # for each of the two: it happens, and once more to show which it is
+    wait_until(lambda: journal.counts() == (0, 0), seconds=40, what="all six have their receipts")
+    assert broker.connects <= 12  # no storm; for each of the two: it happens, and once more to show which it is
 
 
 class NarrowMosquitto(Mosquitto):
