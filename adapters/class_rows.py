@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -164,12 +164,16 @@ def names_of(db: sqlite3.Connection, version: int | None = None) -> tuple[str, .
 
 def crops_of(db: sqlite3.Connection, version: int, name: str, relation: Relation = "taught") -> list[str | None]:
     """Return the crop of each shot of what a class of a version is, or is not; None where it is not kept."""
-    rows = db.execute(
-        f"SELECT crop_sha256 FROM shot JOIN {relation} AS used ON shot.id = used.shot "  # noqa: S608  # ours
+    return [crop for (crop,) in _shots(db, "crop_sha256", version, name, relation)]
+
+
+def _shots(db: sqlite3.Connection, columns: str, version: int, name: str, relation: Relation) -> list[tuple[Any, ...]]:
+    """Return columns of each shot of what a class of a version is, or is not, oldest first."""
+    return db.execute(
+        f"SELECT {columns} FROM shot JOIN {relation} AS used ON shot.id = used.shot "  # noqa: S608  # ours
         "WHERE version = ? AND name = ? ORDER BY shot.id",
         (version, name),
-    )
-    return [crop for (crop,) in rows]
+    ).fetchall()
 
 
 def features_of(
@@ -185,11 +189,7 @@ def features_of(
     Raises:
         StoreError: another encoder made one, and its crop is not there to encode it again.
     """
-    rows = db.execute(
-        f"SELECT encoder, tokens, tok, glob, crop_sha256 FROM shot JOIN {relation} AS used ON shot.id = used.shot "  # noqa: S608  # ours
-        "WHERE version = ? AND name = ? ORDER BY shot.id",
-        (version, name),
-    ).fetchall()
+    rows = _shots(db, "encoder, tokens, tok, glob, crop_sha256", version, name, relation)
     return [_shot_features(crops, name, classifier, *row) for row in rows]
 
 
@@ -228,11 +228,7 @@ def kept_of(
     relation: Relation = "taught",
 ) -> list[KeptShot]:
     """Return all that is kept of what a class of a version is, or is not."""
-    rows = db.execute(
-        f"SELECT crop_sha256, origin, created, {COLUMNS} FROM shot "  # noqa: S608  # ours
-        f"JOIN {relation} AS used ON shot.id = used.shot WHERE version = ? AND name = ? ORDER BY shot.id",
-        (version, name),
-    ).fetchall()
+    rows = _shots(db, f"crop_sha256, origin, created, {COLUMNS}", version, name, relation)
     seen = features_of(db, crops, version, name, classifier, relation)
     return [
         KeptShot(

@@ -44,6 +44,11 @@ class FalseAlarm:
     label: str
     probability: float
 
+    @property
+    def name(self) -> str:
+        """What its crop is called."""
+        return f"{self.clip} at {self.at_s:.1f} s"
+
 
 @dataclass(kw_only=True)
 class Calibration:
@@ -100,7 +105,7 @@ def calibrate(clips: Sequence[Path], site: Site, analysis_rate_hz: float, progre
 def _tell_no_animals(seen: _Round, site: Site, told: Calibration) -> None:
     if not seen.crops:
         return
-    names = [f"{alarm.clip} at {alarm.at_s:.1f} s" for alarm in seen.alarms]
+    names = [alarm.name for alarm in seen.alarms]
     try:
         word = refute(site.store, site.classifier, NONE, names, seen.crops, checked_on=site.golden)
     except TeachError as error:  # all of them were taught as animals, or are known: no reason to lose the rest
@@ -132,8 +137,8 @@ class _Round:
     def _note(self, clip: str, frame: Frame, outcome: Outcome) -> None:
         for situation in outcome.told:
             if situation.phase is Phase.START:
-                box, name = situation.newest.box, f"{clip} at {frame.time_s:.1f} s"
-                self.alarms.append(
-                    FalseAlarm(clip, round(frame.time_s, 2), situation.label, round(situation.newest.probability, 3))
-                )
-                self.crops.append(cut(frame.image.copy(), (box.x1, box.y1, box.width, box.height), name))
+                seen, at_s = situation.newest, round(frame.time_s, 2)
+                alarm = FalseAlarm(clip, at_s, situation.label, round(seen.probability, 3))
+                region = (seen.box.x1, seen.box.y1, seen.box.width, seen.box.height)
+                self.alarms.append(alarm)
+                self.crops.append(cut(frame.image.copy(), region, alarm.name))

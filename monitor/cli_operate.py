@@ -82,7 +82,7 @@ def calibrate(
         f"{len(told.before)} before, {len(told.after)} now"
     )
     for alarm in told.before:
-        print_line(f"  {alarm.clip} at {alarm.at_s:.1f} s was taken for {alarm.label} ({alarm.probability:.2f})")
+        print_line(f"  {alarm.name} was taken for {alarm.label} ({alarm.probability:.2f})")
     if told.version:
         state_of = f"not live: {told.held_back}" if told.held_back else "live"
         print_line(f"{told.said} of them are known to be no animal now: {told.version}, {state_of}")

@@ -284,7 +284,8 @@ class CertificatePart(Model):
     days_left: float
 
 
-# the newest event reached the broker and nobody else; the GPU failed and the CPU has taken over
+# the newest event reached the broker and nobody else; the GPU failed and the CPU has taken over; more than half of a
+# camera's due frames were left out
 Warned = Literal["no-subscriber", "gpu-lost", "overloaded"]
 
 
