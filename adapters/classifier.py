@@ -33,20 +33,18 @@ class ClassMemory:
 
     Attributes:
         names: the classes, in the order of the rows.
-        arrays: Z, proto, W, b, none, shots, as `attention.Adapt` shapes them; float32.
-        keys: the classes' rows of the knowledge base, unit vectors (C, d_key).
+        arrays: Z, proto, W, b, none, shots, key, as `attention.Adapt` shapes them; float32.
         negatives: what people have said is none of them; None where nothing was said.
     """
 
     names: tuple[str, ...]
     arrays: dict[str, NDArray[np.float32]]
-    keys: NDArray[np.float32]
     negatives: Negatives | None = None
 
     @classmethod
     def empty(cls, negatives: Negatives | None = None) -> ClassMemory:
         """Return the memory of a site where nothing was taught."""
-        return cls((), {}, np.zeros((0, 0), np.float32), negatives)
+        return cls((), {}, negatives)
 
 
 @dataclass(frozen=True)
@@ -103,8 +101,7 @@ class Classifier:
         self.folder = folder
         self.encode = Encoder(folder, device=device, precision=precision, threads=threads)
         self._match = Graph(folder, MATCH, "cpu", threads=1)  # under a millisecond; a copy to the GPU would cost more
-        # a lesson at a site of 40 classes takes half a gigabyte for a second, which is not to stay
-        self._adapt = Graph(folder, ADAPT, "cpu", threads=threads, gives_memory_back=True)
+        self._adapt = Graph(folder, ADAPT, "cpu", threads=threads)
         self.knowledge = KnowledgeBase.load(folder)
         self.encoder_hash = self.encode.hash
 
@@ -114,13 +111,19 @@ class Classifier:
         return self.encode.provider
 
     def adapt(
-        self, supports: dict[str, Features], negatives: Mapping[str, Sequence[Features]] | None = None
+        self,
+        supports: dict[str, Features],
+        negatives: Mapping[str, Sequence[Features]] | None = None,
+        *,
+        more_follow: bool = False,
     ) -> ClassMemory:
         """Return the class memory of a support set; no training of the network.
 
         Args:
             supports: name -> features of its shots.
             negatives: name -> what is not of that class; under `NONE`, what is no animal at all.
+            more_follow: keep the graph's buffers for the next support set. At a site of 40 classes they take half a
+                gigabyte, which must not stay; giving them back after each of a lesson's sets would double its time.
         """
         against = None
         if negatives:
@@ -135,10 +138,10 @@ class Classifier:
         for row, shots in enumerate(supports.values()):
             tok[row, : len(shots)], glob[row, : len(shots)], mask[row, : len(shots)] = shots.tok, shots.glob, 1
         known = self.knowledge
-        outputs = self._adapt.run(tok=tok, glob=glob, mask=mask, neg=known.negatives, mkey=known.keys, mu=known.mu)
-        arrays = dict(zip(("Z", "proto", "W", "b", "none", "shots"), outputs, strict=True))
-        keys = np.stack([known.key_of(shots.tok.mean(axis=(0, 1))) for shots in supports.values()])
-        return ClassMemory(tuple(supports), arrays, keys, against)
+        run = self._adapt.run if more_follow else self._adapt.run_once
+        outputs = run(tok=tok, glob=glob, mask=mask, neg=known.negatives, mkey=known.keys, mu=known.mu)
+        arrays = dict(zip(("Z", "proto", "W", "b", "none", "shots", "key"), outputs, strict=True))
+        return ClassMemory(tuple(supports), arrays, against)
 
     def classify(self, crops: Sequence[Image], memory: ClassMemory) -> list[Classification]:
         """Return N(x) of stills: each is looked at twice, and the mean of both answers counts.
@@ -164,9 +167,6 @@ class Classifier:
         weights, p_class, p_animal, similarity, _ = self._matched(features, taught)
         if not memory.names:  # the stand-in's weight belongs to none
             weights, p_class = np.ones_like(weights[:, :1]), p_class[:, :0]
-        else:
-            to_taught = (unit(self.knowledge.key_of(features.tok).mean(axis=1)) @ memory.keys.T).max(axis=1)
-            similarity = np.fmax(similarity, to_taught)  # a crop without a number is like nothing
         if memory.negatives is not None:
             looks = unit(features.glob - self.knowledge.mu)
             weights, p_class, p_animal = memory.negatives.refute(looks, weights, p_class, p_animal)
@@ -189,9 +189,11 @@ class Classifier:
     def _nothing_taught(self) -> ClassMemory:
         """Return a stand-in class that resembles nothing, since the graph takes at least one row."""
         width, key = len(self.knowledge.mu), self.knowledge.keys.shape[1]
-        shapes = {"Z": (1, 8, key), "proto": (1, width), "W": (1, width), "b": (1,), "none": (8, key), "shots": (1,)}
-        arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        return ClassMemory(("",), arrays, np.zeros((1, key), np.float32))
+        shapes = {
+            "Z": (1, 8, key), "proto": (1, width), "W": (1, width), "b": (1,),
+            "none": (8, key), "shots": (1,), "key": (1, key),
+        }  # fmt: skip
+        return ClassMemory(("",), {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
 
 
 def mean_of_looks(answer: NDArray[np.float32]) -> NDArray[np.float32]:

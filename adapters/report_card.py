@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.classifier import Classifier, ClassMemory
+from adapters.classifier import NONE, Classifier, ClassMemory
 from adapters.encoder import Features, joined
 
 FAR_PX = 48  # crops of this side or less show how the animal looks from afar
@@ -27,16 +27,18 @@ class Support:
     taught: Mapping[str, Sequence[Features]]
     negatives: Mapping[str, Sequence[Features]]
 
-    def memory(self, classifier: Classifier) -> ClassMemory:
-        """Return it as inputs of match.onnx."""
-        return classifier.adapt({name: joined(shots) for name, shots in self.taught.items()}, self.negatives)
+    def memory(self, classifier: Classifier, *, more_follow: bool = False) -> ClassMemory:
+        """Return it as inputs of match.onnx; `more_follow` as in `Classifier.adapt`."""
+        supports = {name: joined(shots) for name, shots in self.taught.items()}
+        return classifier.adapt(supports, self.negatives, more_follow=more_follow)
 
 
 def examine(
     classifier: Classifier, support: Support, name: str
 ) -> tuple[float | None, dict[str, float], dict[str, float]]:
     """Return (share found again, confusions, nearest classes) when each shot in turn is left out of its class."""
-    own, memory = support.taught[name], support.memory(classifier)
+    own = support.taught[name]
+    memory = support.memory(classifier, more_follow=len(own) > 1)
     row = memory.names.index(name)
     prototypes = memory.arrays["proto"]
     cosines = {other: float(prototypes[row] @ prototypes[i]) for i, other in enumerate(memory.names) if other != name}
@@ -46,15 +48,11 @@ def examine(
     answers = []
     for i, shot in enumerate(own):
         rest = Support({**support.taught, name: [*own[:i], *own[i + 1 :]]}, support.negatives)
-        answers.append(_found_as(classifier, rest, shot[:1]))
+        left_out = rest.memory(classifier, more_follow=i < len(own) - 1)
+        weights = classifier.match(shot[:1], left_out)[0][0]
+        answers.append((*left_out.names, NONE)[int(weights.argmax())])
     confused = {other: answers.count(other) / len(answers) for other in sorted(set(answers) - {name})}
     return answers.count(name) / len(answers), confused, nearest
-
-
-def _found_as(classifier: Classifier, support: Support, query: Features) -> str:
-    memory = support.memory(classifier)
-    weights = classifier.match(query, memory)[0][0]
-    return (*memory.names, "none")[int(weights.argmax())]
 
 
 def missing(frames: int, pictures: Sequence[NDArray[np.uint8]], nearest: Mapping[str, float]) -> list[str]:

@@ -109,9 +109,7 @@ class Graph:
     slower answers are better than none.
     """
 
-    def __init__(
-        self, folder: Path, name: str, device: Device, *, threads: int, gives_memory_back: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, name: str, device: Device, *, threads: int) -> None:
         """Load and verify `folder/name`.
 
         Args:
@@ -119,15 +117,11 @@ class Graph:
             name: the file.
             device: `auto` takes a GPU where one works, else the CPU.
             threads: CPU threads within an operator.
-            gives_memory_back: for a graph that runs seldom and takes much; one that always runs keeps its buffers.
 
         Raises:
             ModelError: see `read_verified`; or the device asked for does not work, with what to install.
         """
         self._content, self._name, self._threads = read_verified(folder, name), name, threads
-        self._run_options = ort.RunOptions()
-        if gives_memory_back:
-            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         providers = _providers(device)
         try:
             self._session = self._open(providers)
@@ -159,16 +153,25 @@ class Graph:
         return self.provider != PROVIDERS["cpu"]
 
     def run(self, **inputs: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
-        """Run the graph on named inputs and return its outputs in order."""
+        """Run the graph on named inputs and return its outputs in order; its buffers stay for the next run."""
+        return self._run(inputs, None)
+
+    def run_once(self, **inputs: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
+        """Run the graph as `run` does, and give its buffers on the CPU back to the system."""
+        options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return self._run(inputs, options)
+
+    def _run(self, inputs: dict[str, NDArray[Any]], options: ort.RunOptions | None) -> Sequence[NDArray[np.float32]]:
         outputs: Sequence[NDArray[np.float32]]
         try:
-            outputs = self._session.run(None, inputs, self._run_options)
+            outputs = self._session.run(None, inputs, options)
         except Exception as error:
             if not self.on_gpu:
                 raise
             log.error("%s failed on %s, it goes on on the CPU: %s", self._name, self.provider, error)  # noqa: TRY400
             self._session, self.lost_device = self._open([PROVIDERS["cpu"]]), True
-            outputs = self._session.run(None, inputs, self._run_options)
+            outputs = self._session.run(None, inputs, options)
         return outputs
 
 

@@ -202,7 +202,7 @@ def _objection(classifier: Classifier, golden: GoldenSet, before: Support, after
     if not len(golden):
         return None
     golden.rebuild(classifier)
-    trial = golden.trial(classifier, before.memory(classifier), after.memory(classifier))
+    trial = golden.trial(classifier, before.memory(classifier, more_follow=True), after.memory(classifier))
     return trial.told if trial.is_worse else None
 
 

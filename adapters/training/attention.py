@@ -144,8 +144,8 @@ class Adapt(nn.Module):
 
     def forward(
         self, tok: Tensor, glob: Tensor, mask: Tensor, neg: Tensor, mkey: Tensor, mu: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return (Z, proto, W, b, none, shots) of a support set.
+    ) -> tuple[Tensor, ...]:
+        """Return (Z, proto, W, b, none, shots, key) of a support set.
 
         Args:
             tok: tokens of the shots (C, K, T, d_token).
@@ -168,7 +168,8 @@ class Adapt(nn.Module):
         weight, bias = self.descend(vectors, mask, there * self.metric(neg, mu), proto, self.temperature, bias)
         offset = self.none_of_task(regions.mean(dim=(0, 1))).reshape(N_NONE, regions.shape[2])
         none = unit(self.none_vectors + self.gate_none * offset)
-        return regions, proto, weight, bias, none, shots
+        key = self.project((tok.mean(dim=2) * share).sum(dim=1))  # (C, k): its row of the knowledge base
+        return regions, proto, weight, bias, none, shots, key
 
 
 class Match(nn.Module):
@@ -205,6 +206,7 @@ class Match(nn.Module):
         b: Tensor,
         none: Tensor,
         shots: Tensor,
+        key: Tensor,
         mkey: Tensor,
         mu: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -213,7 +215,7 @@ class Match(nn.Module):
         Args:
             tok: query tokens (B, T, d_token).
             glob: pooled query vectors (B, d).
-            Z, proto, W, b, none, shots: the class memory that `Adapt` made.
+            Z, proto, W, b, none, shots, key: the class memory that `Adapt` made.
             mkey: keys of the knowledge base (M, k).
             mu: centring vector of the site (d,).
 
@@ -221,11 +223,11 @@ class Match(nn.Module):
             weights: N(x), rows sum to 1, the last column is *none* (B, C + 1).
             p_class: one independent probability a class (B, C).
             p_animal: probability that the crop shows an animal at all (B,).
-            similarity_m: largest cosine to a row of M (B,).
+            similarity_m: largest cosine to a row of M, the taught classes' rows among them (B,).
             heat: where each class is seen, 0 to 1 (B, C, T).
         """
-        tok, glob = finite(tok), finite(glob)
-        logit, none_logit, similarity, heat = self.logits(tok, glob, (Z, proto, W, b, none, shots), mkey, mu)
+        glob = finite(glob)
+        logit, none_logit, similarity, heat = self.logits(tok, glob, (Z, proto, W, b, none, shots, key), mkey, mu)
         weights = torch.softmax(torch.cat([logit, none_logit], dim=1), dim=1)
         return weights, torch.sigmoid(logit - none_logit), self.p_animal(glob), similarity, heat.clamp(min=0, max=1)
 
@@ -233,8 +235,8 @@ class Match(nn.Module):
         self, tok: Tensor, glob: Tensor, memory: tuple[Tensor, ...], mkey: Tensor, mu: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return logits of the classes (B, C) and of *none* (B, 1), similarity to M (B,), and heat (B, C, T)."""
-        Z, proto, W, b, none, shots = memory
-        vectors, keys = self.metric(glob, mu), self.project(tok)  # (B, d), (B, T, k)
+        Z, proto, W, b, none, shots, key = memory
+        vectors, keys = self.metric(glob, mu), finite(self.project(tok))  # (B, d), (B, T, k)
         heat, best_region = self.attend(keys, Z)  # (B, C, T), (B, T)
         none_cosine = (keys @ none.T).amax(dim=2)  # (B, T)
         kept = self.keep(keys, best_region, none_cosine)  # (B, T)
@@ -246,20 +248,21 @@ class Match(nn.Module):
             + self.gate_local * local * scale[:, 1]
             + self.gate_linear * (vectors @ W.T + b) * scale[:, 2]
         )
-        similarity = (unit(keys.mean(dim=1)) @ mkey.T).amax(dim=1)  # (B,)
+        mean_key = unit(keys.mean(dim=1))  # (B, k)
+        to_base, to_taught = (mean_key @ mkey.T).amax(dim=1), (mean_key @ key.T).amax(dim=1)  # (B,)
         none_local = (none_cosine * kept).sum(dim=1) / kept.sum(dim=1)  # (B,)
         seen = [
             logit.amax(dim=1) / 10,  # tens of units: brought to the size of the others
             torch.logsumexp(logit, dim=1) / 10,
             none_local,
-            similarity,
+            to_base,
             local.amax(dim=1),
             cosine.amax(dim=1),
         ]
         none_logit = self.temperature * self.none_cosine + self.of_none(torch.stack(seen, dim=1))  # (B, 1)
         taught = shots.clamp(max=1).sum()  # a padded class has no shots
         scale, offset = calibrating(self.calibration, torch.log1p(shots.sum() / taught.clamp(min=1)))
-        return scale * logit, scale * none_logit + offset, similarity, heat
+        return scale * logit, scale * none_logit + offset, torch.maximum(to_base, to_taught), heat
 
     def attend(self, keys: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Soft attention: each token attends to a class's regions and is compared with what it finds.
@@ -272,13 +275,16 @@ class Match(nn.Module):
             cosine of each token to its class-aligned vector (B, C, T), and to the best region of all (B, T).
         """
         classes, parts, width = regions.shape
-        cosine = keys @ regions.reshape(classes * parts, width).T
-        cosine = cosine.reshape(keys.shape[0], keys.shape[1], classes, parts)  # (B, T, C, P)
-        share = torch.softmax(self.sharpness * cosine, dim=3)
+        batch, tokens, _ = keys.shape
+        cosine = keys.reshape(batch * tokens, width) @ regions.reshape(classes * parts, width).T
+        cosine = cosine.reshape(batch * tokens, classes, parts).transpose(0, 1)  # (C, B * T, P)
+        # the attention's share of a region but for a divisor, which the cosine of what is found does not depend on
+        share = torch.exp(self.sharpness * cosine)
         gram = regions @ regions.transpose(1, 2)  # (C, P, P): the aligned vector's length without forming it
-        length = ((share.transpose(1, 2) @ gram).transpose(1, 2) * share).sum(dim=3).clamp(min=EPS).sqrt()  # (B, T, C)
-        aligned = (share * cosine).sum(dim=3) / length
-        return aligned.transpose(1, 2), cosine.amax(dim=(2, 3))
+        length = ((share @ gram) * share).sum(dim=2).clamp(min=EPS).sqrt()  # (C, B * T)
+        aligned = (share * cosine).sum(dim=2) / length
+        best = cosine.amax(dim=(0, 2)).reshape(batch, tokens)
+        return aligned.reshape(classes, batch, tokens).transpose(0, 1), best
 
     def keep(self, keys: Tensor, best_region: Tensor, none_cosine: Tensor) -> Tensor:
         """Hard attention: 1 for the `N_KEPT` most salient tokens, else 0 (B, T); straight-through for the gradient."""
@@ -321,8 +327,8 @@ def calibrating(calibration: Tensor, log_shots: Tensor) -> tuple[Tensor, Tensor]
 
 
 def finite(x: Tensor) -> Tensor:
-    """Return x with 0 for what is no number, and within what can be squared in float32."""
-    return torch.where(torch.isfinite(x), x, 0.0).clamp(min=-LARGEST, max=LARGEST)
+    """Return x with 0 for what is no number, or too large to be any feature: its square would leave float32."""
+    return torch.where(x.abs() <= LARGEST, x, 0.0)
 
 
 def unit(x: Tensor) -> Tensor:

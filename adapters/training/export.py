@@ -176,18 +176,18 @@ def export_adapt(adapt: Adapt, path: Path) -> float:
     ]
     examples = [_adapt_example(adapt, *sizes) for sizes in ((5, 3, 49, 7, 64), (1, 1, 49, 1, 1), (20, 8, 25, 64, 100))]
     names = ["tok", "glob", "mask", "neg", "mkey", "mu"]
-    return export_graph(
-        adapt.eval(), path, examples, names, ["Z", "proto", "W", "b", "none", "shots"], axes, {"graph": "adapt"}
-    )
+    outputs = ["Z", "proto", "W", "b", "none", "shots", "key"]
+    return export_graph(adapt.eval(), path, examples, names, outputs, axes, {"graph": "adapt"})
 
 
 def export_match(match: Match, path: Path) -> float:
     """Write match.onnx and return its largest difference to torch over several sizes, also one class and one crop."""
     batch, tokens, classes, keys = (Dim(name) for name in ("batch", "tokens", "classes", "keys"))
     per_class: Axes = {0: classes}
-    axes = [{0: batch, 1: tokens}, {0: batch}, per_class, per_class, per_class, per_class, {}, per_class, {0: keys}, {}]
+    memory = [per_class, per_class, per_class, per_class, {}, per_class, per_class]
+    axes: list[Axes] = [{0: batch, 1: tokens}, {0: batch}, *memory, {0: keys}, {}]
     examples = [_match_example(match, *sizes) for sizes in ((4, 49, 5, 64), (1, 49, 1, 1), (16, 25, 100, 150))]
-    names = ["tok", "glob", "Z", "proto", "W", "b", "none", "shots", "mkey", "mu"]
+    names = ["tok", "glob", "Z", "proto", "W", "b", "none", "shots", "key", "mkey", "mu"]
     outputs = ["weights", "p_class", "p_animal", "similarity_m", "heat"]
     return export_graph(match.eval(), path, examples, names, outputs, axes, {"graph": "match"})
 
@@ -300,6 +300,7 @@ def _match_example(match: Match, batch: int, tokens: int, classes: int, keys: in
         _noise(classes),
         _unit_noise(8, 192),
         torch.ones(classes),
+        _unit_noise(classes, 192),
         _unit_noise(keys, 192),
         _noise(d_pooled).abs(),
     )

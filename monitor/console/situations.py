@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from monitor.console import history
@@ -94,13 +94,15 @@ def _past(request: Request, words: str) -> list[history.Past]:
 
 @needs("operator")
 def judge(request: Request) -> Response:
-    """Confirm or dismiss a situation."""
+    """Confirm or dismiss a situation; of one that has ended meanwhile, show how it ended."""
     verb, situation = request.path_params["verb"], request.path_params["situation"]
     if verb not in ("confirm", "dismiss"):
         raise HTTPException(404, "no such page")
     site = request.app.state.site
     if situation not in {one.id for one in site.board.situations()}:
-        raise HTTPException(404, "that situation is not open any more")
+        if situation not in {one.id for one in _past(request, "")}:
+            raise HTTPException(404, "there is no situation of that id")
+        return RedirectResponse(f"{request.app.url_path_for('past')}?words={situation}", 303)
     site.order(verb, situation, who(request))
     note(request, verb, situation)
     comes(lambda: _is_judged(site, verb, situation), TAKEN_UP_S)

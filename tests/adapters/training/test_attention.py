@@ -62,7 +62,7 @@ def test_the_shipped_graphs_compute_what_the_shipped_weights_say(trained: Head) 
     expected = [*memory, *trained.match(*query, *memory, given[4], given[5])]
 
     adapted = run(MODELS / ADAPT, dict(zip(("tok", "glob", "mask", "neg", "mkey", "mu"), given, strict=True)))
-    names = ("tok", "glob", "Z", "proto", "W", "b", "none", "shots", "mkey", "mu")
+    names = ("tok", "glob", "Z", "proto", "W", "b", "none", "shots", "key", "mkey", "mu")
     inputs = dict(zip(names, (*query, *map(torch.from_numpy, adapted), given[4], given[5]), strict=True))
     for ours, theirs in zip(expected, [*adapted, *run(MODELS / MATCH, inputs)], strict=True):
         assert np.allclose(ours.numpy(), theirs, atol=1e-4)

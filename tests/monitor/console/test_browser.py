@@ -157,6 +157,17 @@ def log_out_and_in(browser: Browser) -> None:
     page.wait_for_selector(".wall")
 
 
+def confirm_the_first(browser: Browser) -> bool:
+    """Confirm by the keyboard what is open now; return False where it had ended before the key was pressed."""
+    page = browser.page
+    browser.open("/situations")
+    page.locator(".situation").first.wait_for(timeout=60_000)
+    page.locator(".situation").first.focus(timeout=60_000)  # there may be another one: keys judge the marked one
+    with page.expect_navigation():
+        page.keyboard.press("c")
+    return page.get_by_text("Confirmed by anna").count() > 0
+
+
 def say_it_is_no_animal(browser: Browser) -> None:
     page = browser.page
     page.get_by_role("button", name="Hold its last 30 seconds").click()
@@ -209,9 +220,7 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(
     browser.open("/situations")
     page.locator(".situation", has_text="unknown-animal").first.wait_for(timeout=60_000)  # the page looks for itself
     browser.keep("situations")
-    page.locator(".situation").first.focus()  # there may be another one: keys judge the marked one
-    page.keyboard.press("c")
-    page.get_by_text("Confirmed by anna").first.wait_for()
+    wait_until(lambda: confirm_the_first(browser), seconds=120, what="a situation is confirmed before it ends")
     browser.keep("situations-confirmed")
 
     browser.open("/label?camera=road")

@@ -12,7 +12,7 @@ from monitor.alerts.schema import Alert
 from monitor.console.accounts import Accounts
 from monitor.console.history import COLUMNS, as_csv, by_class, by_hour, situations
 from monitor.policy import Policy
-from tests.monitor.console.conftest import FakeSite, begin
+from tests.monitor.console.conftest import FakeSite, begin, csrf
 from tests.monitor.test_alerts import SETTINGS, draft, sighting, whole_view
 
 
@@ -79,3 +79,17 @@ def test_the_pages_show_it_with_its_picture_and_where_the_classifier_looked(
     assert client.get("/situations/gone/picture").status_code == 404
     assert client.get("/situations/kept/heat?class=moose").headers["content-type"] == "image/png"
     assert client.get("/situations/kept/heat?class=heron").status_code == 404
+
+
+def test_who_judges_a_situation_that_has_just_ended_is_shown_how_it_ended(
+    visitor: Callable[[], TestClient], accounts: Accounts, fake: FakeSite, events: list[Alert]
+) -> None:
+    client, fake.events = visitor(), events
+    begin(client, accounts)
+    ended = events[0].data.situation.id
+
+    answer = client.post(f"/situations/{ended}/confirm", data={"csrf": csrf(client)})
+
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/history?words={ended}")
+    assert "left" in client.get(answer.headers["location"]).text
+    assert fake.orders == []
