@@ -22,7 +22,8 @@ from monitor.cli_classes import classes_app
 from monitor.cli_learning import evaluate, model_app
 from monitor.cli_operate import backup, calibrate, restore, service_app
 from monitor.context import DEFAULT_RATE_HZ, ConfigOption, Context, JsonOption, StateOption
-from monitor.output import Printer, log_to_stderr, print_answers, print_line, progress_of, say
+from monitor.outlet import outlets
+from monitor.output import log_to_stderr, print_answers, print_line, progress_of, say
 
 log = logging.getLogger(__name__)
 
@@ -73,16 +74,17 @@ def run(config: ConfigOption = None, state: StateOption = None) -> None:
     from monitor.daemon import Daemon
 
     context = Context(config, state)
-    log_to_stderr(context.config.log_format)
     faulthandler.enable()  # where each thread was goes to the log when the watchdog aborts us
-    stop, printer = threading.Event(), Printer()
+    stop = threading.Event()
     _stop_on_signals(stop.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that could read the configuration again
-    daemon = Daemon(
-        context.config, context.path, context.state_dir, stop=stop, tell=lambda alert: printer(alert.json_text())
-    )
-    signal.signal(signal.SIGHUP, lambda number, frame: daemon.reload())
-    daemon.run()
+    with outlets():
+        log_to_stderr(context.config.log_format)
+        daemon = Daemon(
+            context.config, context.path, context.state_dir, stop=stop, tell=lambda alert: print_line(alert.json_text())
+        )
+        signal.signal(signal.SIGHUP, lambda number, frame: daemon.reload())
+        daemon.run()
 
 
 @app.command(epilog="Example: wildlane demo --out out")

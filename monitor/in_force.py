@@ -12,6 +12,7 @@ from adapters.classifier import Classifier
 from adapters.errors import DamagedError, StoreError, WildlaneError
 from adapters.golden import FILE, GoldenSet
 from adapters.site_knowledge import Background
+from monitor import heap
 from monitor.assembly import open_classes
 from monitor.pipeline import Pipeline
 from monitor.shadow import Shadow
@@ -90,6 +91,7 @@ class InForce:
         except WildlaneError as error:
             log.error("a new class set can't be taken up, %s stays live: %s", live, error)  # noqa: TRY400  # one line
             return False
+        heap.give_back()
         log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
         return True
 

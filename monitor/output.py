@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,31 +41,14 @@ class _JsonFormatter(logging.Formatter):
 
 
 def print_line(text: str) -> None:
-    """Print a line of the answer."""
-    print(text, flush=True)
+    """Print a line of the answer, in one piece."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def print_answers(answers: Sequence[dict[str, Any]], *, inputs: int) -> None:
     """Print the JSON of one object for one input, an array for several."""
     print_line(json.dumps(answers[0] if inputs == 1 else answers))
-
-
-class Printer:
-    """Prints lines for a program that must go on when nobody reads them any more."""
-
-    def __init__(self) -> None:
-        self._broken = False
-
-    def __call__(self, text: str) -> None:
-        """Print a line; a reader that is gone, or a full disk, is logged once."""
-        if self._broken:
-            return
-        try:
-            print_line(text)
-        except OSError as error:
-            self._broken = True
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # so that the flush at exit does not fail again
-            logging.getLogger(__name__).warning("standard output is gone (%s); alerts still go to the broker", error)
 
 
 def say(text: str) -> None:

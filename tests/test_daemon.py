@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -411,6 +412,24 @@ def test_the_program_goes_on_when_nobody_reads_its_output(
 
     assert program.process.poll() is None
     assert program.log().count("standard output is gone") == 1
+    program.process.send_signal(signal.SIGTERM)
+    assert program.process.wait(timeout=10) == 0
+    listener.stop()
+
+
+def test_the_program_goes_on_when_its_output_is_no_longer_read(
+    mosquitto: Mosquitto, run_program: Start, tmp_path: Path
+) -> None:
+    """A pager that was left open: its pipe is full after the first alert."""
+    program = run_program(
+        write_config(tmp_path / "c.toml", {"road": str(DEMO_CLIP)}, mosquitto.port), tmp_path / "state"
+    )
+    assert program.process.stdout is not None
+    fcntl.fcntl(program.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+    listener = mosquitto.listen()
+
+    wait_until(lambda: phases(listener.got("/event/")).count("end") >= 2, seconds=60, what="alerts go on")
+
     program.process.send_signal(signal.SIGTERM)
     assert program.process.wait(timeout=10) == 0
     listener.stop()

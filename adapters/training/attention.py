@@ -65,8 +65,8 @@ class TokenProjection(nn.Module):
         self.token_mean = nn.Parameter(statistics.token_mean.clone())
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return tokens (..., T, d_token) as unit keys (..., T, k)."""
-        return unit((tokens - self.token_mean) @ self.projection)
+        """Return tokens (..., d_token) as unit keys (..., k); what is no number has a key of zeros."""
+        return finite(unit(tokens @ self.projection - self.token_mean @ self.projection))
 
 
 class Metric(nn.Module):
@@ -156,7 +156,9 @@ class Adapt(nn.Module):
             mu: centring vector of the site (d,).
         """
         there = mask.unsqueeze(2) > 0  # whatever stands in padding, it counts for nothing
-        tok, glob = torch.where(there.unsqueeze(3), finite(tok), 0.0), torch.where(there, finite(glob), 0.0)
+        glob, tokens = (
+            torch.where(there, finite(x), 0.0) for x in (glob, tok.mean(dim=2))
+        )  # (C, K, d), (C, K, d_token)
         neg, mu = finite(neg), finite(mu)
         shots = mask.sum(dim=1)  # (C,)
         share = (mask / shots.clamp(min=1).unsqueeze(1)).unsqueeze(2)  # (C, K, 1)
@@ -168,7 +170,7 @@ class Adapt(nn.Module):
         weight, bias = self.descend(vectors, mask, there * self.metric(neg, mu), proto, self.temperature, bias)
         offset = self.none_of_task(regions.mean(dim=(0, 1))).reshape(N_NONE, regions.shape[2])
         none = unit(self.none_vectors + self.gate_none * offset)
-        key = self.project((tok.mean(dim=2) * share).sum(dim=1))  # (C, k): its row of the knowledge base
+        key = self.project((tokens * share).sum(dim=1))  # (C, k): its row of the knowledge base
         return regions, proto, weight, bias, none, shots, key
 
 
@@ -236,7 +238,7 @@ class Match(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return logits of the classes (B, C) and of *none* (B, 1), similarity to M (B,), and heat (B, C, T)."""
         Z, proto, W, b, none, shots, key = memory
-        vectors, keys = self.metric(glob, mu), finite(self.project(tok))  # (B, d), (B, T, k)
+        vectors, keys = self.metric(glob, mu), self.project(tok)  # (B, d), (B, T, k)
         heat, best_region = self.attend(keys, Z)  # (B, C, T), (B, T)
         none_cosine = (keys @ none.T).amax(dim=2)  # (B, T)
         kept = self.keep(keys, best_region, none_cosine)  # (B, T)

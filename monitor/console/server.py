@@ -24,6 +24,7 @@ from adapters.frames import Crop
 from adapters.golden import GoldenSet
 from adapters.stills import decode_picture
 from adapters.teaching import Lesson, Refutation, describe, refute, remove, teach
+from monitor import heap
 from monitor.alerts.consumers import Order
 from monitor.alerts.history import history
 from monitor.alerts.schema import SiteHealth
@@ -180,7 +181,7 @@ class Kept:
 
 def site_of(name: str, state_dir: Path, board: Board, classifier: Classifier, kept: Kept, hold: Hold) -> Site:
     """Return a running program as the pages know it."""
-    alone, looking = _OneAtATime(), _OneAtATime()
+    alone, looking = _OneAtATime(heap.give_back), _OneAtATime()
     store, golden, folder = kept.store, kept.golden, hold.config().console.recordings_dir
     return Site(
         name=name,
@@ -196,7 +197,7 @@ def site_of(name: str, state_dir: Path, board: Board, classifier: Classifier, ke
         golden=kept.shown_golden,
         check=alone(lambda label, frames: golden.add(label, frames, classifier, taught=store.class_names())),
         uncheck=alone(golden.remove),
-        report=_OneAtATime()(Report(kept.examined, classifier)),
+        report=_OneAtATime(heap.give_back)(Report(kept.examined, classifier)),
         crop=kept.shown.crop,
         remove=alone(lambda name, crop: remove(store, classifier, name, crop, checked_on=golden)),
         forget=alone(_forget(store, golden)),
@@ -287,15 +288,18 @@ class Report:
 
 
 class _OneAtATime:
-    """Two operators at once: the second builds on what the first has done."""
+    """Two operators at once: the second builds on what the first has done; after each, what follows is done."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, after: Callable[[], None] = lambda: None) -> None:
+        self._lock, self._after = threading.Lock(), after
 
     def __call__(self, act: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         def acted(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
-            with self._lock:
-                return act(*arguments, **named)
+            try:
+                with self._lock:
+                    return act(*arguments, **named)
+            finally:
+                self._after()
 
         return acted
 
