@@ -310,12 +310,14 @@ class Daemon:
             if self._reload.is_set():
                 self._reload.clear()
                 self._take_up_config()
-            if class_set.is_due(now_s) and self._in_force.take_up(self._pipeline):
+            if class_set.is_due(now_s):
+                self._in_force.look()
+            if self._in_force.take_up(self._pipeline):
                 self._reports.tell_info(self._info(self._pipeline.class_set))
             while not self._tries.empty():
                 self._in_force.try_out(self._pipeline, self._tries.get())
             if background.is_due(now_s):
-                self._in_force.learn_background(self._pipeline)
+                self._in_force.learn_background()
 
     def _problem(self) -> str:
         """Return why the site is degraded, nothing where it is not."""

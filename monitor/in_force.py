@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -40,6 +41,10 @@ class InForce:
             self._parts.close()
             raise
         self._parts.callback(self._store.close)
+        self._aside = ThreadPoolExecutor(1, "class-set")
+        self._parts.callback(self._aside.shutdown, cancel_futures=True)
+        self._loading: Future[ClassSet] | None = None
+        self._tried: Future[ClassSet] | None = None
         self._version, self._state_dir = self._store.active_version(), state_dir
 
     def _opened(self, state_dir: Path) -> ClassSetStore:
@@ -76,40 +81,62 @@ class InForce:
             self.doubt = f"the encoder is new: {trial.told}; go back to the former one, or teach these animals anew"
             log.error("%s", self.doubt)
 
+    def look(self) -> None:
+        """Begin to load another version where one is active now, aside: frames can't wait for a hundred classes."""
+        if self._loading is not None:
+            return
+        try:
+            version = self._store.active_version()
+        except WildlaneError as error:
+            log.error("the class sets can't be read: %s", error)  # noqa: TRY400  # one line
+            return
+        if version != self._version:
+            self._version = version  # also where it can't be loaded: the next version is tried
+            self._loading = self._load(None)
+
+    def _load(self, version: str | None) -> Future[ClassSet]:
+        return self._aside.submit(self._store.load, self._classifier, version=version)
+
     def take_up(self, pipeline: Pipeline) -> bool:
-        """Let the pipeline go on with another version, where one is active now; tell whether there is one.
+        """Let the pipeline go on with what has been loaded; tell whether another class set is in force now.
 
         One that can't be loaded is said once, and changes nothing.
         """
+        if self._tried is not None and self._tried.done():
+            tried, self._tried = self._tried, None
+            self._try_beside(pipeline, tried)
+        if self._loading is None or not self._loading.done():
+            return False
+        loading, self._loading = self._loading, None
         live = pipeline.class_set.version
         try:
-            version = self._store.active_version()
-            if version == self._version:
-                return False
-            self._version = version  # also where it can't be loaded: the next version is tried
-            pipeline.take_up(class_set := self._store.load(self._classifier))
+            pipeline.take_up(class_set := loading.result())
         except WildlaneError as error:
             log.error("a new class set can't be taken up, %s stays live: %s", live, error)  # noqa: TRY400  # one line
             return False
         heap.give_back()
-        log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
+        if class_set.version != live:
+            log.info("class set %s is live: %s", class_set.version, ", ".join(class_set.attributes))
         return True
 
     def try_out(self, pipeline: Pipeline, version: str) -> None:
-        """Let the pipeline run a version beside the active one from now on; none where the name is empty."""
-        try:
-            tried = self._store.load(self._classifier, version=version) if version else None
-        except WildlaneError as error:
-            log.error("%s can't be tried: %s", version, error)  # noqa: TRY400  # one line
-            return
-        pipeline.shadow = Shadow(tried) if tried else None
+        """Let the pipeline run a version beside the active one once it is loaded; none where the name is empty."""
+        pipeline.shadow = None
+        self._tried = self._load(version) if version else None
 
-    def learn_background(self, pipeline: Pipeline) -> None:
-        """Cluster what was seen, and let the pipeline go on with it."""
+    def _try_beside(self, pipeline: Pipeline, tried: Future[ClassSet]) -> None:
+        try:
+            pipeline.shadow = Shadow(tried.result())
+        except WildlaneError as error:
+            log.error("it can't be tried: %s", error)  # noqa: TRY400  # one line
+
+    def learn_background(self) -> None:
+        """Cluster what was seen, and load the class set anew, which then knows of it."""
         try:
             rows = self.background.learn()
-            if rows:
-                pipeline.take_up(self._store.load(self._classifier))
-                log.info("the site's background is known by %d kinds of crops", rows)
         except WildlaneError as error:
             log.error("the site's background can't be learned: %s", error)  # noqa: TRY400  # one line
+            return
+        if rows:
+            log.info("the site's background is known by %d kinds of crops", rows)
+            self._loading = self._load(None)

@@ -80,7 +80,8 @@ def main() -> None:
             attributes = pipeline.class_set.attributes.get(situation.label)
             journal.append([draft(situation, attributes)])
         if index % (HOUR // 2) == 0:
-            in_force.learn_background(pipeline)
+            in_force.learn_background()
+        in_force.take_up(pipeline)
         if index % told_every == 0:
             print(index, begun, f"{resident_mb():.1f}", flush=True)
         if index == wanted:
