@@ -33,6 +33,7 @@ Precision = Literal["auto", "fp32", "fp16", "int8"]
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
 # an exhaustive search takes a second for every new batch size, and finds nothing faster (PaddlePaddle/PaddleX#5057)
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
+VNNI = {"avx512_vnni", "avx_vnni"}  # as /proc/cpuinfo calls them
 INSTALL_CUDA = "install the NVIDIA driver and run: pip install 'wildlane[cuda]'"
 
 
@@ -178,6 +179,19 @@ class Graph:
 def proved_device(device: Device) -> Literal["cpu", "gpu"]:
     """Return where a graph will run; the device is the one that `Graph` is asked for."""
     return "cpu" if _providers(device)[0] == PROVIDERS["cpu"] else "gpu"
+
+
+def sums_bytes_exactly() -> bool:
+    """Tell whether the CPU has VNNI: without it products of 8 bits saturate, and an int8 graph computes something else.
+
+    Reference:
+        onnxruntime, "Quantize ONNX models", on U8S8 and AVX2.
+    """
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(flags & VNNI)
 
 
 def _providers(device: Device) -> list[str]:

@@ -16,9 +16,9 @@ from monitor.values import Box, Frame
 GRID = 16  # blocks across a tile whose brightness is remembered
 SAMPLES = 96  # pixels across a tile that are read: six by six a block, so that a sensor's noise is no change
 CHANGED = 8.0  # grey levels that a block must differ by, once the light of the whole tile is taken off
-RELOOK_S = 10.0  # after so long a tile is looked at again, changed or not
+RELOOK_S = 30.0  # after so long a tile is looked at again, changed or not
 DOUBT = 0.3  # p(animal) of a tile that is looked at whenever its turn comes
-CONSIDERED = 4  # tiles for each that may be looked at
+CONSIDERED = 2  # tiles for each that may be looked at
 
 Blocks = NDArray[np.float32]
 
@@ -48,10 +48,17 @@ class PatientSweep:
                 self._seen[tile] = blocks, now_s
         return chosen
 
-    def saw(self, tile: Box, p_animal: float) -> None:
-        """Take in what a look said; a tile in doubt is looked at again at its next turn."""
-        if p_animal >= DOUBT:
+    def saw(self, tile: Box, p_animal: float, *, explained: bool) -> None:
+        """Take in what a look said; a tile in doubt is looked at again at its next turn.
+
+        `explained`: something is followed there, which is looked at anyway.
+        """
+        if p_animal >= DOUBT and not explained:
             self._seen.pop(tile, None)
+
+    def look_again(self, place: Box) -> None:
+        """Look at each tile with a part of a place at its next turn, changed or not."""
+        self._seen = {tile: seen for tile, seen in self._seen.items() if tile.overlap(place) == 0}
 
 
 def _blocks(frame: Frame, tile: Box) -> Blocks:
@@ -63,7 +70,8 @@ def _blocks(frame: Frame, tile: Box) -> Blocks:
     for box in frame.moving:
         if box.overlap(tile) > 0:
             left, top, right, bottom = (np.array(box) - (x1, y1, x1, y1)) * GRID / (x2 - x1)
-            blocks[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1] = np.nan
+            # a block more on each side: a shadow, a leg that motion has missed
+            blocks[max(0, int(top) - 1) : int(bottom) + 2, max(0, int(left) - 1) : int(right) + 2] = np.nan
     return np.asarray(blocks, np.float32)
 
 

@@ -19,9 +19,9 @@ from monitor.values import Box, Frame, Light, Sighting
 
 P_TILE = 0.9  # a tile holds much that is no animal, and is looked at for ever: it must say so clearly
 P_STANDS = 0.5  # a track that no longer moves is kept while its place still looks like an animal
-SURE_LOOKS = 10  # a track looked at so often is looked at only every
-SURE_PAUSE_S = 0.5
-NONE_LOOKS, SURELY_NONE = 5, 0.05  # and so is one that so many looks have found to be no animal, by its p(animal)
+MANY_LOOKS, PAUSE_S = 10, 0.5  # a track looked at so often is looked at only every half second,
+CLEAR_LOOKS, CLEAR_PAUSE_S = 5, 1.0  # and one that so many looks leave no doubt of every second, where it moves:
+SURELY_NONE, SURELY_ANIMAL = 0.05, 0.95  # by its p(animal); the one that stands is kept by its looks alone
 P_UNSEEN = 0.5  # what a track that was never looked at is taken for when the crops of a frame are shared out,
 PRIOR_LOOKS = 2  # and how many looks that guess is worth
 LONGEST_WAIT_S = 1.0
@@ -117,9 +117,10 @@ class CameraWatch:
     def _take_tile(self, look: Look, seen: Seen, now_s: float) -> None:
         """Begin a track where a tile of the sweep shows an animal that nobody follows."""
         box = _without_margin(look.box)
-        self._sweep.saw(look.box, seen.answer.p_animal)
+        followed = self._is_followed(look.box)
+        self._sweep.saw(look.box, seen.answer.p_animal, explained=followed)
         is_animal = seen.answer.legible and seen.answer.p_animal >= P_TILE
-        if is_animal and not self._is_followed(look.box) and not self._is_scenery(box, seen, now_s):
+        if is_animal and not followed and not self._is_scenery(box, seen, now_s):
             _learn(self._tracker.begin(box, now_s, standing=True), look, seen, now_s)
 
     def dismiss(self, number: int, now_s: float) -> None:
@@ -127,6 +128,7 @@ class CameraWatch:
         for track in self._tracker.tracks:
             if track.number == number and track.travelled < TRAVELLED and track.looks_like is not None:
                 self._scenery.dismiss(View(self.camera, track.box, track.looks_like), now_s)
+                self._sweep.look_again(track.box)  # it learns each tile's view of the place
 
     def _is_scenery(self, box: Box, seen: Seen, now_s: float) -> bool:
         return self._scenery.knows(View(self.camera, box, seen.looks_like), now_s)
@@ -175,9 +177,15 @@ def light_of(image: NDArray[np.uint8]) -> Light:
 def _wants_look(track: Track, now_s: float) -> bool:
     if track.last_seen_s < now_s and track.evidence.p_animal < P_STANDS:
         return False  # gone, or stopped and no animal
+    return now_s - track.last_look_s >= _pause_s(track)
+
+
+def _pause_s(track: Track) -> float:
+    """Return how long a track is left alone after a look."""
     known = track.evidence
-    sure = known.looks >= SURE_LOOKS or (known.looks >= NONE_LOOKS and known.p_animal <= SURELY_NONE)
-    return now_s - track.last_look_s >= (SURE_PAUSE_S if sure else 0.0)
+    if known.looks >= CLEAR_LOOKS and not SURELY_NONE < known.p_animal < SURELY_ANIMAL:
+        return PAUSE_S if track.standing else CLEAR_PAUSE_S
+    return PAUSE_S if known.looks >= MANY_LOOKS else 0.0
 
 
 def _urgency(track: Track, now_s: float) -> Urgency:

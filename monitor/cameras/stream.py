@@ -27,6 +27,8 @@ from monitor.values import FAULT_TIMES_S, Box, Fault, Frame, Polygon
 log = logging.getLogger(__name__)
 
 Pace = Literal["live", "paced", "lossless"]
+# a decoder multiplies no matrices: threads for that would only cost its start and its memory
+ENVIRONMENT = {"OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENBLAS_NUM_THREADS": "1"}
 HANG_MARGIN_S = 3.0  # beyond OpenCV's own time-outs, which do not cover every way to hang
 START_MARGIN_S = 5.0  # to start Python and load OpenCV on a busy machine
 GENTLE_NICE = 10
@@ -151,7 +153,7 @@ class DecoderProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=their_errors,
-                env={**os.environ, "OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"},
+                env={**os.environ, **ENVIRONMENT},
             )
         finally:
             theirs.close()

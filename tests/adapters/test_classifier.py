@@ -175,14 +175,14 @@ def test_an_altered_model_file_is_refused(models: Path) -> None:
     (models / ENCODE).write_bytes(content)
 
     with pytest.raises(ModelError, match=r"encode\.onnx: SHA-256 is .* the manifest says"):
-        Classifier(models, device="cpu")
+        Classifier(models, device="cpu", precision="fp32")
 
 
 def test_a_missing_model_file_is_named(models: Path) -> None:
     (models / ENCODE).unlink()
 
     with pytest.raises(ModelError, match=r"encode\.onnx: can't be read"):
-        Classifier(models, device="cpu")
+        Classifier(models, device="cpu", precision="fp32")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"files": {"encode.onnx": 3}}'])
@@ -190,7 +190,7 @@ def test_a_manifest_of_another_shape_is_refused(models: Path, text: str) -> None
     (models / MANIFEST).write_text(text)
 
     with pytest.raises(ModelError, match=r"manifest\.json: expected"):
-        Classifier(models, device="cpu")
+        Classifier(models, device="cpu", precision="fp32")
 
 
 def test_a_file_that_is_no_model_is_refused(models: Path) -> None:

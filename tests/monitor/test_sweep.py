@@ -71,6 +71,6 @@ def test_what_moves_is_followed_anyway_and_is_no_change() -> None:
 def test_a_tile_in_doubt_is_looked_at_whenever_its_turn_comes() -> None:
     sweep = PatientSweep(SIZE)
     for tile in rounds(sweep, ROAD, 0.0, len(TILES)):
-        sweep.saw(tile, 0.6 if tile == TILES[3] else 0.05)
+        sweep.saw(tile, 0.6 if tile in TILES[3:5] else 0.05, explained=tile == TILES[4])
 
     assert rounds(sweep, ROAD, 4.0, len(TILES)) == [TILES[3]]
