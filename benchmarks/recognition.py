@@ -26,7 +26,7 @@ from adapters.classifier import Classifier, ClassMemory
 from adapters.crops import LabelledCrop
 from adapters.encoder import VARIANTS, Encoder
 from adapters.evaluation.episodes import Pool, read_pool
-from adapters.runtime import MODELS, read_verified
+from adapters.runtime import MODELS, Precision, read_verified
 from adapters.stills import read_picture
 from adapters.teaching import teach
 from monitor.assembly import open_classes
@@ -56,10 +56,11 @@ def bare_session(name: str, *, spins: bool) -> ort.InferenceSession:
     return ort.InferenceSession(read_verified(MODELS, name), options, providers=["CPUExecutionProvider"])
 
 
-def encode_and_match(classifier: Classifier, pool: Pool) -> None:
+def encode_and_match(pool: Pool) -> None:
     crops = [read_picture(pool.pictures[rows[0]]) for rows in pool.of_class][:16]
-    for count in (1, len(crops)):
-        match(classifier, pool, crops[:count])
+    for precision in ("fp32", "int8"):
+        for count in (1, len(crops)):
+            match(precision, pool, crops[:count])
     for count in (1, len(crops)):
         calls: dict[str, Callable[[], object]] = {}
         for precision, name in VARIANTS.items():
@@ -81,8 +82,9 @@ def encode_and_match(classifier: Classifier, pool: Pool) -> None:
                 )
 
 
-def match(classifier: Classifier, pool: Pool, crops: list[NDArray[np.uint8]]) -> None:
+def match(precision: Precision, pool: Pool, crops: list[NDArray[np.uint8]]) -> None:
     """Time encode.onnx and match.onnx as the product runs them: one after the other, when a frame has come."""
+    classifier = Classifier(device="cpu", precision=precision, threads=THREADS)
     memories = {classes: memory_of(classifier, pool, classes) for classes in (20, 100)}
     times: dict[str, list[float]] = defaultdict(list)
     for _ in range(ROUNDS):
@@ -96,7 +98,7 @@ def match(classifier: Classifier, pool: Pool, crops: list[NDArray[np.uint8]]) ->
             times["encode"].append(encoded_s - started_s)
             times[f"match, {classes} classes"].append(matched_s - encoded_s)
     taken = {name: statistics.median(spent_s[len(spent_s) // 10 :]) for name, spent_s in times.items()}
-    print(f"{len(crops)} crops at a time, ms a crop:")
+    print(f"{precision}, {len(crops)} crops at a time, ms a crop:")
     for name, spent_s in taken.items():
         print(f"  {name}: {spent_s * MS / len(crops):.3f}, {spent_s / taken['encode']:.1%} of encode")
 
@@ -129,7 +131,7 @@ def main() -> None:
     classifier = Classifier(device="cpu", threads=THREADS)
     pool = read_pool(Path(sys.argv[1]), np.random.default_rng(1))
     print(f"onnxruntime {ort.__version__}, {THREADS} threads, medians of {ROUNDS} rounds")
-    encode_and_match(classifier, pool)
+    encode_and_match(pool)
     teaching(classifier, pool)
 
 
