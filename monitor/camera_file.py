@@ -1,4 +1,4 @@
-"""Cameras written into config.toml and taken out of it, the rest of its text left as it is.
+"""Cameras written into config.toml and taken out of it, or drawn over, the rest of its text left as it is.
 
 A file that the program would refuse is not written.
 """
@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from adapters.errors import ConfigError
-from monitor.config import CameraConfig, Config, parse_config, read_config, tables_of
+from monitor.config import CameraConfig, Config, Shapes, ZoneConfig, parse_config, read_config
+from monitor.toml_text import is_whole, tables_of
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")  # of network cameras; FFmpeg knows others, down to file: and concat:
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 MOST_CHARACTERS = 1000
+SHAPES = re.compile(r"\s*(masks_px|zones)\s*=")  # keys of a camera's table
 PASSING = "/run"  # where a service manager puts copies
 
 
@@ -74,6 +76,57 @@ def remove_camera(path: Path, name: str) -> None:
         kept += _after_table(lines[begin:end]) if gone else lines[begin:end]
     cameras = {other: camera for other, camera in config.cameras.items() if other != name}
     _replace(path, "".join(kept), config, cameras)
+
+
+def draw(path: Path, name: str, masks_px: Shapes, zones: Sequence[ZoneConfig]) -> None:
+    """Write the zones and masks of a camera in the place of those that it has.
+
+    Raises:
+        ConfigError: there is no such camera, the file would be refused, is a passing copy, or can't be written.
+    """
+    text = read_config(path)
+    config = parse_config(text, path)
+    if name not in config.cameras:
+        raise ConfigError(f"there is no camera '{name}'")
+    lines = text.splitlines(keepends=True)
+    bounds = [*tables_of(text), ([], len(lines))]
+    kept = lines[: bounds[0][1]]
+    for (table, begin), (_, end) in pairwise(bounds):
+        block = lines[begin:end]
+        if table == ["cameras", name]:
+            kept += _drawn_over(block, masks_px, zones)
+        else:
+            kept += _after_table(block) if table == ["cameras", name, "zones"] else block
+    drawn = config.cameras[name].model_copy(update={"masks_px": masks_px, "zones": list(zones)})
+    _replace(path, "".join(kept), config, {**config.cameras, name: drawn})
+
+
+def _drawn_over(table: list[str], masks_px: Shapes, zones: Sequence[ZoneConfig]) -> list[str]:
+    """Return a camera's table with other shapes."""
+    rest: list[str] = []
+    index = 0
+    while index < len(table):
+        end = index + 1
+        if SHAPES.match(table[index]):
+            while not is_whole(table[index:end]):
+                end += 1
+        else:
+            rest.append(table[index])
+        index = end
+    apart = _after_table(rest)
+    own = rest[: len(rest) - len(apart)]
+    if not own[-1].endswith("\n"):
+        own[-1] += "\n"
+    masks = [f"masks_px = {_corners(masks_px)}\n"] if masks_px else []
+    told = [
+        f'  {{ id = {json.dumps(zone.id)}, kind = "{zone.kind}", polygon_px = {_corners(zone.polygon_px)} }},\n'
+        for zone in zones
+    ]
+    return [*own, *masks, *(["zones = [\n", *told, "]\n"] if zones else []), *apart]
+
+
+def _corners(points: object) -> str:
+    return json.dumps(points)  # TOML writes numbers and arrays as JSON does
 
 
 def _after_table(lines: list[str]) -> list[str]:

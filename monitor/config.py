@@ -47,6 +47,7 @@ def _point(value: object) -> object:
 Point = Annotated[tuple[Coordinate, Coordinate], BeforeValidator(_point)]
 Latitude = Annotated[float, Field(ge=-90, le=90)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
+Shapes = list[Annotated[list[Point], Field(min_length=3)]]
 GroundPoint = Annotated[tuple[Coordinate, Coordinate, Latitude, Longitude], BeforeValidator(_point)]
 
 
@@ -161,7 +162,7 @@ class CameraConfig(Strict):
     open_timeout_s: Number = Field(default=5.0, gt=0, le=60)
     read_timeout_s: Number = Field(default=5.0, gt=0, le=60)
     hardware_decoding: bool = False
-    masks_px: list[Annotated[list[Point], Field(min_length=3)]] = Field(default_factory=list)
+    masks_px: Shapes = Field(default_factory=list)
     crops_per_frame: int = Field(default=10, ge=1, le=64)
     sweep_tiles_per_frame: int = Field(default=2, ge=0, le=16)
     frozen_s: Number = Field(default=FAULT_TIMES_S["frozen"], gt=0, le=3_600)
@@ -394,26 +395,6 @@ def source_of(camera: CameraConfig, config_path: Path) -> str:
             "expected a file, a device number or a URL such as rtsp://host/stream"
         )
     return str(beside)
-
-
-def tables_of(text: str) -> list[tuple[list[str], int]]:
-    """Return the tables of a TOML text in order: each one's path, and the index of the line that its header is on."""
-    lines, found = text.splitlines(keepends=True), []
-    for index, line in enumerate(lines):
-        if not line.lstrip().startswith("["):
-            continue
-        try:
-            tomllib.loads("".join(lines[:index]))  # else the line is inside of a value
-            header: Any = tomllib.loads(line)
-        except tomllib.TOMLDecodeError:
-            continue
-        path = []
-        while header:
-            ((key, inner),) = header.items()
-            path.append(key)
-            header = inner[0] if isinstance(inner, list) else inner
-        found.append((path, index))
-    return found
 
 
 def _first_complaint(error: ValidationError) -> str:

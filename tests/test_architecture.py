@@ -29,7 +29,7 @@ ROOM_OF = {
         "monitor/doctor.py",
         "monitor/console/accounts.py",
     },
-    "tomllib": {"monitor/config.py"},
+    "tomllib": {"monitor/config.py", "monitor/toml_text.py"},
     "starlette": {f"monitor/console/{name}.py" for name in CONSOLE},
 }
 TRAINING_SIDE = {"monitor/cli_learning.py", "monitor/training_crops.py"}  # of the monitor

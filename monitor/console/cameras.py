@@ -1,4 +1,7 @@
-"""Cameras come and go: an address is tried, its picture shown, and only then it is written to the configuration."""
+"""Cameras come and go: an address is tried, its picture shown, and only then it is written to the configuration.
+
+So are the zones and masks that somebody draws on a camera's picture.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from starlette.routing import Route
 
 from adapters.errors import ConfigError
 from monitor.cameras.trial import FirstPicture
+from monitor.config import Shapes, ZoneConfig
 from monitor.console.access import needs, note, see_other, who
 from monitor.console.pages import page
 from monitor.console.site import comes
@@ -66,6 +70,15 @@ class Asked(BaseModel):
     url: str
 
 
+class Drawn(BaseModel):
+    """What the page sends to draw a camera's shapes, in pixels of its picture."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    masks_px: Shapes
+    zones: list[ZoneConfig]
+
+
 def routes() -> list[Route]:
     """Return the page, and what it asks for."""
     return [
@@ -74,6 +87,7 @@ def routes() -> list[Route]:
         Route("/api/new-camera", picture, methods=["GET"]),
         Route("/api/new-camera", try_out, methods=["POST"]),
         Route("/cameras/{camera}/remove", remove, methods=["POST"]),
+        Route("/api/cameras/{camera}/shapes", draw, methods=["POST"]),
     ]
 
 
@@ -129,6 +143,21 @@ def remove(request: Request) -> Response:
     note(request, "removed camera", name)
     _taken_up(lambda: name not in site.board.healths())
     return see_other(request, "wall")
+
+
+@needs("admin")
+def draw(request: Request) -> Response:
+    """Draw a camera's zones and masks anew."""
+    name, site = request.path_params["camera"], request.app.state.site
+    try:
+        drawn = Drawn.model_validate_json(request.state.json)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise HTTPException(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    site.draw(name, drawn.masks_px, drawn.zones)
+    note(request, "drew zones and masks", name)
+    _taken_up(lambda: site.config().cameras[name].zones == drawn.zones)
+    return JSONResponse({"zones": len(drawn.zones), "masks": len(drawn.masks_px)})
 
 
 def _taken_up(done: Callable[[], bool]) -> None:

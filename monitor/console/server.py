@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -28,7 +29,7 @@ from monitor import heap
 from monitor.alerts.consumers import Order
 from monitor.alerts.history import history
 from monitor.alerts.schema import SiteHealth
-from monitor.camera_file import add_camera, check_camera, remove_camera
+from monitor.camera_file import add_camera, check_camera, draw, remove_camera
 from monitor.cameras.trial import FirstPicture, first_picture
 from monitor.config import Config
 from monitor.console.accounts import Accounts
@@ -212,6 +213,7 @@ def site_of(name: str, state_dir: Path, board: Board, classifier: Classifier, ke
         look=_look(hold),
         add_camera=alone(_then(lambda name, url: add_camera(hold.config_path, name, url), hold.reload)),
         remove_camera=alone(_then(lambda name: remove_camera(hold.config_path, name), hold.reload)),
+        draw=alone(_then(partial(draw, hold.config_path), hold.reload)),
         health=hold.health,
         consumers=hold.consumers,
         heat=looking(_heat(kept.shown, classifier)),

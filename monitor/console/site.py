@@ -14,7 +14,7 @@ from adapters.golden import GoldenSet
 from adapters.teaching import Lesson, Refutation, Removal
 from monitor.alerts.schema import Alert, SiteHealth
 from monitor.cameras.trial import FirstPicture
-from monitor.config import Config
+from monitor.config import Config, Shapes, ZoneConfig
 from monitor.console.board import Board
 from monitor.console.recordings import Recordings
 from monitor.shadow import Shadow
@@ -62,6 +62,7 @@ class Site:
         look: opens an address for a camera of a name and returns what it shows; slow.
         add_camera: writes a camera of a name and address to the configuration, which the main loop then reads again.
         remove_camera: takes one out.
+        draw: writes the masks and zones of a camera there.
         health: of the site, as it was told last.
         consumers: up to which event each consumer has everything.
         history: every event that the journal still holds, in order.
@@ -95,6 +96,7 @@ class Site:
     look: Callable[[str, str], FirstPicture]
     add_camera: Callable[[str, str], None]
     remove_camera: Callable[[str], None]
+    draw: Callable[[str, Shapes, Sequence[ZoneConfig]], None]
     health: Callable[[], SiteHealth | None]
     consumers: Callable[[], Mapping[str, int]]
     history: Callable[[], Iterable[Alert]]

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from adapters.errors import ConfigError
-from monitor.camera_file import add_camera, check_camera, remove_camera
-from monitor.config import load_config
+from monitor.camera_file import add_camera, check_camera, draw, remove_camera
+from monitor.config import ZoneConfig, load_config
 from tests.conftest import ROOT
 
 TEXT = """\
@@ -58,6 +58,31 @@ def test_a_camera_goes_with_its_zones_and_what_was_written_about_others_stays(pa
     assert path.read_text() == 'site = "x"  # ours\n\n' + TEXT[TEXT.index("# how we decide") :]
     with pytest.raises(ConfigError, match="'south' is the only camera"):
         remove_camera(path, "south")
+
+
+def test_a_camera_is_drawn_over_and_the_rest_of_the_text_stays(path: Path) -> None:
+    zone = ZoneConfig(id="crossing", kind="crossing", polygon_px=[(1, 2), (30, 2), (30, 40.5)])
+    draw(path, "north", [[(0, 0), (5, 0), (5, 5)]], [zone])
+
+    north = load_config(path).cameras["north"]
+    assert (north.masks_px, north.zones) == ([[(0, 0), (5, 0), (5, 5)]], [zone])
+    text = path.read_text()
+    for kept in ("# ours", "# the first", "# soft at night", "# how we decide", "confirm_frames = 5", "rtsp://b/2"):
+        assert text.count(kept) == 1, kept
+    draw(path, "north", [], [])
+    assert load_config(path).cameras["north"].zones == []
+    draw(path, "south", [], [zone])  # the last table of the file
+    draw(path, "south", [], [zone])
+    assert load_config(path).cameras["south"].zones == [zone]
+
+    path.write_text(text + "[zones.crossing]\nlanes = [1]\n")
+    with pytest.raises(ConfigError, match=r"\[zones.crossing\] is seen by no camera"):
+        draw(path, "north", [], [])
+    with pytest.raises(ConfigError, match="there is no camera 'east'"):
+        draw(path, "east", [], [])
+    path.write_text('cameras = {north = {source = "rtsp://a"}}\n')
+    with pytest.raises(ConfigError, match="only a person can change"):
+        draw(path, "north", [], [zone])
 
 
 def test_the_shipped_configuration_loses_a_camera_and_keeps_the_examples(tmp_path: Path) -> None:

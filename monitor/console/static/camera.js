@@ -1,7 +1,9 @@
-// The camera page: zones and masks over the newest picture, new ones drawn by their corners, and the lines for config.toml.
+// The camera page: zones and masks over the newest picture, new ones drawn by their corners, and saved, or told as lines of config.toml.
 const page = document.querySelector("[data-camera]");
 const canvas = document.querySelector("#plan");
 const form = document.querySelector("#shape");
+const csrf = document.querySelector('meta[name="csrf"]').content;
+const save = document.querySelector("#save"); // an administrator's only
 const finish = document.querySelector("#finish"), undo = document.querySelector("#undo");
 const LEAST_CORNERS = 3;
 const pen = canvas.getContext("2d");
@@ -50,13 +52,41 @@ function paint() {
   list();
 }
 
-const corners = (points) => `[${points.map(([x, y]) => `[${Math.round(x)}, ${Math.round(y)}]`).join(", ")}]`;
+const rounded = (points) => points.map((point) => point.map(Math.round));
+
+const drawn = () => ({
+  masks_px: shapes.filter(({ kind }) => kind === "mask").map(({ points }) => rounded(points)),
+  zones: shapes.filter(({ kind }) => kind !== "mask").map(({ id, kind, points }) => ({ id, kind, polygon_px: rounded(points) })),
+});
 
 function toml() {
-  const masks = shapes.filter(({ kind }) => kind === "mask");
-  const zones = shapes.filter(({ kind }) => kind !== "mask");
-  const lines = zones.map(({ id, kind, points }) => `  { id = "${id}", kind = "${kind}", polygon_px = ${corners(points)} },\n`);
-  return `masks_px = [${masks.map(({ points }) => corners(points)).join(", ")}]\nzones = [\n${lines.join("")}]\n`;
+  const { masks_px, zones } = drawn();
+  const lines = zones.map(({ id, kind, polygon_px }) => `  { id = "${id}", kind = "${kind}", polygon_px = ${JSON.stringify(polygon_px)} },\n`);
+  return `masks_px = ${JSON.stringify(masks_px)}\nzones = [\n${lines.join("")}]\n`;
+}
+
+let kept = JSON.stringify(drawn()); // as it is in the file
+
+function tell(text, kind) {
+  const saved = document.querySelector("#saved");
+  saved.textContent = text;
+  saved.className = kind;
+}
+
+async function saveShapes() {
+  const body = JSON.stringify(drawn());
+  save.disabled = true;
+  tell("Saving …", "faint");
+  try {
+    const headers = { "x-csrf-token": csrf, "content-type": "application/json" };
+    const answer = await fetch(`/api/cameras/${encodeURIComponent(page.dataset.camera)}/shapes`, { method: "POST", body, headers });
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    kept = body;
+    tell("Saved, and in force.", "done");
+  } catch (error) {
+    tell(error.message, "error");
+  }
+  list();
 }
 
 function list() {
@@ -73,6 +103,7 @@ function list() {
   });
   document.querySelector("#shapes").replaceChildren(...items);
   document.querySelector("#toml").value = toml();
+  if (save) save.disabled = drawing !== null || JSON.stringify(drawn()) === kept;
   finish.disabled = !drawing || drawing.points.length < LEAST_CORNERS;
   undo.disabled = !drawing?.points.length;
 }
@@ -119,6 +150,10 @@ document.querySelector("#copy").addEventListener("click", async () => {
   await navigator.clipboard?.writeText(text.value);
 });
 
+save?.addEventListener("click", saveShapes);
+addEventListener("beforeunload", (event) => {
+  if (save && JSON.stringify(drawn()) !== kept) event.preventDefault(); // what was drawn and not saved would be lost
+});
 form.elements.kind.addEventListener("change", () => {
   form.elements.id.required = form.elements.kind.value !== "mask";
 });

@@ -25,7 +25,7 @@ from monitor.camera_file import check_camera
 from monitor.cameras.health import Health
 from monitor.cameras.stream import CameraError
 from monitor.cameras.trial import FirstPicture
-from monitor.config import CameraConfig, Config
+from monitor.config import CameraConfig, Config, Shapes, ZoneConfig
 from monitor.console.accounts import Accounts
 from monitor.console.app import make_app
 from monitor.console.board import Board
@@ -146,6 +146,10 @@ def site(fake: FakeSite, tmp_path: Path) -> Iterator[Site]:
         board.site({**board.healths(), name: Health("ok", None, 0.0)}, OPEN, 1.0)
         board.frame(Frame(camera=name, index=1, time_s=1.0, captured_s=1.0, image=image, slot=0, moving=()), (), 1.0)
 
+    def draw(name: str, masks_px: Shapes, zones: Sequence[ZoneConfig]) -> None:
+        before = CONFIG.cameras[name]
+        fake.added[name] = before.model_copy(update={"masks_px": masks_px, "zones": list(zones)})
+
     yield Site(
         name="test",
         board=board,
@@ -173,6 +177,7 @@ def site(fake: FakeSite, tmp_path: Path) -> Iterator[Site]:
         look=fake.look,
         add_camera=add_camera,
         remove_camera=fake.rollback,
+        draw=draw,
         health=lambda: None,
         consumers=lambda: {"sign": 12},
         history=lambda: fake.events,

@@ -53,10 +53,33 @@ def test_an_operator_neither_tries_nor_adds_nor_removes(
         ("/api/new-camera", {"json": {"name": "gate", "url": URL}}),
         ("/new-camera", {}),
         ("/cameras/road/remove", {}),
+        ("/api/cameras/road/shapes", {"json": {"masks_px": [], "zones": []}}),
     ]
-    assert [other.post(path, **body).status_code for path, body in asked] == [403, 403, 403]
+    assert [other.post(path, **body).status_code for path, body in asked] == [403, 403, 403, 403]
     assert other.get("/new-camera").status_code == 403
     assert "Remove this camera" not in other.get("/cameras/road").text
+    assert 'id="save"' not in other.get("/cameras/road").text
+
+
+def test_zones_and_masks_are_drawn_anew_or_refused_with_the_reason(
+    admin: TestClient, fake: FakeSite, accounts: Accounts
+) -> None:
+    triangle = [[0, 0], [90, 0], [90, 50.5]]
+    zone = {"id": "crossing", "kind": "crossing", "polygon_px": triangle}
+    for wrong, said in [
+        ({"masks_px": []}, "zones: Field required"),
+        ({"masks_px": [[[0, 0], [1, 1]]], "zones": []}, "masks_px.0: "),
+        ({"masks_px": [], "zones": [zone | {"polygon_px": [[0, 0], [1, 1], [2, 2]]}]}, "encloses nothing"),
+        ({"masks_px": [], "zones": [zone | {"id": "../x"}]}, "zones.0.id: "),
+    ]:
+        answer = admin.post("/api/cameras/road/shapes", json=wrong)
+        assert (answer.status_code, said in answer.json()["error"]) == (400, True), answer.text
+    assert not fake.added
+
+    answer = admin.post("/api/cameras/road/shapes", json={"masks_px": [triangle], "zones": [zone]})
+    assert answer.json() == {"zones": 1, "masks": 1}
+    assert fake.added["road"].zones[0].id == "crossing"
+    assert (accounts.audit(1)[0].what, accounts.audit(1)[0].about) == ("drew zones and masks", "road")
 
 
 def test_what_can_not_be_opened_is_told_without_its_password() -> None:
