@@ -317,6 +317,21 @@ def remove(
     return Removal(store.remove(name, whole, live=held_back is None), held_back)
 
 
+def forget(store: ClassSetStore, golden: GoldenSet, name: str) -> str:
+    """Erase a class for good: from every version, with its pictures and its checked frames.
+
+    Returns:
+        The name of the version that is active now.
+
+    Raises:
+        ConfigError: no version has such a class.
+        StoreError: a picture can't be erased.
+    """
+    version = store.forget(name)
+    golden.forget(name)
+    return version
+
+
 def describe(store: ClassSetStore, classifier: Classifier, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return what is kept of each class of the active version, or of the named ones, and how good it is.
 

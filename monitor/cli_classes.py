@@ -99,11 +99,11 @@ def classes_remove(
 def classes_forget(name: str, config: ConfigOption = None, state: StateOption = None) -> None:
     """Take a class out of every version, and erase its pictures: it can't be brought back."""
     from adapters.golden import GoldenSet
+    from adapters.teaching import forget
 
     context = Context(config, state)
     with context.store(context.classifier()) as store, closing(GoldenSet(context.state_dir)) as golden:
-        version = store.forget(name)
-        golden.forget(name)
+        version = forget(store, golden, name)
     print_line(f"{version} is live, without {name}; older versions are without it too, and its pictures are erased")
 
 

@@ -177,14 +177,35 @@ class Accounts:
             ConfigError: there is none of that name, or it is the last administrator's.
         """
         with self._transaction():
-            found = self._db.execute("SELECT role FROM account WHERE name = ?", (name,)).fetchone()
-            if found is None:
-                raise ConfigError(f"nobody is called '{name}'")
-            (admins,) = self._db.execute("SELECT count(*) FROM account WHERE role = 'admin'").fetchone()
-            if found[0] == "admin" and admins == 1:
-                raise ConfigError("the last administrator stays: nobody else could make accounts")
+            self._check_may_go(name)
             self._db.execute("DELETE FROM account WHERE name = ?", (name,))
             self._note(by, "account removed", name)
+
+    def change_role(self, name: str, role: Role, *, by: str) -> None:
+        """Give an account another role, in its open sessions at once.
+
+        Raises:
+            ConfigError: there is none of that name, or it is the last administrator's.
+        """
+        with self._transaction():
+            if role == "admin":
+                self._role_of(name)
+            else:
+                self._check_may_go(name)
+            self._db.execute("UPDATE account SET role = ? WHERE name = ?", (role, name))
+            self._note(by, "role changed", f"{name}, {role}")
+
+    def _role_of(self, name: str) -> str:
+        """Return the role of an account."""
+        found = self._db.execute("SELECT role FROM account WHERE name = ?", (name,)).fetchone()
+        if found is None:
+            raise ConfigError(f"nobody is called '{name}'")
+        return str(found[0])
+
+    def _check_may_go(self, name: str) -> None:
+        (admins,) = self._db.execute("SELECT count(*) FROM account WHERE role = 'admin'").fetchone()
+        if self._role_of(name) == "admin" and admins == 1:
+            raise ConfigError("the last administrator stays: nobody else could make accounts")
 
     def change_password(self, name: str, password: str, *, by: str) -> None:
         """Set a password; all sessions of the account are over."""

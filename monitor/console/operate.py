@@ -28,6 +28,7 @@ def routes() -> list[Route]:
         Route("/accounts", accounts),
         Route("/accounts/add", add, methods=["POST"]),
         Route("/accounts/remove", remove, methods=["POST"]),
+        Route("/accounts/role", change_role, methods=["POST"]),
         Route("/accounts/password", change_password, methods=["POST"]),
         Route("/audit", audit),
     ]
@@ -80,11 +81,23 @@ def accounts(request: Request) -> Response:
 @needs("admin")
 def add(request: Request) -> Response:
     """Make an account."""
-    name, role, password = (str(request.state.form.get(key, "")) for key in ("name", "role", "password"))
+    name, password = (str(request.state.form.get(key, "")) for key in ("name", "password"))
+    _door(request).accounts.add(name.strip(), _role(request), password, by=who(request))
+    return see_other(request, "accounts")
+
+
+def _role(request: Request) -> Role:
+    role = str(request.state.form.get("role", ""))
     if role not in get_args(Role):
         raise HTTPException(400, f"role {role!r}: expected one of {', '.join(get_args(Role))}")
-    by = who(request)
-    _door(request).accounts.add(name.strip(), cast("Role", role), password, by=by)
+    return cast("Role", role)
+
+
+@needs("admin")
+def change_role(request: Request) -> Response:
+    """Give an account another role."""
+    name = str(request.state.form.get("name", ""))
+    _door(request).accounts.change_role(name, _role(request), by=who(request))
     return see_other(request, "accounts")
 
 

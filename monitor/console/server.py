@@ -24,7 +24,7 @@ from adapters.errors import ConfigError
 from adapters.frames import Crop
 from adapters.golden import GoldenSet
 from adapters.stills import decode_picture
-from adapters.teaching import Lesson, Refutation, describe, refute, remove, teach
+from adapters.teaching import Lesson, Refutation, describe, forget, refute, remove, teach
 from monitor import heap
 from monitor.alerts.consumers import Order
 from monitor.alerts.history import history
@@ -201,7 +201,7 @@ def site_of(name: str, state_dir: Path, board: Board, classifier: Classifier, ke
         report=_OneAtATime(heap.give_back)(Report(kept.examined, classifier)),
         crop=kept.shown.crop,
         remove=alone(lambda name, crop: remove(store, classifier, name, crop, checked_on=golden)),
-        forget=alone(_forget(store, golden)),
+        forget=alone(partial(forget, store, golden)),
         versions=looking(kept.shown.versions),
         rollback=alone(store.rollback),
         order=lambda verb, about, by: hold.order(Order(verb=verb, about=about, by=by)),
@@ -238,15 +238,6 @@ def _refute(
         return refute(store, classifier, name, names, crops, checked_on=golden)
 
     return learn
-
-
-def _forget(store: ClassSetStore, golden: GoldenSet) -> Callable[[str], str]:
-    def forget(name: str) -> str:
-        version = store.forget(name)
-        golden.forget(name)
-        return version
-
-    return forget
 
 
 def _look(hold: Hold) -> Callable[[str, str], FirstPicture]:

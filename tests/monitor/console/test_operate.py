@@ -98,6 +98,17 @@ def test_an_administrator_makes_and_removes_accounts(
     assert log_in(other, "olga") == 303
     assert other.post("/accounts/add", data=made | {"csrf": csrf(other), "name": "eve"}).status_code == 403
 
+    role = {"csrf": csrf(admin), "name": "olga", "role": "admin"}
+    assert other.post("/accounts/role", data=role | {"csrf": csrf(other)}).status_code == 403
+    assert admin.post("/accounts/role", data=role | {"role": "king"}).status_code == 400
+    assert admin.post("/accounts/role", data=role).status_code == 303
+    assert other.get("/new-camera").status_code == 200, "the new role holds in a session that is open"
+    assert (accounts.audit(1)[0].what, accounts.audit(1)[0].about) == ("role changed", "olga, admin")
+    assert admin.post("/accounts/role", data=role | {"role": "viewer"}).status_code == 303
+    alone = admin.post("/accounts/role", data=role | {"name": "anna", "role": "viewer"})
+    assert "the last administrator stays" in alone.text
+    assert "nobody is called" in admin.post("/accounts/role", data=role | {"name": "eve"}).text
+
     assert admin.post("/accounts/remove", data={"csrf": csrf(admin), "name": "olga"}).status_code == 303
     assert other.get("/").status_code == 303
     last = admin.post("/accounts/remove", data={"csrf": csrf(admin), "name": "anna"})
