@@ -26,6 +26,7 @@ def test_what_the_program_is_torn_about_is_worth_most() -> None:
     assert worth(torn) > worth(seen(0.99, SURE))
     assert worth(unsure) > worth(seen(0.99, SURE))
     assert worth(road) < 0.1
+    assert worth(seen(0.99, {"dog": 0.02, "none": 0.98})) > 0.9, "an animal without a name"
     assert worth(seen(0.95, TORN, side=20)) < worth(torn)
 
 
@@ -40,3 +41,15 @@ def test_the_queue_has_the_best_picture_of_each_track_and_an_end() -> None:
         queue.offer(picture(number, seen(0.95, TORN, side=50, track=number)))
     assert len(queue.pictures()) == MOST
     assert queue.pictures()[-1].number == 2  # the largest is the worthiest
+
+
+def test_what_is_seen_all_day_does_not_push_out_what_was_seen_once() -> None:
+    queue = LabelQueue()
+    queue.offer(picture(1, replace(seen(0.95, TORN, side=30), label="wolf")))
+    for number in range(2, 2 + 2 * MOST):
+        queue.offer(picture(number, replace(seen(0.95, TORN, side=80, track=number), label="dog")))
+
+    assert len(queue.pictures()) == MOST
+    assert queue.pictures()[0].number == 1
+    queue.forget("road")
+    assert queue.pictures() == []
