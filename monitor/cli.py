@@ -260,6 +260,7 @@ def teach(
     with context.store(classifier) as store, closing(GoldenSet(context.state_dir)) as golden:
         paths = [str(image) for image in images]
         lesson = teach_class(store, classifier, attributes, paths, crops, checked_on=golden)
+    context.note("taught", f"{name}: {lesson.used} frames, {lesson.version}")
     answer = lesson.answer()
     if as_json:
         print_line(json.dumps(answer))

@@ -85,6 +85,7 @@ def classes_remove(
     classifier = context.classifier()
     with context.store(classifier) as store, closing(GoldenSet(context.state_dir)) as golden:
         removed = remove(store, classifier, name, crop, checked_on=golden)
+    context.note("took a frame out", f"{name} {crop[:CROP_DIGITS]}, {removed.version}")
     if as_json:
         told = {"class": name, "version": removed.version}
         print_line(json.dumps(told | ({"held_back": removed.held_back} if removed.held_back else {})))
@@ -104,6 +105,7 @@ def classes_forget(name: str, config: ConfigOption = None, state: StateOption = 
     context = Context(config, state)
     with context.store(context.classifier()) as store, closing(GoldenSet(context.state_dir)) as golden:
         version = forget(store, golden, name)
+    context.note("forgot", f"{name}, {version}")
     print_line(f"{version} is live, without {name}; older versions are without it too, and its pictures are erased")
 
 
@@ -116,7 +118,9 @@ def classes_rollback(
     """Make an older version the active one again."""
     context = Context(config, state)
     with context.store(context.classifier()) as store:
-        print_line(f"{store.rollback(version)} is live")
+        live = store.rollback(version)
+    context.note("made live", live)
+    print_line(f"{live} is live")
 
 
 @classes_app.command("export", epilog="Example: wildlane classes export site.classes --classes moose,deer")
@@ -168,6 +172,7 @@ def classes_import(
     if taken.version is None:
         why = "; ".join(f"{name} {why}" for name, why in taken.left_out.items())
         raise InputError(f"{path}: nothing to take in: {why}")
+    context.note("imported", f"{', '.join(taken.frames)}, {taken.version}")
     if as_json:
         told = {"version": taken.version, "classes": taken.frames, "left_out": taken.left_out}
         print_line(json.dumps(told | ({"held_back": taken.held_back} if taken.held_back else {})))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from monitor.output import say
 
 if TYPE_CHECKING:
     from adapters.class_set import ClassSetStore
@@ -61,6 +65,22 @@ class Context:
         finally:
             store.close()
 
+    def note(self, what: str, about: str) -> None:
+        """Write into the audit of the site's console, where it has one, what was done here and by which user.
+
+        What can't be written is told; what was done, is done.
+        """
+        from adapters.errors import StoreError
+        from monitor.console.accounts import FILE, Accounts
+
+        if not (self.state_dir / FILE).exists():
+            return
+        try:
+            with closing(Accounts(self.state_dir)) as accounts:
+                accounts.note(f"{_user()}, command line", what, about)
+        except StoreError as error:
+            say(f"the audit does not have it: {error}")
+
     def class_set(self, classifier: Classifier, only: str | None) -> ClassSet:
         """Load the active version, or just the classes `A,B` of it."""
         with self.store(classifier) as store:
@@ -90,6 +110,16 @@ class Context:
             {camera: Budget()},
             learn=learn,
         )
+
+
+def _user() -> str:
+    """Return who runs this: the user before `sudo`, where that was used."""
+    if name := os.environ.get("SUDO_USER"):
+        return name
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return f"user {os.getuid()}"
 
 
 def names_of(only: str | None) -> list[str] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from monitor.console.accounts import Accounts
 from tests.conftest import DEMO_CLIP, DEMO_TRUTH, ROOT, wildlane
 
 
@@ -155,6 +156,18 @@ def test_a_class_can_be_rolled_back_and_forgotten(demo_stills: list[Path], tmp_p
     assert "without dog" in wildlane("classes", "forget", "dog", state=tmp_path / "state").stdout
     assert wildlane("classes", "forget", "moose", state=tmp_path / "state").returncode == 0  # an older version had it
     assert wildlane("classes", "forget", "moose", state=tmp_path / "state").returncode == 2
+
+
+def test_what_is_done_on_the_command_line_is_in_the_audit_where_there_is_one(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path)
+    before = len(accounts.audit(99))
+    assert wildlane("classes", "rollback", "cs-1", state=tmp_path).returncode == 0
+
+    newest, *_ = accounts.audit(99)
+    assert len(accounts.audit(99)) == before + 1
+    assert (newest.what, newest.about) == ("made live", "cs-1")
+    assert newest.who.endswith(", command line")
+    accounts.close()
 
 
 @pytest.mark.parametrize(
