@@ -13,14 +13,12 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from monitor.cameras.container import cut_short
 from monitor.cameras.handover import HandOver
@@ -90,8 +88,6 @@ class Decoder:
         declared = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = declared if 1 <= declared <= 240 else FALLBACK_FPS
         self._parent = HandOver(parent, FrameRing(request.memory, self.size))
-        self._aside = ThreadPoolExecutor(1, "look")
-        self._looking: Future[None] | None = None
 
     def run(self) -> None:
         """Hand over every frame that is due, until the source ends.
@@ -112,23 +108,7 @@ class Decoder:
             if time_s + 0.5 / self.fps < next_due_s:
                 continue
             next_due_s = max(next_due_s + 1 / self._request.analysis_rate_hz, time_s)
-            image = self._retrieved()
-            if image is None:
-                continue
-            if self._request.pace == "lossless":  # the frames that follow are decoded meanwhile
-                self._settle()
-                self._looking = self._aside.submit(self._hand_over, image, index, time_s, captured_s)
-            else:
-                self._hand_over(image, index, time_s, captured_s)
-
-    def _settle(self) -> None:
-        """Wait until the frame that is being looked at was handed over.
-
-        Raises:
-            BrokenPipeError: the parent is gone.
-        """
-        if self._looking is not None:
-            self._looking.result()
+            self._hand_over(index, time_s, captured_s)
 
     def _grabbed(self) -> Iterator[tuple[int, float, float]]:
         """Yield (index, seconds since the first frame, wall time) of each grabbed frame, at the pace asked for."""
@@ -174,25 +154,17 @@ class Decoder:
             return f"cut short: {frames} of {declared:.0f} frames can be decoded"
         return ""
 
-    def _retrieved(self) -> NDArray[np.uint8] | None:
-        """Return the grabbed frame as a picture; None where there is none.
-
-        Raises:
-            StreamEnded: it is of another size than those before.
-        """
+    def _hand_over(self, index: int, time_s: float, captured_s: float) -> None:
         with self._stages.timed("retrieve"):
             ok, image = self._capture.retrieve()
         if not ok:
-            return None
+            return
         if (image.shape[1], image.shape[0]) != self.size:
             raise StreamEnded(
                 f"the picture changed from {self.size[0]}x{self.size[1]} to {image.shape[1]}x{image.shape[0]}"
             )
-        return image  # type: ignore[return-value]  # cv2 types a frame as any array of numbers
-
-    def _hand_over(self, image: NDArray[np.uint8], index: int, time_s: float, captured_s: float) -> None:
         with self._stages.timed("motion"):
-            moving = self._motion.find(image)
+            moving = self._motion.find(image)  # type: ignore[arg-type]  # cv2 types a frame as any array of numbers
         if self._motion.luma is not None and self._judging.is_due(time_s):
             with self._stages.timed("health"):
                 self._fault = self._watch.look(self._motion.luma, time_s)
@@ -206,7 +178,7 @@ class Decoder:
             self._parent.wait_for_room()
         with self._stages.timed("hand-over"):
             self._parent.offer(
-                image,
+                image,  # type: ignore[arg-type]  # as above
                 index=index,
                 time_s=time_s,
                 captured_s=captured_s,
@@ -216,13 +188,11 @@ class Decoder:
 
     def _is_off(self, time_s: float) -> bool:
         """Tell whether the stream's own time has left ours; a recording has no other than its own."""
-        if self._request.pace != "live":
-            return False
-        return self._timing.is_off(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, time_s)
+        stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return self._request.pace == "live" and self._timing.is_off(stamp_s, time_s)
 
     def close(self, reason: str) -> None:
         """Release the source, since some files abort the process there, and only then say how it ended."""
-        self._settle()
         if self._request.pace == "lossless":
             self._parent.wait_for_room()
         self._capture.release()
