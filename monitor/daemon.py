@@ -140,8 +140,8 @@ class Daemon:
         self._fleet.open()
         self._parts.callback(self._fleet.close)
         self._classifier = classifier_of(config)
-        log.info("classifier: %s runs on %s", self._classifier.encoder_hash[:19], self._classifier.provider)
         encode = self._classifier.encode
+        log.info("classifier: %s runs on %s in %s", encode.hash[:19], encode.provider, encode.precision)
         encode.took = lambda crops, seconds: self._metrics.encoded(encode.provider, crops, seconds)
         self._in_force = InForce(self._classifier, state_dir)
         self._parts.callback(self._in_force.close)
