@@ -398,6 +398,16 @@ def test_after_sigkill_every_start_gets_exactly_one_end(
     listener.stop()
 
 
+def alerts_go_on(program: Program, mosquitto: Mosquitto, ends: int) -> None:
+    """Wait for ends of situations while nobody reads what the program prints; it then stops as it should."""
+    listener = mosquitto.listen()
+    wait_until(lambda: phases(listener.got("/event/")).count("end") >= ends, seconds=40, what="alerts go on")
+    assert program.process.poll() is None
+    program.process.send_signal(signal.SIGTERM)
+    assert program.process.wait(timeout=10) == 0
+    listener.stop()
+
+
 def test_the_program_goes_on_when_nobody_reads_its_output(
     mosquitto: Mosquitto, run_program: Start, tmp_path: Path
 ) -> None:
@@ -406,15 +416,10 @@ def test_the_program_goes_on_when_nobody_reads_its_output(
     )
     assert program.process.stdout is not None
     program.process.stdout.close()
-    listener = mosquitto.listen()
 
-    wait_until(lambda: phases(listener.got("/event/")).count("end") >= 1, seconds=40, what="alerts go on")
+    alerts_go_on(program, mosquitto, ends=1)
 
-    assert program.process.poll() is None
     assert program.log().count("standard output is gone") == 1
-    program.process.send_signal(signal.SIGTERM)
-    assert program.process.wait(timeout=10) == 0
-    listener.stop()
 
 
 def test_the_program_goes_on_when_its_output_is_no_longer_read(
@@ -426,13 +431,8 @@ def test_the_program_goes_on_when_its_output_is_no_longer_read(
     )
     assert program.process.stdout is not None
     fcntl.fcntl(program.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
-    listener = mosquitto.listen()
 
-    wait_until(lambda: phases(listener.got("/event/")).count("end") >= 2, seconds=60, what="alerts go on")
-
-    program.process.send_signal(signal.SIGTERM)
-    assert program.process.wait(timeout=10) == 0
-    listener.stop()
+    alerts_go_on(program, mosquitto, ends=2)
 
 
 def test_two_programs_do_not_share_a_state_folder(mosquitto: Mosquitto, run_program: Start, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Reference:
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 from adapters.classifier import NONE
 from monitor.console.picture import Picture
@@ -32,36 +33,45 @@ def worth(sighting: Sighting) -> float:
     return max(unknown, unsure_of_name, unsure_at_all) * min(1.0, size_px / LARGE_PX)
 
 
+@dataclass(frozen=True)
+class _Found:
+    value: float
+    picture: Picture
+    label: str
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What there may be too many of: a name on a camera."""
+        return self.picture.camera, self.label
+
+
 class LabelQueue:
     """The best picture of each track that a label would help, the worthiest tracks of each camera and name."""
 
     def __init__(self) -> None:
-        self._best: dict[tuple[str, int], tuple[float, Picture]] = {}  # by camera and track
-        self._label: dict[tuple[str, int], str] = {}
+        self._best: dict[tuple[str, int], _Found] = {}  # by camera and track
 
     def offer(self, picture: Picture) -> None:
         """Take in a picture for each of its tracks that it shows better than any before."""
         for sighting in picture.sightings:
             key, value = (picture.camera, sighting.track), worth(sighting)
-            if value >= max(LEAST, self._best.get(key, (0.0, None))[0]):
-                self._best[key], self._label[key] = (value, picture), sighting.label
+            before = self._best.get(key)
+            if value >= max(LEAST, before.value if before else 0.0):
+                self._best[key] = _Found(value, picture, sighting.label)
         while len(self._best) > MOST:
             self._drop_one()
 
     def _drop_one(self) -> None:
         """Drop the least worthy of the most frequent kind, a name on a camera."""
-        kinds = Counter((camera, self._label[camera, track]) for camera, track in self._best)
-        ((often, _),) = kinds.most_common(1)
-        alike = [key for key in self._best if (key[0], self._label[key]) == often]
-        least = min(alike, key=lambda key: self._best[key][0])
-        del self._best[least], self._label[least]
+        ((often, _),) = Counter(found.kind for found in self._best.values()).most_common(1)
+        alike = [key for key, found in self._best.items() if found.kind == often]
+        del self._best[min(alike, key=lambda key: self._best[key].value)]
 
     def forget(self, camera: str) -> None:
         """Drop the pictures of a camera."""
         self._best = {key: found for key, found in self._best.items() if key[0] != camera}
-        self._label = {key: self._label[key] for key in self._best}
 
     def pictures(self) -> list[Picture]:
         """Return the pictures, the worthiest last, as a camera's newest is; none twice."""
-        ordered = sorted(self._best.values(), key=lambda found: found[0])
-        return list({(picture.camera, picture.number): picture for _, picture in ordered}.values())
+        ordered = sorted(self._best.values(), key=lambda found: found.value)
+        return list({(found.picture.camera, found.picture.number): found.picture for found in ordered}.values())
