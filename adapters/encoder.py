@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.errors import ModelError
+from adapters.errors import DeviceError, ModelError
 from adapters.runtime import (
     ENCODE,
     ENCODE_FP16,
@@ -20,10 +23,13 @@ from adapters.runtime import (
     Device,
     Graph,
     Precision,
+    Proved,
     file_hash,
     proved_device,
     sums_bytes_exactly,
 )
+
+log = logging.getLogger(__name__)
 
 SHOT_VIEWS = 3  # of a labelled crop; see `shot_views`
 LOOKS = 2  # at a still; see `look_views`
@@ -61,15 +67,21 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, crops: Sequence[Image]) -> NDArray[np.float32]:
-        """Return crops of any size and shape as float32 (n, 3, input_px, input_px)."""
+    def squares(self, crops: Sequence[Image]) -> NDArray[np.uint8]:
+        """Return crops of any size and shape as uint8 (n, input_px, input_px, 3), BGR."""
         side = (self.input_px, self.input_px)
-        image = np.empty((len(crops), 3, *side), np.float32)
-        for planes, crop in zip(image, crops, strict=True):
+        squares = np.empty((len(crops), *side, 3), np.uint8)
+        for square, crop in zip(squares, crops, strict=True):
             shrinks = min(crop.shape[:2]) > self.input_px
-            square = cv2.resize(crop, side, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-            for channel in range(3):  # BGR to RGB; plane by plane is four times as fast as turning the whole around
-                planes[channel] = square[:, :, 2 - channel]
+            cv2.resize(crop, side, dst=square, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        return squares
+
+    def __call__(self, crops: Sequence[Image]) -> NDArray[np.float32]:
+        """Return crops of any size and shape as float32 (n, 3, input_px, input_px), RGB, normalised."""
+        squares = self.squares(crops)
+        image = np.empty((len(crops), 3, self.input_px, self.input_px), np.float32)
+        for channel in range(3):  # BGR to RGB; plane by plane is four times as fast as turning the whole around
+            image[:, channel] = squares[..., 2 - channel]
         image -= np.array(self.mean, np.float32)[:, None, None]
         image /= np.array(self.std, np.float32)[:, None, None]
         return image
@@ -96,10 +108,10 @@ def look_views(crop: Image) -> tuple[Image, ...]:
 VARIANTS = {"fp32": ENCODE, "fp16": ENCODE_FP16, "int8": ENCODE_INT8}
 
 
-def _precision(wanted: Precision, device: Device) -> Precision:
+def _precision(wanted: Precision, device: Proved) -> Precision:
     if wanted != "auto":
         return wanted
-    if proved_device(device) == "gpu":
+    if device != "cpu":
         return "fp16"
     return "int8" if sums_bytes_exactly() else "fp32"
 
@@ -107,9 +119,12 @@ def _precision(wanted: Precision, device: Device) -> Precision:
 class Encoder:
     """An encoder graph of a model folder on one device.
 
+    A GPU that fails while it runs is given up for the CPU: slower answers are better than none.
+
     Attributes:
         hash: SHA-256 of the graph in full precision; class memories name it.
         precision: fp32, fp16 or int8.
+        lost_device: the GPU failed, and the CPU has taken over.
     """
 
     def __init__(
@@ -126,16 +141,23 @@ class Encoder:
         Args:
             folder: holds the graph and the manifest.
             name: the graph; only encode.onnx comes in several precisions.
-            device: see `Graph`.
+            device: `auto` takes a GPU where one works, else the CPU.
             precision: `auto` takes fp16 on a GPU, int8 on a CPU with VNNI, else fp32.
             threads: CPU threads within an operator.
 
         Raises:
             ModelError: the file is missing or altered, lacks its metadata, or the device does not work.
         """
-        self.precision = _precision(precision, device)
+        self._folder, self._name, self._wanted, self._threads = folder, name, precision, threads
         self.took: Callable[[int, float], None] = lambda crops, seconds: None  # told of each run of the graph
-        self._graph = Graph(folder, VARIANTS[self.precision] if name == ENCODE else name, device, threads=threads)
+        self.lost_device, self._change = False, threading.Lock()
+        try:
+            self._load(proved_device(device))
+        except DeviceError as error:
+            if device != "auto":
+                raise
+            log.warning("the GPU is left alone, the CPU does the work: %s", error)
+            self._load("cpu")
         self.hash = file_hash(folder, name)  # the same in every precision: what one made the others understand
         try:
             metadata = self._graph.metadata
@@ -149,30 +171,54 @@ class Encoder:
                 f"{folder / name}: its metadata lacks a usable {error}; export it with `wildlane model export`"
             ) from None
 
+    def _load(self, device: Proved) -> None:
+        self.precision = _precision(self._wanted, device)
+        name = VARIANTS[self.precision] if self._name == ENCODE else self._name
+        self._graph = Graph(self._folder, name, device, threads=self._threads)
+
     @property
     def provider(self) -> str:
         """Where it runs now."""
         return self._graph.provider
-
-    @property
-    def lost_device(self) -> bool:
-        """The GPU failed, and the CPU has taken over."""
-        return self._graph.lost_device
 
     def __call__(self, crops: Sequence[Image]) -> Features:
         """Return the features of n crops of any size and shape."""
         batches = [self._run(crops[i : i + MAX_BATCH]) for i in range(0, len(crops), MAX_BATCH)]
         return Features(np.concatenate([tok for tok, _ in batches]), np.concatenate([glob for _, glob in batches]))
 
+    def warm_up(self) -> None:
+        """Run every number of crops that there will be: a GPU plans seconds for each, and no camera should wait."""
+        blank = np.zeros((self.prepare.input_px, self.prepare.input_px, 3), np.uint8)
+        for size in GPU_BATCHES if self._graph.on_gpu else (1,):
+            self._run([blank] * size)
+
     def _run(self, crops: Sequence[Image]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        image, count = self.prepare(crops), len(crops)
-        if self._graph.on_gpu:
+        graph, count = self._graph, len(crops)
+        image = self.input_of(crops, graph)
+        if graph.on_gpu:
             size = next(size for size in GPU_BATCHES if size >= count)
-            image = np.concatenate([image, np.zeros((size - count, *image.shape[1:]), np.float32)])
+            image = np.concatenate([image, np.zeros((size - count, *image.shape[1:]), image.dtype)])
         began_s = time.perf_counter()
-        tok, glob = self._graph.run(image=image)
+        try:
+            tok, glob = graph.run(image=image)
+        except DeviceError as error:
+            self._give_up(graph, error)
+            return self._run(crops)
         self.took(len(image), time.perf_counter() - began_s)
         return tok[:count], glob[:count]
+
+    def input_of(self, crops: Sequence[Image], graph: Graph | None = None) -> NDArray[Any]:
+        """Return crops as the graph takes them: bare pixels, or normalised planes where it is in full precision."""
+        takes_pixels = (graph or self._graph).takes_pixels
+        return self.prepare.squares(crops) if takes_pixels else self.prepare(crops)
+
+    def _give_up(self, graph: Graph, error: DeviceError) -> None:
+        with self._change:
+            if self._graph is not graph:
+                return  # another thread came first
+            log.error("the CPU goes on with the work: %s", error)
+            self._load("cpu")
+            self.lost_device = True
 
     def shots(self, crops: Sequence[Image]) -> list[Features]:
         """Return the features of each labelled crop in its `SHOT_VIEWS` views."""

@@ -21,6 +21,10 @@ class ModelError(WildlaneError):
     exit_status = 3
 
 
+class DeviceError(ModelError):
+    """The GPU asked for can't run the model, or can no longer."""
+
+
 class StoreError(WildlaneError):
     """What Wildlane keeps on disk (class sets, journal) can't be read or written."""
 

@@ -44,6 +44,9 @@ def main() -> int:
     except ModelError as error:
         print(f"no GPU: {error}")
         return 3
+    began_s = time.perf_counter()
+    encode.warm_up()
+    print(f"planned in {time.perf_counter() - began_s:.1f} s")
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     print(subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip(), encode.provider)  # noqa: S603
     bare = ort.InferenceSession(
@@ -53,7 +56,7 @@ def main() -> int:
     print("batch  crops/s  bare crops/s  share")
     for count in BATCHES:
         crops = [rng.integers(0, 255, (120, 160, 3), np.uint8) for _ in range(count)]
-        image = encode.prepare(crops)
+        image = encode.input_of(crops)
         ours, theirs = rate(lambda: encode(crops), count), rate(lambda: bare.run(None, {"image": image}), count)  # noqa: B023
         print(f"{count:5}  {ours:7.0f}  {theirs:12.0f}  {ours / theirs:.2f}")
     return 0

@@ -65,7 +65,7 @@ def encode_and_match(pool: Pool) -> None:
         calls: dict[str, Callable[[], object]] = {}
         for precision, name in VARIANTS.items():
             encode = Encoder(MODELS, device="cpu", precision=precision, threads=THREADS)
-            image = encode.prepare(crops[:count])
+            image = encode.input_of(crops[:count])
             for spins in (True, False):
                 session, how = bare_session(name, spins=spins), "spinning" if spins else "sleeping"
                 calls[f"{how} {precision}"] = lambda session=session, image=image: session.run(None, {"image": image})

@@ -164,12 +164,13 @@ def bench(
     counts = _counts(cameras)
     context = Context(config, state)
     build = context.pipelines(None)
-    provider = context.classifier().provider
+    encode = context.classifier().encode
+    encode.warm_up()
     answers = []
     for clip in clips:
         speeds = measuring.measure_speeds(clip, build, DEFAULT_RATE_HZ, say)
         lives = [measuring.measure_live(clip, context.config, count, say) for count in counts]
-        answers.append(measuring.answer(clip, speeds, lives, provider))
+        answers.append(measuring.answer(clip, speeds, lives, encode.provider))
         if not as_json:
             _print_bench(answers[-1])
     if as_json:

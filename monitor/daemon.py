@@ -141,6 +141,7 @@ class Daemon:
         self._parts.callback(self._fleet.close)
         self._classifier = classifier_of(config)
         encode = self._classifier.encode
+        encode.warm_up()
         log.info("classifier: %s runs on %s in %s", encode.hash[:19], encode.provider, encode.precision)
         encode.took = lambda crops, seconds: self._metrics.encoded(encode.provider, crops, seconds)
         self._in_force = InForce(self._classifier, state_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Literal
@@ -11,7 +12,7 @@ import pytest
 
 from adapters.encoder import Encoder
 from adapters.errors import ModelError
-from adapters.runtime import MODELS, PROVIDERS
+from adapters.runtime import MODELS, PRETRAINED, PROVIDERS
 from tests.conftest import ROOT
 
 CROPS = [np.random.default_rng(seed).integers(0, 255, (90, 120, 3), np.uint8) for seed in range(5)]
@@ -33,11 +34,42 @@ def test_the_gpu_answers_as_the_cpu_does(precision: Literal["fp32", "fp16"]) -> 
 
 
 @pytest.mark.gpu
+def test_any_number_of_crops_is_answered_as_on_the_cpu_in_any_order() -> None:
+    try:
+        encode = Encoder(MODELS, device="cuda", precision="fp16")
+    except ModelError as error:
+        pytest.skip(str(error))
+    encode.warm_up()
+    crops = [np.random.default_rng(seed).integers(0, 255, (90, 120, 3), np.uint8) for seed in range(40)]
+    expected = Encoder(MODELS, device="cpu")(crops).glob
+
+    for count in (40, 1, 3, 17, 16, 2, 40):
+        found = encode(crops[:count]).glob
+        cosines = (expected[:count] * found).sum(1) / (
+            np.linalg.norm(expected[:count], axis=1) * np.linalg.norm(found, axis=1)
+        )
+        assert cosines.min() > 0.999
+    assert not encode.lost_device
+
+
+@pytest.mark.gpu
+def test_a_graph_that_takes_any_size_runs_on_the_gpu_too() -> None:
+    try:
+        encode = Encoder(MODELS, PRETRAINED, device="cuda")
+    except ModelError as error:
+        pytest.skip(str(error))
+    expected, found = Encoder(MODELS, PRETRAINED, device="cpu")(CROPS).glob, encode(CROPS).glob
+
+    assert not encode.lost_device
+    assert np.allclose(expected, found, atol=0.05)
+
+
+@pytest.mark.gpu
 def test_the_benchmark_says_how_near_the_gpu_comes_to_bare_onnxruntime() -> None:
     ended = subprocess.run(
         [sys.executable, "benchmarks/gpu.py"],
         cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,
@@ -47,4 +79,4 @@ def test_the_benchmark_says_how_near_the_gpu_comes_to_bare_onnxruntime() -> None
     print(ended.stdout)
 
     assert ended.returncode == 0, ended.stderr
-    assert len(ended.stdout.splitlines()) == 6
+    assert len(ended.stdout.splitlines()) == 7
