@@ -74,14 +74,14 @@ class MotionRegions:
             return []
         for polygon in self._masks:
             cv2.fillPoly(mask, [(polygon * scale).round().astype(np.int32)], 0)
-        moving = cv2.morphologyEx((mask == 255).astype(np.uint8), cv2.MORPH_OPEN, self._opening)
-        if moving.mean() > MAX_MOVING_SHARE:
+        moving = cv2.morphologyEx(mask, cv2.MORPH_OPEN, self._opening)
+        if cv2.countNonZero(moving) > MAX_MOVING_SHARE * moving.size:
             self._storms += 1
             if self._storms >= STORMS:
                 self._begin()
             return []
         self._storms = 0
-        blobs = _blobs(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, self._closing).astype(np.uint8))
+        blobs = _blobs(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, self._closing))
         if not blobs:
             return []
         background = self._background.getBackgroundImage()
@@ -107,7 +107,7 @@ def _small_luma(frame_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
-def _blobs(moving: NDArray[np.uint8]) -> list[Box]:
+def _blobs(moving: NDArray[Any]) -> list[Box]:
     contours, _ = cv2.findContours(moving, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [
         Box(x, y, x + w, y + h)

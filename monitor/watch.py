@@ -76,14 +76,16 @@ class CameraWatch:
     def follow(self, frame: Frame, now_s: float) -> list[tuple[Urgency, Track]]:
         """Follow what moves into this frame; return the tracks that want a look, as many as the budget allows."""
         self._tracker.advance(frame.moving, now_s)
-        self._light = light_of(frame.image)
         wanting = [(_urgency(track, now_s), track) for track in self._tracker.tracks if _wants_look(track, now_s)]
         return sorted(wanting, key=itemgetter(0), reverse=True)[: self._crops_per_frame]
 
     def looks(self, frame: Frame, tracks: Sequence[Track], tiles: int, now_s: float) -> list[Look]:
         """Return the crops of tracks, and of so many of the sweep's tiles at most."""
         moving = [Look(track, track.box, _cut(frame, self._view(track))) for track in tracks]
-        return moving + [Look(None, tile, _cut(frame, tile)) for tile in self._sweep.next(frame, tiles, now_s)]
+        looks = moving + [Look(None, tile, _cut(frame, tile)) for tile in self._sweep.next(frame, tiles, now_s)]
+        if looks or self._tracker.tracks:  # else there will be nothing to say it of
+            self._light = light_of(frame.image)
+        return looks
 
     def _view(self, track: Track) -> Box:
         """Return the square to cut out.

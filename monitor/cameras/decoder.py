@@ -19,6 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.cameras.container import cut_short
 from monitor.cameras.handover import HandOver
@@ -155,16 +156,13 @@ class Decoder:
         return ""
 
     def _hand_over(self, index: int, time_s: float, captured_s: float) -> None:
-        with self._stages.timed("retrieve"):
-            ok, image = self._capture.retrieve()
-        if not ok:
+        if self._request.pace == "lossless":
+            self._parent.wait_for_room()
+        image = self._retrieved()
+        if image is None:
             return
-        if (image.shape[1], image.shape[0]) != self.size:
-            raise StreamEnded(
-                f"the picture changed from {self.size[0]}x{self.size[1]} to {image.shape[1]}x{image.shape[0]}"
-            )
         with self._stages.timed("motion"):
-            moving = self._motion.find(image)  # type: ignore[arg-type]  # cv2 types a frame as any array of numbers
+            moving = self._motion.find(image)
         if self._motion.luma is not None and self._judging.is_due(time_s):
             with self._stages.timed("health"):
                 self._fault = self._watch.look(self._motion.luma, time_s)
@@ -174,17 +172,29 @@ class Decoder:
                 self._parent.say(event="usual", **asdict(usual))
         for mask in self._masks:  # after its health was judged: a covered camera has no grey patches
             cv2.fillPoly(image, [mask], MASKED)  # one by one: together, what two of them cover would be left open
-        if self._request.pace == "lossless":
-            self._parent.wait_for_room()
         with self._stages.timed("hand-over"):
             self._parent.offer(
-                image,  # type: ignore[arg-type]  # as above
                 index=index,
                 time_s=time_s,
                 captured_s=captured_s,
                 moving=[list(box) for box in moving],
                 fault=self._fault,
             )
+
+    def _retrieved(self) -> NDArray[np.uint8] | None:
+        """Return the grabbed frame, in the memory that the parent shares; None where it can't be converted."""
+        room = self._parent.room()
+        with self._stages.timed("retrieve"):
+            ok, image = self._capture.retrieve(room)
+        if not ok:
+            return None
+        if (image.shape[1], image.shape[0]) != self.size:
+            raise StreamEnded(
+                f"the picture changed from {self.size[0]}x{self.size[1]} to {image.shape[1]}x{image.shape[0]}"
+            )
+        if not np.shares_memory(room, image):  # not every backend takes the memory it is given
+            room[:] = image
+        return room
 
     def _is_off(self, time_s: float) -> bool:
         """Tell whether the stream's own time has left ours; a recording has no other than its own."""

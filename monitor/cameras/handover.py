@@ -24,22 +24,27 @@ class HandOver:
         self._parent, self._ring = parent, ring
         self._changed = threading.Condition()
         self._theirs: int | None = None  # slot that the parent works on
+        self._next = 0  # slot that is being filled
         self._waiting: dict[str, Any] | None = None  # frame that goes next
         self._gone = False
         self._dropped = 0
         threading.Thread(target=self._listen, name="hand-over", daemon=True).start()
 
-    def offer(self, image: NDArray[np.uint8], **about: Any) -> None:  # noqa: ANN401  # JSON values
-        """Hand a frame over now or, where the parent is busy, next, in the place of one that waits.
+    def room(self) -> NDArray[np.uint8]:
+        """Return the memory for the next frame, uint8 (height, width, 3); one that waits there is dropped."""
+        with self._changed:
+            self._dropped += self._waiting is not None
+            self._waiting, self._next = None, 0 if self._theirs is None else 1 - self._theirs
+            return self._ring.slot(self._next)
+
+    def offer(self, **about: Any) -> None:  # noqa: ANN401  # JSON values
+        """Hand over what lies in `room` now or, where the parent is busy, next.
 
         Raises:
             BrokenPipeError: the parent is gone.
         """
         with self._changed:
-            slot = 0 if self._theirs is None else 1 - self._theirs
-            self._ring.slot(slot)[:] = image
-            self._dropped += self._waiting is not None
-            self._waiting = {"event": "frame", "slot": slot, **about}
+            self._waiting = {"event": "frame", "slot": self._next, **about}
             self._send_waiting()
 
     def wait_for_room(self) -> None:
