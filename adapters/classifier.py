@@ -222,4 +222,5 @@ def is_legible(crop: Image) -> bool:
     """Tell whether a crop holds enough picture for any answer."""
     if min(crop.shape[:2]) < LEAST_PX:
         return False
-    return float(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY).std()) >= MIN_CONTRAST
+    _, deviation = cv2.meanStdDev(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY))
+    return float(deviation[0, 0]) >= MIN_CONTRAST

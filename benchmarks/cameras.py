@@ -28,8 +28,8 @@ from monitor.context import Context
 from monitor.regions import MotionRegions
 
 ROOT = Path(__file__).parents[1]
-ROAD = "street_parked_ckuhn517.mp4"  # nobody passes in its last four seconds
-LARGE, FPS, CLIP_S = (1920, 1080), 25, 4  # forth and back, three times
+ROAD = "street_parked_ckuhn517.mp4"  # nobody passes in its last three seconds
+LARGE, FPS, CLIP_S, TIMES = (1920, 1080), 25, 3, 5  # forth and back, so many times
 MOVERS, MOVER_PX, SPEED_PX = 10, 120, 6
 PASSING = ROOT / "demo/crossing.mp4"  # animals to alert of
 LEARNT = 20  # frames before motion is timed
@@ -41,7 +41,7 @@ def encode(frames: list[NDArray[np.uint8]], out: Path) -> Path:
     command += [str(FPS), "-i", "-", "-c:v", "libx264", "-crf", "23", "-preset", "fast", "-pix_fmt", "yuv420p"]
     ffmpeg = subprocess.Popen([*command, str(out)], stdin=subprocess.PIPE)  # noqa: S603
     assert ffmpeg.stdin is not None  # opened as a pipe
-    for frame in 3 * [*frames, *reversed(frames)]:
+    for frame in TIMES * [*frames, *reversed(frames)]:
         ffmpeg.stdin.write(frame.tobytes())
     ffmpeg.communicate()
     return out

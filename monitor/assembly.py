@@ -130,6 +130,8 @@ def sources_of(config: Config, config_path: Path) -> list[Source]:
             hardware=camera.hardware_decoding,
             masks_px=tuple(tuple(mask) for mask in camera.masks_px),
             fault_times_s=camera.fault_times_s(),
+            stalled_s=camera.stalled_s,
+            wrong_rate_s=camera.rate_s,
         )
         for name, camera in config.cameras.items()
     ]

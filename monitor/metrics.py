@@ -48,7 +48,7 @@ class Metrics:
         )
         self.stage = Histogram(
             "wildlane_stage_seconds",
-            "Time of a stage of the live path, for a round of frames",
+            "Time of a stage of the live path, for a round of frames; of a decoder, for a frame handed over",
             ["stage"],
             buckets=STAGES_S,
             registry=registry,
@@ -91,6 +91,8 @@ class Metrics:
         self.frame_age.labels(frame.camera).observe(max(0.0, time.time() - frame.captured_s))
         self.dropped.labels(frame.camera).inc(frame.dropped - self._dropped_before.get(frame.camera, 0))
         self._dropped_before[frame.camera] = frame.dropped
+        for stage, seconds in frame.stage_s.items():
+            self.stage_took(stage, seconds)
 
     def told(self, alert: Alert) -> None:
         """Note an alert that is on disk."""

@@ -13,7 +13,13 @@ class Stages:
     def __init__(self, observe: Callable[[str, float], None] = lambda stage, seconds: None) -> None:
         """Begin at zero; `observe` is told of each time that was taken."""
         self.seconds: dict[str, float] = {}
-        self._observe = observe
+        self._observe, self._told = observe, dict[str, float]()
+
+    def since_last(self) -> dict[str, float]:
+        """Return the seconds that each stage has taken since the last call."""
+        new = {stage: total - self._told.get(stage, 0.0) for stage, total in self.seconds.items()}
+        self._told = dict(self.seconds)
+        return new
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -85,6 +85,7 @@ class Frame:
         moving: boxes around what moves, largest first.
         fault: why the picture can't be watched, None where it can.
         dropped: due frames of the stream so far that nobody took in time.
+        stage_s: seconds of the decoder's stages since the frame before it.
     """
 
     camera: str
@@ -96,6 +97,7 @@ class Frame:
     moving: tuple[Box, ...]
     fault: Fault | None = None
     dropped: int = 0
+    stage_s: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -179,6 +179,7 @@ class Decoder:
                 captured_s=captured_s,
                 moving=[list(box) for box in moving],
                 fault=self._fault,
+                stage_s=self._stages.since_last(),
             )
 
     def _retrieved(self) -> NDArray[np.uint8] | None:

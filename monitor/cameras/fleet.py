@@ -148,7 +148,8 @@ class Fleet:
             decoder.release(frame)
 
     def _camera(self, source: Source) -> Camera:
-        return Camera(source, HealthMonitor(self._now, source.analysis_rate_hz), Reconnection())
+        times = {"stalled_s": source.stalled_s, "wrong_rate_s": source.wrong_rate_s}
+        return Camera(source, HealthMonitor(self._now, source.analysis_rate_hz, **times), Reconnection())
 
     def _next_event(self, camera: Camera) -> Event | None:
         if camera.decoder is None:

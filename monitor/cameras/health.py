@@ -13,8 +13,6 @@ Reason = Literal[
     "lost", "stalled", "frozen", "dark", "overexposed", "covered", "defocused", "moved", "wrong-rate", "clock"
 ]
 
-STALLED_AFTER_S = 5.0  # an open stream that gives no frame for so long is blind
-RATE_WINDOW_S = 10.0
 LEAST_RATE = 0.5  # of the wanted analysis rate; less is a wrong rate
 GOOD_RATE = 0.65  # from which a wrong rate is a right one again
 SEES_NOTHING: frozenset[Fault] = frozenset({"frozen", "dark", "overexposed", "covered"})
@@ -33,14 +31,19 @@ class Health:
 class HealthMonitor:
     """The health of one camera. A camera is blind until its first frame came."""
 
-    def __init__(self, now: Callable[[], float], wanted_per_s: float) -> None:
+    def __init__(
+        self, now: Callable[[], float], wanted_per_s: float, *, stalled_s: float = 5.0, wrong_rate_s: float = 10.0
+    ) -> None:
         """Begin blind.
 
         Args:
             now: the clock of the run, in seconds.
             wanted_per_s: analysed frames a second.
+            stalled_s: for how long an open stream may give no frame.
+            wrong_rate_s: over how long frames are counted, and too few are told of.
         """
         self._now, self._wanted_per_s = now, wanted_per_s
+        self._stalled_s, self._window_s = stalled_s, wrong_rate_s
         self._opened_s = now()
         self._last_frame_s: float | None = None
         self._frames: list[tuple[float, int]] = []  # when one was taken up, and how many were due since the one before
@@ -59,7 +62,7 @@ class HealthMonitor:
             self._opened_s, self._left_out = now_s, 0
         due, self._left_out = 1 + left_out - self._left_out, left_out
         self._last_frame_s = now_s
-        self._frames = [(at_s, n) for at_s, n in self._frames if at_s > now_s - RATE_WINDOW_S] + [(now_s, due)]
+        self._frames = [(at_s, n) for at_s, n in self._frames if at_s > now_s - self._window_s] + [(now_s, due)]
         if fault is not None:
             self._become("blind" if fault in SEES_NOTHING else "degraded", fault)
         elif self._comes_too_rarely():
@@ -71,8 +74,8 @@ class HealthMonitor:
         """Tell whether the camera gives too few frames, whether or not this machine takes them all."""
         watched_s = self._now() - self._opened_s
         least = GOOD_RATE if self.health.reason == "wrong-rate" else LEAST_RATE  # or it would flicker between the two
-        due_per_s = sum(due for _, due in self._recent()) / RATE_WINDOW_S
-        return watched_s >= RATE_WINDOW_S and due_per_s < least * self._wanted_per_s
+        due_per_s = sum(due for _, due in self._recent()) / self._window_s
+        return watched_s >= self._window_s and due_per_s < least * self._wanted_per_s
 
     def lost(self) -> None:
         """Note that the stream broke."""
@@ -81,14 +84,14 @@ class HealthMonitor:
 
     def check(self) -> Health:
         """Return the health, after noticing a stream that is open but gives nothing."""
-        if self._last_frame_s is not None and self._now() - self._last_frame_s > STALLED_AFTER_S:
+        if self._last_frame_s is not None and self._now() - self._last_frame_s > self._stalled_s:
             self._become("blind", "stalled")
         return self.health
 
     @property
     def analysed_per_s(self) -> float:
-        """Frames analysed a second, over the last ten."""
-        return len(self._recent()) / RATE_WINDOW_S
+        """Frames analysed a second, over the last seconds."""
+        return len(self._recent()) / self._window_s
 
     @property
     def overloaded(self) -> bool:
@@ -97,7 +100,7 @@ class HealthMonitor:
         return len(recent) < LEAST_RATE * sum(due for _, due in recent)
 
     def _recent(self) -> list[tuple[float, int]]:
-        return [(at_s, due) for at_s, due in self._frames if at_s > self._now() - RATE_WINDOW_S]
+        return [(at_s, due) for at_s, due in self._frames if at_s > self._now() - self._window_s]
 
     def _become(self, state: State, reason: Reason | None) -> None:
         if (state, reason) != (self.health.state, self.health.reason):

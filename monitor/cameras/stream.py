@@ -79,6 +79,8 @@ class Source:
     hardware: bool = False  # decode on the graphics chip where there is one
     masks_px: tuple[Polygon, ...] = ()  # nobody looks there
     fault_times_s: Mapping[Fault, float] = field(default_factory=lambda: FAULT_TIMES_S)
+    stalled_s: float = 5.0
+    wrong_rate_s: float = 10.0
 
     @property
     def is_recording(self) -> bool:
@@ -202,6 +204,7 @@ class DecoderProcess:
             moving=tuple(Box(*box) for box in message["moving"]),  # type: ignore[attr-defined]
             fault=message["fault"],  # type: ignore[arg-type]
             dropped=message["dropped"],  # type: ignore[arg-type]
+            stage_s=message["stage_s"],  # type: ignore[arg-type]
         )
 
     def release(self, frame: Frame) -> None:

@@ -73,7 +73,7 @@ class Watcher:
 
 @pytest.mark.timeout(240)
 def test_cameras_with_every_fault_are_blind_in_time_and_back_in_time_and_leave_the_others_alone(
-    mosquitto: Mosquitto, rtsp: Rtsp, run_program: Callable[[Path, Path], Program], tmp_path: Path
+    mosquitto: Mosquitto, rtsp: Rtsp, run_program: Callable[[Path, Path], Program], tmp_path: Path, data: Path
 ) -> None:
     steady = rtsp({f"/{name}": scene() for name in ("well", "resized", "killed", "stopped", *SPOILT)})
     server = rtsp({"/gone": scene(), "/halfopen": scene(), "/slow": scene(1), "/uneven": scene(drop=0.4)})
@@ -85,13 +85,14 @@ def test_cameras_with_every_fault_are_blind_in_time_and_back_in_time_and_leave_t
     cameras |= {name: f"rtsp://127.0.0.1:{server.port}/{name}" for name in ("gone", "slow", "uneven")}
     cameras |= {"halfopen": f"rtsp://127.0.0.1:{proxy.port}/halfopen"}
     cameras |= {"locked": f"rtsp://user:canary-password@127.0.0.1:{locked.port}/locked"}
+    cameras |= {"aborting": str(data / "broken-inputs/aborts_the_decoder.avi")}
     watcher = Watcher(mosquitto)
     config = write_config(tmp_path / "c.toml", cameras, mosquitto.port)
     # so that a dozen cameras and their servers fit two cores
     quick = f"sweep_tiles_per_frame = 0\nanalysis_rate_hz = {ANALYSED_HZ}\n"
     config.write_text(re.sub(r"(source = .*\n)", rf"\1{quick}", config.read_text()))
     program = run_program(config, tmp_path / "state")
-    seeing = [name for name in cameras if name not in ("locked", "slow")]
+    seeing = [name for name in cameras if name not in ("locked", "slow", "aborting")]
     wait_until(lambda: all(f"camera {name}: sees" in program.log() for name in seeing), seconds=60, what="all see")
     time.sleep(10)  # each camera learns what is usual
 
@@ -144,5 +145,7 @@ def test_cameras_with_every_fault_are_blind_in_time_and_back_in_time_and_leave_t
     wait_until(lambda: watcher.now("resized") == ("degraded", "defocused"), seconds=30, what="it is seen to be softer")
     assert "blind" not in watcher.since_it_saw("resized")
     assert "the decoder was ended by SIGKILL" in program.log()
+    assert "camera aborting: " in program.log()
+    assert "the decoder was ended by SIGABRT" in program.log()
     assert "canary" not in program.log()
     proxy.close()

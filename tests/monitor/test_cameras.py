@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from monitor.cameras.container import cut_short
 from monitor.cameras.fleet import Fleet, redacted
-from monitor.cameras.health import STALLED_AFTER_S, HealthMonitor
+from monitor.cameras.health import HealthMonitor
 from monitor.cameras.knock import Knock, wants_knock
 from monitor.cameras.picture import EDGES_PX, UsualView
 from monitor.cameras.stream import DecoderProcess, Ended, Event, Opened, Pace, Reconnection, Source
@@ -317,11 +317,13 @@ def test_a_camera_that_was_away_is_opened_as_soon_as_it_answers_and_one_that_bre
 
 def test_a_camera_is_blind_until_its_first_frame_when_stalled_and_when_lost() -> None:
     clock = [0.0]
-    monitor = HealthMonitor(lambda: clock[0], 5.0)
+    monitor = HealthMonitor(lambda: clock[0], 5.0, stalled_s=7.0)
     assert (monitor.check().state, monitor.check().reason) == ("blind", "lost")
     monitor.frame()
     assert monitor.check().state == "ok"
-    clock[0] = STALLED_AFTER_S + 0.1
+    clock[0] = 6.9
+    assert monitor.check().state == "ok"
+    clock[0] = 7.1
     assert (monitor.check().state, monitor.check().reason) == ("blind", "stalled")
     monitor.frame()
     monitor.lost()
@@ -341,6 +343,10 @@ def test_a_camera_that_comes_too_rarely_has_a_wrong_rate_and_one_whose_picture_i
     assert watch(30, 5) == ("ok", None)
     assert watch(30, 1) == ("degraded", "wrong-rate")
     assert watch(30, 4) == ("ok", None)
+    monitor = HealthMonitor(lambda: clock[0], 5.0, wrong_rate_s=60.0)
+    assert watch(50, 1) == ("ok", None)
+    assert watch(12, 1) == ("degraded", "wrong-rate")
+    monitor = HealthMonitor(lambda: clock[0], 5.0)
     assert watch(1, 5, "covered") == ("blind", "covered")
     assert watch(1, 5, "defocused") == ("degraded", "defocused")
     assert watch(1, 5) == ("ok", None)

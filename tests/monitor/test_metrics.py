@@ -54,6 +54,8 @@ def test_a_running_site_is_alive_ready_and_measured_and_not_ready_without_its_br
     assert seen["wildlane_glass_to_alert_seconds_count", ()] >= 1
     assert seen["wildlane_frame_age_seconds_sum", ("road",)] > 0
     assert seen["wildlane_stage_seconds_count", ("encode",)] > 3
+    assert seen["wildlane_stage_seconds_count", ("motion",)] > 5
+    assert 0 < seen["wildlane_stage_seconds_sum", ("grab",)] < 60
     mosquitto.stop()
     wait_until(lambda: fetch(port, "/readyz")[0] == 503, seconds=10, what="it is not ready")
     assert json.loads(fetch(port, "/readyz")[1])["problems"] == ["the broker is not connected"]
