@@ -131,7 +131,7 @@ def sources_of(config: Config, config_path: Path) -> list[Source]:
             masks_px=tuple(tuple(mask) for mask in camera.masks_px),
             fault_times_s=camera.fault_times_s(),
             stalled_s=camera.stalled_s,
-            wrong_rate_s=camera.rate_s,
+            wrong_rate_s=camera.sparse_s,
         )
         for name, camera in config.cameras.items()
     ]

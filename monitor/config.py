@@ -173,7 +173,7 @@ class CameraConfig(Strict):
     defocused_s: Number = Field(default=FAULT_TIMES_S["defocused"], gt=0, le=3_600)
     clock_s: Number = Field(default=FAULT_TIMES_S["clock"], gt=0, le=3_600)
     stalled_s: Number = Field(default=5.0, gt=0, le=3_600)
-    rate_s: Number = Field(default=10.0, ge=5, le=3_600)
+    sparse_s: Number = Field(default=10.0, ge=5, le=3_600)
     latitude_deg: Number | None = Field(default=None, ge=-90, le=90)
     longitude_deg: Number | None = Field(default=None, ge=-180, le=180)
     view_radius_m: Number = Field(default=50.0, gt=0, le=2_000)

@@ -123,7 +123,7 @@ class Episode:
 
 @dataclass
 class Replayed:
-    """What a clip led to."""
+    """What a clip led to; `seconds` are those from the opened clip to its end."""
 
     clip: Path
     fps: float = 0.0
@@ -200,7 +200,7 @@ def replay(
     now_s = 0.0
     for event in read_recording(Source(name=name, url=str(clip), analysis_rate_hz=analysis_rate_hz)):
         if isinstance(event, Opened):
-            result.fps, result.size = event.fps, event.size
+            result.fps, result.size, started = event.fps, event.size, time.monotonic()
             continue
         if isinstance(event, Ended):
             result.frames, result.stage_s = event.frames, dict(event.stage_s)
