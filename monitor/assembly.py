@@ -120,21 +120,23 @@ def sources_of(config: Config, config_path: Path) -> list[Source]:
         raise ConfigError(
             f"{config_path}: no camera is configured; expected at least one table [cameras.NAME] with a `source`"
         )
-    return [
-        Source(
-            name=name,
-            url=source_of(camera, config_path),
-            analysis_rate_hz=camera.analysis_rate_hz,
-            open_timeout_s=camera.open_timeout_s,
-            read_timeout_s=camera.read_timeout_s,
-            hardware=camera.hardware_decoding,
-            masks_px=tuple(tuple(mask) for mask in camera.masks_px),
-            fault_times_s=camera.fault_times_s(),
-            stalled_s=camera.stalled_s,
-            wrong_rate_s=camera.sparse_s,
-        )
-        for name, camera in config.cameras.items()
-    ]
+    return [source_as(name, camera, source_of(camera, config_path)) for name, camera in config.cameras.items()]
+
+
+def source_as(name: str, camera: CameraConfig, url: str) -> Source:
+    """Return a source that is read with a camera's settings."""
+    return Source(
+        name=name,
+        url=url,
+        analysis_rate_hz=camera.analysis_rate_hz,
+        open_timeout_s=camera.open_timeout_s,
+        read_timeout_s=camera.read_timeout_s,
+        hardware=camera.hardware_decoding,
+        masks_px=tuple(tuple(mask) for mask in camera.masks_px),
+        fault_times_s=camera.fault_times_s(),
+        stalled_s=camera.stalled_s,
+        wrong_rate_s=camera.sparse_s,
+    )
 
 
 def zones_of(config: Config, cameras: Sequence[str]) -> dict[str, tuple[Zone, ...]]:

@@ -26,7 +26,7 @@ from monitor.cameras.bare import bare_fps
 from monitor.config import CameraConfig, Config
 from monitor.daemon import Daemon
 from monitor.pipeline import Outcome, Pipeline
-from monitor.replay import Replayed, replay
+from monitor.replay import Replayed, recording, replay
 from monitor.values import Frame
 
 ROUNDS = 3
@@ -96,7 +96,7 @@ def measure_speeds(clip: Path, build: Callable[[str], Pipeline], analysis_rate_h
     for number in range(ROUNDS):
         progress(f"{clip.name}: round {number + 1} of {ROUNDS}")
         read_fps, grab_fps = bare_fps(clip, "read"), bare_fps(clip, "grab")
-        results.append(replay(clip, build, analysis_rate_hz=analysis_rate_hz))
+        results.append(replay(recording(clip, analysis_rate_hz), build))
         rounds.append((read_fps, grab_fps, results[-1].frames / results[-1].seconds))
     last = results[-1]
     return Speeds(

@@ -17,7 +17,7 @@ from adapters.site_knowledge import Background
 from adapters.teaching import refute
 from monitor.pipeline import Learn, Outcome, Pipeline
 from monitor.policy import Phase
-from monitor.replay import replay
+from monitor.replay import recording, replay
 from monitor.stills import cut
 from monitor.values import Frame
 
@@ -131,7 +131,7 @@ class _Round:
             def note(frame: Frame, outcome: Outcome, name: str = clip.name) -> None:
                 self._note(name, frame, outcome)
 
-            done = replay(clip, self._build, analysis_rate_hz=self._rate_hz, watch=note)
+            done = replay(recording(clip, self._rate_hz), self._build, watch=note)
             self.seconds += done.frames / done.fps
 
     def _note(self, clip: str, frame: Frame, outcome: Outcome) -> None:

@@ -20,7 +20,7 @@ from monitor import VERSION
 from monitor.cli_alerts import alerts_app
 from monitor.cli_classes import classes_app
 from monitor.cli_learning import evaluate, model_app
-from monitor.cli_operate import backup, calibrate, restore, service_app
+from monitor.cli_operate import accept, backup, calibrate, restore, service_app
 from monitor.context import DEFAULT_RATE_HZ, ConfigOption, Context, JsonOption, StateOption
 from monitor.outlet import outlets
 from monitor.output import log_to_stderr, print_answers, print_line, progress_of, say
@@ -58,6 +58,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(service_app, name="service")
 app.command(epilog="Example: wildlane evaluate --images photos --condition infrared")(evaluate)
+app.command(epilog="Example: wildlane accept --site recordings --out acceptance.html")(accept)
 app.command(epilog="Example: wildlane calibrate night.mp4 rain.mp4 rush-hour.mp4")(calibrate)
 app.command(epilog="Example: wildlane backup /mnt/usb/site.backup")(backup)
 app.command(epilog="Example: wildlane restore /mnt/usb/site.backup")(restore)
@@ -113,7 +114,7 @@ def replay(
     state: StateOption = None,
 ) -> None:
     """Run the live path on recordings: every frame due is analysed, in video time."""
-    from monitor.replay import read_truth
+    from monitor.replay import read_truth, recording
     from monitor.replay import replay as replay_clip
     from monitor.report import Album, write_report
 
@@ -130,9 +131,8 @@ def replay(
         try:
             with progress_of(clip.name) as progress:
                 watch = album.watch if report else lambda frame, outcome: None
-                album.replayed = replay_clip(
-                    clip, build, analysis_rate_hz=DEFAULT_RATE_HZ, watch=watch, progress=progress
-                )
+                source = recording(clip, DEFAULT_RATE_HZ)
+                album.replayed = replay_clip(source, build, watch=watch, progress=progress)
             albums.append(album)
         except InputError as problem:
             problems.append(problem)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monitor.context import DEFAULT_RATE_HZ, ConfigOption, Context, JsonOption, StateOption
-from monitor.output import log_to_stderr, print_line, say
+from monitor.output import log_to_stderr, print_line, progress_of, say
 
 if TYPE_CHECKING:
     from monitor.backup import Told
+
+SiteOption = Annotated[Path, typer.Option(help="A folder for each camera, with its recordings and their truth files.")]
 
 service_app = typer.Typer(help="Run as a service of systemd: install, status, uninstall.", no_args_is_help=True)
 RootOption = Annotated[Path, typer.Option("--root", help="Where the system's files are; another one for an image.")]
@@ -45,6 +47,50 @@ def restore(
 
     context = Context(config, state)
     _print(read(file, context.state_dir, force=force), "restored", as_json=as_json)
+
+
+def accept(
+    site: SiteOption,
+    out: Annotated[Path, typer.Option(help="The sheet to write.")] = Path("acceptance.html"),
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Judge a site's own recordings, camera by camera, and write the sheet that a road agency signs.
+
+    A folder that is named like a configured camera is read with that camera's rate, masks, zones and budgets.
+    """
+    from monitor.accept import accept as judge_site
+    from monitor.accept import recordings_of
+    from monitor.assembly import source_as
+    from monitor.config import CameraConfig
+    from monitor.report import judged, write_report
+
+    context = Context(config, state)
+    log_to_stderr(context.config.log_format)
+    recordings = recordings_of(site)
+    settings = {name: context.config.cameras.get(name, CameraConfig(source=name)) for name in recordings}
+    albums = judge_site(
+        recordings,
+        context.pipelines(None),
+        lambda camera, clip: source_as(camera, settings[camera], str(clip)),
+        progress_of,
+    )
+    cameras = [judged(name, own) for name, own in albums.items()]
+    everything = [album for own in albums.values() for album in own]
+    write_report(out, everything, title=f"Site acceptance: {context.config.site}", cameras=cameras)
+    whole = judged("all", everything)
+    if as_json:
+        told = {"site": context.config.site, "cameras": [one.answer() for one in cameras], "all": whole.answer()}
+        print_line(json.dumps(told | {"sheet": str(out)}))
+        return
+    for one in [*cameras, whole]:
+        seconds = "" if one.median_s is None else f", {one.median_s:.1f} s to the alert (median)"
+        print_line(
+            f"{one.name}: {one.found.hits} of {one.found.of} animals found, {one.rate.count if one.rate else 0} false "
+            f"in {one.hours:.2f} hours{seconds}"
+        )
+    say(f"written: {out}")
 
 
 def calibrate(

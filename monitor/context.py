@@ -98,16 +98,16 @@ class Context:
         self, classifier: Classifier, class_set: ClassSet, learn: Learn = lambda features, answers: None
     ) -> Callable[[str], Pipeline]:
         """Return a maker of fresh pipelines with a class set; `learn` is given all that is classified."""
-        from monitor.assembly import places_of, settings_of, zones_of
+        from monitor.assembly import budgets_of, places_of, settings_of, zones_of
         from monitor.pipeline import Budget, Pipeline
         from monitor.policy import Policy
 
-        settings, places = settings_of(self.config), places_of(self.config)
+        settings, places, budgets = settings_of(self.config), places_of(self.config), budgets_of(self.config)
         return lambda camera: Pipeline(
             classifier,
             class_set,
             Policy(settings, zones_of(self.config, [camera]), places=places),
-            {camera: Budget()},
+            {camera: budgets.get(camera, Budget())},
             learn=learn,
         )
 

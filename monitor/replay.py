@@ -22,6 +22,10 @@ from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Phase, Situation
 from monitor.values import Box, Frame
 
+SUFFIXES = frozenset(
+    {".mp4", ".mkv", ".avi", ".mov", ".m4v", ".ts", ".webm"}
+)  # of recordings, where a folder holds them
+
 Seconds = Annotated[float, Field(ge=0, le=10_000_000)]
 Pixels = Annotated[float, Field(ge=-100_000, le=100_000)]
 Side = Annotated[float, Field(gt=0, le=100_000)]
@@ -173,32 +177,32 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-") or "clip"
 
 
+def recording(clip: Path, analysis_rate_hz: float) -> Source:
+    """Return a clip as the source of a camera that is named after it."""
+    return Source(name=slug(clip.stem), url=str(clip), analysis_rate_hz=analysis_rate_hz)
+
+
 def replay(
-    clip: Path,
+    source: Source,
     build: Callable[[str], Pipeline],
     *,
-    analysis_rate_hz: float,
-    camera: str | None = None,
     watch: Callable[[Frame, Outcome], None] = lambda frame, outcome: None,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Replayed:
-    """Run a clip through a fresh pipeline.
+    """Run a recording through a fresh pipeline: every frame due is analysed, none is dropped.
 
     Args:
-        clip: the recording.
+        source: the recording, as the camera whose name appears in the answers.
         build: makes the pipeline for a camera name.
-        analysis_rate_hz: every frame due at this rate is analysed, none is dropped.
-        camera: name to appear in the answers; by default made of the clip's name.
         watch: called after each analysed frame, while its image is still valid.
         progress: called with the video time reached.
 
     Raises:
         CameraError: the clip can't be read to its end; nothing of it is answered.
     """
-    name = camera or slug(clip.stem)
-    pipeline, result, started = build(name), Replayed(clip), time.monotonic()
+    pipeline, result, started = build(source.name), Replayed(Path(source.url)), time.monotonic()
     now_s = 0.0
-    for event in read_recording(Source(name=name, url=str(clip), analysis_rate_hz=analysis_rate_hz)):
+    for event in read_recording(source):
         if isinstance(event, Opened):
             result.fps, result.size, started = event.fps, event.size, time.monotonic()
             continue

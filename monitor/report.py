@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from scipy.stats import beta, chi2
 
 from adapters.errors import InputError
 from monitor import VERSION
+from monitor.cameras.health import SEES_NOTHING
 from monitor.drawing import ALERT, ANIMAL
 from monitor.pipeline import Outcome
 from monitor.policy import Phase
@@ -43,9 +45,11 @@ class Album:
     replayed: Replayed | None = None
     at_start: list[str] = field(default_factory=list)  # of each situation, in order; data URIs
     of_event: dict[str | int, str] = field(default_factory=dict)
+    blind: int = 0  # analysed frames that show nothing: black, frozen, covered
 
     def watch(self, frame: Frame, outcome: Outcome) -> None:
         """Take in an analysed frame; give it to `replay`."""
+        self.blind += frame.fault in SEES_NOTHING
         for situation in outcome.told:
             if situation.phase is Phase.START:
                 self.at_start.append(_picture(frame, situation.newest.box, ALERT))
@@ -105,6 +109,73 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What some clips say together of the product, for one line of a table.
+
+    Attributes:
+        name: of a camera, or of all.
+        hours: of film.
+        blind: share of the analysed frames that show nothing.
+        found: animals' visits that alerted; named: of those, the ones that were called what they are.
+        rate: of false situations; None without any film.
+        delays_s: from visible to the alert, in order.
+    """
+
+    name: str
+    recordings: int
+    hours: float
+    blind: Share
+    found: Share
+    named: Share
+    rate: Rate | None
+    delays_s: tuple[float, ...]
+
+    @property
+    def median_s(self) -> float | None:
+        """Median time from visible to the alert; None where nothing was found."""
+        return median(self.delays_s) if self.delays_s else None
+
+    def answer(self) -> dict[str, Any]:
+        """Return it for programs."""
+        shares = {"found": self.found, "named": self.named, "blind": self.blind}
+        return {
+            "camera": self.name,
+            "recordings": self.recordings,
+            "hours": round(self.hours, 4),
+            **{
+                name: [share.hits, share.of, round(share.low, 4), round(share.high, 4)]
+                for name, share in shares.items()
+            },
+            "false": [self.rate.count, round(self.rate.low, 4), round(self.rate.high, 4)] if self.rate else None,
+            "seconds_to_alert": [round(value, 3) for value in self.delays_s],
+        }
+
+
+def judged(name: str, albums: Sequence[Album]) -> Judged:
+    """Return what the clips with a truth say together."""
+    albums = [album for album in albums if album.truth is not None and album.replayed is not None]
+    told = list(visits(albums))
+    delays = sorted(visit.seconds for visit in told if visit.seconds is not None)
+    hours = sum(_hours(album.replayed) for album in albums if album.replayed)
+    return Judged(
+        name=name,
+        recordings=len(albums),
+        hours=hours,
+        blind=Share(sum(a.blind for a in albums), sum(a.replayed.analysed for a in albums if a.replayed)),
+        found=Share(len(delays), len(told)),
+        named=Share(sum(visit.named for visit in told), len(delays)),
+        rate=Rate(sum(len(_false(album)) for album in albums), hours) if hours else None,
+        delays_s=tuple(delays),
+    )
+
+
+def _false(album: Album) -> list[int]:
+    """Return which situations of a clip meet no event of its truth."""
+    assert album.truth is not None and album.replayed is not None  # noqa: PT018  # whoever asks has seen to both
+    return judge(list(album.replayed.episodes.values()), album.truth).false
+
+
+@dataclass(frozen=True)
 class Visit:
     """A true event, and how it went."""
 
@@ -155,34 +226,37 @@ def strata(found: Sequence[Visit]) -> list[tuple[str, str, Share]]:
     return [(*key, Share(sum(v.seconds is not None for v in group), len(group))) for key, group in groups.items()]
 
 
-def write_report(path: Path, albums: Sequence[Album]) -> Path:
+def write_report(
+    path: Path, albums: Sequence[Album], *, title: str = "Replay report", cameras: Sequence[Judged] = ()
+) -> Path:
     """Write the page, with nothing in it that must be fetched, and return its path.
+
+    Args:
+        path: of the page.
+        albums: what was replayed.
+        title: of the page.
+        cameras: a line for each, where the page is a site's.
 
     Raises:
         InputError: it can't be written.
     """
-    told = list(visits(albums))
-    judged = [(album, album.replayed) for album in albums if album.replayed is not None]
-    false = [
-        (replayed.clip.name, list(replayed.episodes.values())[index], album.at_start[index])
-        for album, replayed in judged
-        if album.truth is not None
-        for index in judge(list(replayed.episodes.values()), album.truth).false
-    ]
-    hours = sum(_hours(replayed) for album, replayed in judged if album.truth is not None)
-    delays = sorted(visit.seconds for visit in told if visit.seconds is not None)
+    whole = judged("all", albums)
+    replays = [(album, album.replayed) for album in albums if album.replayed is not None]
     facts = {
+        "title": title,
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "software": f"Wildlane {VERSION}, Python {platform.python_version()}, {platform.machine()}",
-        "visits": told,
-        "found": Share(len(delays), len(told)),
-        "named": Share(sum(visit.named for visit in told), len(delays)),
-        "delays": delays,
-        "median_s": median(delays) if delays else None,
-        "alarms": false,
-        "rate": Rate(len(false), hours) if hours else None,
-        "strata": strata(told),
-        "clips": [(replayed, album.truth, _hours(replayed) * 3600, _lanes(replayed)) for album, replayed in judged],
+        "whole": whole,
+        "cameras": [*cameras, whole] if cameras else [],
+        "visits": list(visits(albums)),
+        "alarms": [
+            (replayed.clip.name, list(replayed.episodes.values())[index], album.at_start[index])
+            for album, replayed in replays
+            if album.truth is not None
+            for index in _false(album)
+        ],
+        "strata": strata(list(visits(albums))),
+        "clips": [(replayed, album.truth, _hours(replayed) * 3600, _lanes(replayed)) for album, replayed in replays],
     }
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined

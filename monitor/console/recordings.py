@@ -10,9 +10,9 @@ from adapters.errors import ConfigError, InputError
 from monitor.cameras.stream import CameraError, Source, read_recording
 from monitor.console.board import JPEG_QUALITY, KEEP_EVERY_S, KEEP_S
 from monitor.console.picture import Picture
+from monitor.replay import SUFFIXES
 from monitor.values import Frame
 
-SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".m4v", ".ts", ".webm"})
 MOST_LISTED = 500
 LONGEST_S = 60.0  # of reading; what lies farther into a clip is reached by cutting it
 
