@@ -29,7 +29,7 @@ from monitor.assembly import settings_of, zones_of
 from monitor.config import Config
 from monitor.pipeline import Budget, Pipeline
 from monitor.policy import Policy
-from monitor.replay import Replayed, replay
+from monitor.replay import Replayed, recording, replay
 from monitor.training_crops import cutout_crops, road_crops
 
 
@@ -61,11 +61,10 @@ def replay_with(models: Path, clip: Path, state: Path) -> Replayed:
     class_set = store.load(classifier)
     store.close()
     return replay(
-        clip,
+        recording(clip, 5.0),
         lambda camera: Pipeline(
             classifier, class_set, Policy(settings, zones_of(Config(), [camera])), {camera: Budget()}
         ),
-        analysis_rate_hz=5.0,
     )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from adapters.errors import InputError
 from monitor.cameras.stream import Source
 from monitor.pipeline import Pipeline
-from monitor.replay import SUFFIXES, read_truth, replay
+from monitor.replay import SUFFIXES, replay
 from monitor.report import Album
+from monitor.truth import read_truth, truth_of
 
 SourceOf = Callable[[str, Path], Source]  # a camera's name and a recording of it -> how it is read
 ProgressOf = Callable[[str], AbstractContextManager[Callable[[float], None]]]
@@ -40,11 +41,6 @@ def recordings_of(site: Path) -> dict[str, list[Path]]:
 
 def _clips(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def truth_of(clip: Path) -> Path:
-    """Return where the truth of a recording lies."""
-    return clip.with_suffix(".json")
 
 
 def accept(

@@ -114,9 +114,10 @@ def replay(
     state: StateOption = None,
 ) -> None:
     """Run the live path on recordings: every frame due is analysed, in video time."""
-    from monitor.replay import read_truth, recording
+    from monitor.replay import recording
     from monitor.replay import replay as replay_clip
     from monitor.report import Album, write_report
+    from monitor.truth import read_truth
 
     if truth and len(truth) != len(clips):
         raise ConfigError(f"--truth comes once for each CLIP: {len(clips)} clips, {len(truth)} truth files")

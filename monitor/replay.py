@@ -10,91 +10,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing import Any
 
 from adapters.classifier import UNKNOWN
-from adapters.errors import InputError
 from monitor.cameras.stream import Ended, Opened, Source, read_recording
 from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Phase, Situation
+from monitor.truth import TrueEvent, Truth
 from monitor.values import Box, Frame
 
 SUFFIXES = frozenset(
     {".mp4", ".mkv", ".avi", ".mov", ".m4v", ".ts", ".webm"}
 )  # of recordings, where a folder holds them
-
-Seconds = Annotated[float, Field(ge=0, le=10_000_000)]
-Pixels = Annotated[float, Field(ge=-100_000, le=100_000)]
-Side = Annotated[float, Field(gt=0, le=100_000)]
-TrueBox = Annotated[tuple[Annotated[int, Field(ge=0)], Pixels, Pixels, Side, Side], Field(strict=False)]
-
-
-class TrueEvent(BaseModel):
-    """One animal's visit, from a truth file."""
-
-    model_config = ConfigDict(extra="ignore", populate_by_name=True, allow_inf_nan=False, strict=True)
-
-    id: str | int
-    label: str = Field(alias="class", min_length=1)
-    start_s: Seconds
-    end_s: Seconds
-    visible_s: Seconds
-    boxes: list[TrueBox] = Field(min_length=1)
-
-    @property
-    def height_px(self) -> float:
-        """Median height of its boxes."""
-        return median(box[4] for box in self.boxes)
-
-    @model_validator(mode="after")
-    def _times_follow_one_another(self) -> TrueEvent:
-        if not self.start_s <= self.visible_s <= self.end_s:
-            raise ValueError(f"event {self.id!r}: start_s <= visible_s <= end_s does not hold")
-        return self
-
-
-class Truth(BaseModel):
-    """A truth file: which animals a clip shows, when and where.
-
-    Attributes:
-        light, weather, synthetic: what the figures of a report are told apart by; not told where a file does not say.
-    """
-
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=True)
-
-    clip: str
-    fps: float = Field(gt=0, le=1000)
-    size: Annotated[tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]], Field(strict=False)]
-    events: list[TrueEvent]
-    light: str | None = Field(default=None, max_length=40)
-    weather: str | None = Field(default=None, max_length=40)
-    synthetic: bool | None = None
-
-    @model_validator(mode="after")
-    def _ids_differ(self) -> Truth:
-        ids = [event.id for event in self.events]
-        if len(set(ids)) != len(ids):
-            raise ValueError("the events' ids must differ")
-        return self
-
-
-def read_truth(path: Path) -> Truth:
-    """Return a checked truth file.
-
-    Raises:
-        InputError: it is missing, no JSON, or of another shape.
-    """
-    try:
-        return Truth.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: the truth file can't be read ({error.strerror})") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise InputError(f"{path}: not a truth file: {where}: {first['msg']}") from None
 
 
 @dataclass

@@ -28,7 +28,8 @@ from monitor.cameras.health import SEES_NOTHING
 from monitor.drawing import ALERT, ANIMAL
 from monitor.pipeline import Outcome
 from monitor.policy import Phase
-from monitor.replay import Episode, Replayed, TrueEvent, Truth, judge, meetings
+from monitor.replay import Episode, Replayed, judge, meetings
+from monitor.truth import TrueEvent, Truth
 from monitor.values import Box, Frame
 
 PICTURE_PX = 480  # width

@@ -32,6 +32,7 @@ from monitor.console.pages import page
 from monitor.console.picture import Picture
 from monitor.console.uploads import uploaded
 from monitor.stills import cut
+from monitor.truth import Look
 
 MOST_OWNERS, HOLD_S = 8, 1800.0
 MOST_HELD_BYTES = 60_000_000  # of one person; the oldest pictures go first
@@ -117,6 +118,19 @@ class Recording(_Strict):
     from_s: Annotated[float, Field(ge=0, le=86_400)] = Field(strict=False)
 
 
+class Visit(_Strict):
+    """What the page sends to note a visit for the acceptance: the class, and boxes on pictures of one recording."""
+
+    name: str
+    labels: list[Label] = Field(min_length=1, max_length=50)
+
+
+class Empty(_Strict):
+    """What the page sends to say that no animal is seen in a recording."""
+
+    recording: str
+
+
 class Named(_Strict):
     """What the page sends to check new versions with, or to say what frames do not show."""
 
@@ -132,7 +146,9 @@ def routes() -> list[Route]:
         Route("/api/hold/{camera}", hold, methods=["POST"]),
         Route("/api/recording", hold_recording, methods=["POST"]),
         Route("/api/upload", upload, methods=["POST"]),
-        Route("/api/held/{camera}/{number:int}", held_picture),
+        Route("/api/visit", visit, methods=["POST"]),
+        Route("/api/no-visit", no_visit, methods=["POST"]),
+        Route("/api/held/{camera:path}/{number:int}", held_picture),  # a recording may lie in a folder
         Route("/api/teach", teach, methods=["POST"]),
         Route("/api/refute", refute, methods=["POST"]),
         Route("/api/golden", check, methods=["POST"]),
@@ -244,6 +260,36 @@ def check(request: Request) -> Response:
     count = request.app.state.site.check(asked.name, frames)
     note(request, "golden set", f"{asked.name}: {len(frames)} frames")
     return JSONResponse({"class": asked.name, "taken": len(frames), "refused": refused, "frames": count})
+
+
+@needs("operator")
+def visit(request: Request) -> Response:
+    """Note where an animal is seen in a recording, in its truth file."""
+    asked = _asked(request, Visit)
+    check_class_name(asked.name)
+    (recording, *others) = {label.camera for label in asked.labels}
+    if others:
+        raise InputError("a visit is one of a single recording: remove the boxes of the others")
+    looks = [Look(label.number, _held(request, label).at, label.box) for label in asked.labels]
+    count = request.app.state.site.recordings.note(recording, asked.name, looks)
+    note(request, "visit", f"{recording}: {asked.name}")
+    return JSONResponse({"recording": recording, "visits": count})
+
+
+@needs("operator")
+def no_visit(request: Request) -> Response:
+    """Say that a recording shows no animal."""
+    recording = _asked(request, Empty).recording
+    count = request.app.state.site.recordings.note(recording, "", [])
+    note(request, "visit", f"{recording}: none")
+    return JSONResponse({"recording": recording, "visits": count})
+
+
+def _held(request: Request, label: Label) -> Picture:
+    picture = _find(request, label.camera, label.number)
+    if picture is None:
+        raise InputError("that picture is not held any more: hold the recording again")
+    return picture
 
 
 def _asked(request: Request, model: type[Model]) -> Model:

@@ -1,16 +1,18 @@
-"""Recorded clips to label, from one folder: half a minute of one, as a camera's last half minute."""
+"""Recorded clips to label, from one folder and those in it: half a minute of one, as a camera's last half minute."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 
 from adapters.errors import ConfigError, InputError
-from monitor.cameras.stream import CameraError, Source, read_recording
+from monitor.cameras.stream import CameraError, Source, opened, read_recording
 from monitor.console.board import JPEG_QUALITY, KEEP_EVERY_S, KEEP_S
 from monitor.console.picture import Picture
 from monitor.replay import SUFFIXES
+from monitor.truth import Look, note_visit
 from monitor.values import Frame
 
 MOST_LISTED = 500
@@ -28,8 +30,10 @@ class Recordings:
         if self._folder is None or not self._folder.is_dir():
             return []
         inside = self._folder.resolve()
-        clips = (one for one in self._folder.iterdir() if one.suffix.lower() in SUFFIXES and one.is_file())
-        return sorted(clip.name for clip in clips if clip.resolve().parent == inside)[:MOST_LISTED]
+        found = [*self._folder.glob("*"), *self._folder.glob("*/*")]  # a folder for each camera, as `accept` wants it
+        clips = [one for one in found if one.suffix.lower() in SUFFIXES and one.is_file()]
+        own = [clip.relative_to(self._folder) for clip in clips if clip.resolve().is_relative_to(inside)]
+        return sorted(str(name) for name in own)[:MOST_LISTED]
 
     def pictures(self, name: str, from_s: float) -> list[Picture]:
         """Return half a minute of a clip from a time on; `at` of each is its time in the clip.
@@ -38,18 +42,36 @@ class Recordings:
             ConfigError: there is no such clip, or another one is being read.
             InputError: it can't be read, or not that far.
         """
-        if self._folder is None or name not in self.listed():
-            raise ConfigError("there is no recording of that name")
+        clip = self._clip(name)
         if not self._busy.acquire(blocking=False):
             raise ConfigError("another recording is being read: wait a moment")
         try:
-            return self._read(self._folder / name, from_s)
+            return self._read(name, clip, from_s)
         finally:
             self._busy.release()
 
-    def _read(self, clip: Path, from_s: float) -> list[Picture]:
+    def note(self, name: str, label: str, looks: Sequence[Look]) -> int:
+        """Add a visit to the truth file of a clip, or say that it shows no animal; return how many visits it has.
+
+        Raises:
+            ConfigError: there is no such clip.
+            InputError: see `note_visit`; or the clip can't be opened.
+        """
+        clip = self._clip(name)
+        try:
+            shown = opened(Source(name=name, url=str(clip), analysis_rate_hz=1.0))
+        except CameraError as error:
+            raise InputError(str(error)) from None
+        return note_visit(clip, shown.fps, shown.size, label, looks)
+
+    def _clip(self, name: str) -> Path:
+        if self._folder is None or name not in self.listed():
+            raise ConfigError("there is no recording of that name")
+        return self._folder / name
+
+    def _read(self, name: str, clip: Path, from_s: float) -> list[Picture]:
         begun_s, found = time.monotonic(), []
-        events = read_recording(Source(name=clip.name, url=str(clip), analysis_rate_hz=1 / KEEP_EVERY_S), gently=True)
+        events = read_recording(Source(name=name, url=str(clip), analysis_rate_hz=1 / KEEP_EVERY_S), gently=True)
         try:
             for event in events:
                 if not isinstance(event, Frame):

@@ -8,8 +8,9 @@ import pytest
 
 from adapters.errors import InputError
 from monitor.pipeline import Outcome
-from monitor.replay import Episode, Replayed, Truth
+from monitor.replay import Episode, Replayed
 from monitor.report import Album, Rate, Share, strata, visits, write_report
+from monitor.truth import Truth
 from monitor.values import Box, Frame
 
 

@@ -341,6 +341,25 @@ async function refute(name) {
   }
 }
 
+async function note(path, body) {
+  try {
+    const { recording, visits } = await ask(path, { method: "POST", body: JSON.stringify(body), headers: JSON_BODY });
+    const told = visits === 1 ? "one visit" : `${visits || "no"} visits`;
+    tell(`Noted for the acceptance: ${recording} has ${told}.`, "done");
+    if (visits) clear();
+  } catch (error) {
+    tell(error.message);
+  }
+}
+
+document.querySelector("#visit")?.addEventListener("click", () => {
+  const name = lesson.name.value.trim();
+  if (name) note("/api/visit", { name, labels: drawnBoxes() });
+  else tell("Name the animal.");
+});
+document.querySelector("#empty")?.addEventListener("click", () =>
+  note("/api/no-visit", { recording: document.querySelector("#recording").elements.name.value }));
+
 document.querySelector("#nothing").addEventListener("click", () => refute("none"));
 document.querySelector("#not").addEventListener("click", () => {
   const name = lesson.name.value.trim();

@@ -16,6 +16,7 @@ from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 from monitor.alerts.schema import Alert
 from monitor.config import load_config
+from monitor.truth import read_truth
 from tests.conftest import DEMO_CLIP, ROOT, Mosquitto, Program, RtspServer, free_port, missing, wait_until, write_config
 from tests.monitor.console.conftest import PASSWORD
 
@@ -63,11 +64,12 @@ def browser(
     chromium = shutil.which("chromium")
     if chromium is None:
         missing("chromium")
-    port = free_port()
+    port, recordings = free_port(), tmp_path / "recordings"
+    (recordings / "road").mkdir(parents=True)
+    shutil.copy(DEMO_CLIP, recordings / "road")
     cameras = {"road": rtsp_server.url, "yard": "rtsp://127.0.0.1:9/none"}
-    config = write_config(
-        tmp_path / "c.toml", cameras, mosquitto.port, f"[console]\nport = {port}\nrecordings_dir = '{DEMO_CLIP.parent}'"
-    )
+    console = f"[console]\nport = {port}\nrecordings_dir = '{recordings}'"
+    config = write_config(tmp_path / "c.toml", cameras, mosquitto.port, console)
     program = run_program(config, tmp_path / "state")
     assert program.process.stdout is not None
     threading.Thread(target=program.process.stdout.read, daemon=True).start()  # a pipe that nobody reads fills
@@ -182,6 +184,25 @@ def say_it_is_no_animal(browser: Browser) -> None:
     browser.keep("said-no-animal")
 
 
+def note_a_visit(browser: Browser, recordings: Path) -> None:
+    """On the first picture held and the last; the truth file is then one that `accept` reads."""
+    page, canvas = browser.page, browser.page.locator("#picture")
+    for key in ("Home", "End"):
+        canvas.press(key)
+        at = 0 if key == "Home" else int(page.locator("#step").get_attribute("max") or 0)
+        expect(canvas).to_have_attribute("data-shown", str(at))
+        canvas.press("b")
+    page.get_by_label("Name", exact=True).fill("moose")
+    page.get_by_role("button", name="This is its visit").click()
+    page.get_by_text("Noted for the acceptance: road/crossing.mp4 has one visit.").wait_for()
+    browser.keep("visit-noted")
+    (event,) = read_truth(recordings / "crossing.json").events
+    assert (event.label, len(event.boxes)) == ("moose", 2)
+    assert 20 <= event.start_s < event.end_s
+    page.get_by_role("button", name="It shows no animal").click()
+    page.get_by_text("crossing.json has 1 visits").wait_for()
+
+
 def add_a_camera_and_remove_it(browser: Browser, url: str, config: Path) -> None:
     """The file is afterwards as it was."""
     page, before = browser.page, config.read_text()
@@ -259,6 +280,7 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(
     page.get_by_role("button", name="Hold 30 seconds of it").click()
     expect(page.locator("#when")).to_contain_text("crossing.mp4", timeout=60_000)
     browser.keep("teach-recording")
+    note_a_visit(browser, tmp_path / "recordings/road")
     say_it_is_no_animal(browser)
     browser.open("/classes")
     browser.keep("classes")
@@ -292,7 +314,8 @@ def test_an_operator_teaches_an_animal_and_takes_it_back(
     browser.keep("audit")
     listener.stop()
     assert "s3cret" not in (tmp_path / "log.txt").read_text()
-    # Chromium's own words: no such page, the wrong password, the address that was away
+    # Chromium's own words: no such page, the wrong password, a visit was noted, the address that was away
     assert browser.complaints == [
-        f"{REFUSED} of {why}" for why in ("404 (Not Found)", "403 (Forbidden)", "400 (Bad Request)")
+        f"{REFUSED} of {why}"
+        for why in ("404 (Not Found)", "403 (Forbidden)", "400 (Bad Request)", "400 (Bad Request)")
     ]

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from starlette.testclient import TestClient
 from monitor.console.accounts import Accounts
 from monitor.console.labels import HOLD_S, MOST_HELD_BYTES, MOST_OWNERS, HeldPictures
 from monitor.console.picture import Picture
+from monitor.truth import read_truth
 from tests.monitor.console.conftest import PASSWORD, FakeSite, begin, csrf, log_in
 
 
@@ -190,6 +192,33 @@ def test_a_recorded_clip_is_stepped_through_and_labelled_like_a_camera(
     assert fake.lessons[0][1] == ["walk.mp4 45"]
     assert "cut" in operator.post("/api/recording", json={"name": "cut.mp4", "from_s": 0}).json()["error"]
     assert operator.post("/api/recording", json=asked | {"name": "../walk.mp4"}).status_code == 400
+
+
+def test_a_visit_on_a_recording_is_noted_for_the_acceptance(
+    operator: TestClient, tmp_path: Path, small_clip: Path
+) -> None:
+    camera = tmp_path / "recordings/north"
+    camera.mkdir(parents=True)
+    for name in ("walk.mp4", "empty.mp4"):
+        shutil.copy(small_clip, camera / name)
+    held = operator.post("/api/recording", json={"name": "north/walk.mp4", "from_s": 0}).json()["pictures"]
+    assert operator.get(f"/api/held/north%2Fwalk.mp4/{held[0]['number']}").status_code == 200
+
+    def labels(*pictures: dict[str, Any]) -> list[dict[str, object]]:
+        return [{"camera": one["camera"], "number": one["number"], "box": [40, 30, 50, 40]} for one in pictures]
+
+    one = operator.post("/api/visit", json={"name": "moose", "labels": labels(held[0])})
+    assert (one.status_code, "on the last" in one.json()["error"]) == (400, True)
+    told = operator.post("/api/visit", json={"name": "moose", "labels": labels(held[0], held[-1])})
+    assert told.json() == {"recording": "north/walk.mp4", "visits": 1}
+    (event,) = read_truth(camera / "walk.json").events
+    assert (event.label, event.start_s, event.end_s) == ("moose", held[0]["at"], held[-1]["at"])
+    empty = operator.post("/api/no-visit", json={"recording": "north/empty.mp4"})
+    assert empty.json() == {"recording": "north/empty.mp4", "visits": 0}
+    assert read_truth(camera / "empty.json").events == []
+    assert operator.post("/api/no-visit", json={"recording": "../c.toml"}).status_code == 400
+    gone = [{"camera": "north/walk.mp4", "number": 7, "box": [40, 30, 50, 40]}]
+    assert "not held" in operator.post("/api/visit", json={"name": "moose", "labels": gone}).json()["error"]
 
 
 def test_what_is_held_is_bounded_and_let_go() -> None:
