@@ -79,7 +79,7 @@ def main() -> None:
             begun += situation.phase is Phase.START
             attributes = pipeline.class_set.attributes.get(situation.label)
             journal.append([draft(situation, attributes)])
-        if index % (HOUR // 2) == 0:
+        if index % (HOUR // 2) == HOUR // 4:  # long before memory is read: a version that is being loaded would count
             in_force.learn_background()
         in_force.take_up(pipeline)
         if index % told_every == 0:
