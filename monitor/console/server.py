@@ -65,6 +65,7 @@ class ConsoleServer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((host, port))
+            self._socket.listen()  # who comes before the thread is up waits, and is not refused
         except OSError as error:
             self._socket.close()
             raise ConfigError(f"[console] can't listen on {host}:{port} ({error.strerror})") from None
