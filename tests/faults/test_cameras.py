@@ -145,7 +145,7 @@ def test_cameras_with_every_fault_are_blind_in_time_and_back_in_time_and_leave_t
     wait_until(lambda: watcher.now("resized") == ("degraded", "defocused"), seconds=30, what="it is seen to be softer")
     assert "blind" not in watcher.since_it_saw("resized")
     assert "the decoder was ended by SIGKILL" in program.log()
-    assert "camera aborting: " in program.log()
-    assert "the decoder was ended by SIGABRT" in program.log()
+    # it tramples on its heap: where that is noticed is another place each time
+    assert re.search(r"camera aborting: .*the decoder was ended by SIG(ABRT|SEGV|BUS)", program.log())
     assert "canary" not in program.log()
     proxy.close()
