@@ -187,9 +187,9 @@ class Encoder:
         return Features(np.concatenate([tok for tok, _ in batches]), np.concatenate([glob for _, glob in batches]))
 
     def warm_up(self) -> None:
-        """Run every number of crops that there will be: a GPU plans seconds for each, and no camera should wait."""
+        """Run every number of crops that a GPU will get: it plans seconds for each, and no camera should wait."""
         blank = np.zeros((self.prepare.input_px, self.prepare.input_px, 3), np.uint8)
-        for size in GPU_BATCHES if self._graph.on_gpu else (1,):
+        for size in GPU_BATCHES if self._graph.on_gpu else ():
             self._run([blank] * size)
 
     def _run(self, crops: Sequence[Image]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from adapters.errors import InputError
 from monitor.cameras.stream import Source
 from monitor.pipeline import Pipeline
-from monitor.replay import SUFFIXES, replay
+from monitor.replay import SUFFIXES, is_clip, replay
 from monitor.report import Album
 from monitor.truth import read_truth, truth_of
 
@@ -26,7 +26,7 @@ def recordings_of(site: Path) -> dict[str, list[Path]]:
     if not site.is_dir():
         raise InputError(f"{site}: no such folder; expected a folder for each camera, with its recordings")
     folders = sorted(folder for folder in site.iterdir() if folder.is_dir())
-    found = {folder.name: sorted(_clips(folder)) for folder in folders}
+    found = {folder.name: sorted(filter(is_clip, folder.iterdir())) for folder in folders}
     found = {camera: clips for camera, clips in found.items() if clips}
     if not found:
         raise InputError(f"{site}: expected a folder for each camera, with recordings ({', '.join(sorted(SUFFIXES))})")
@@ -37,10 +37,6 @@ def recordings_of(site: Path) -> dict[str, list[Path]]:
             'one without animals has "events": []'
         )
     return found
-
-
-def _clips(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def accept(

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.errors import ConfigError
-from monitor.values import FAULT_TIMES_S, Fault
+from monitor.values import FAULT_TIMES_S, STALLED_S, WRONG_RATE_S, Fault
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
@@ -172,8 +172,8 @@ class CameraConfig(Strict):
     moved_s: Number = Field(default=FAULT_TIMES_S["moved"], gt=0, le=3_600)
     defocused_s: Number = Field(default=FAULT_TIMES_S["defocused"], gt=0, le=3_600)
     clock_s: Number = Field(default=FAULT_TIMES_S["clock"], gt=0, le=3_600)
-    stalled_s: Number = Field(default=5.0, gt=0, le=3_600)
-    sparse_s: Number = Field(default=10.0, ge=5, le=3_600)
+    stalled_s: Number = Field(default=STALLED_S, gt=0, le=3_600)
+    sparse_s: Number = Field(default=WRONG_RATE_S, ge=5, le=3_600)
     latitude_deg: Number | None = Field(default=None, ge=-90, le=90)
     longitude_deg: Number | None = Field(default=None, ge=-180, le=180)
     view_radius_m: Number = Field(default=50.0, gt=0, le=2_000)

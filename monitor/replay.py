@@ -104,6 +104,11 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-") or "clip"
 
 
+def is_clip(path: Path) -> bool:
+    """Tell whether a file is a recording, by its name."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
 def recording(clip: Path, analysis_rate_hz: float) -> Source:
     """Return a clip as the source of a camera that is named after it."""
     return Source(name=slug(clip.stem), url=str(clip), analysis_rate_hz=analysis_rate_hz)

@@ -241,7 +241,7 @@ def write_report(
     Raises:
         InputError: it can't be written.
     """
-    whole = judged("all", albums)
+    whole, told = judged("all", albums), list(visits(albums))
     replays = [(album, album.replayed) for album in albums if album.replayed is not None]
     facts = {
         "title": title,
@@ -249,14 +249,14 @@ def write_report(
         "software": f"Wildlane {VERSION}, Python {platform.python_version()}, {platform.machine()}",
         "whole": whole,
         "cameras": [*cameras, whole] if cameras else [],
-        "visits": list(visits(albums)),
+        "visits": told,
         "alarms": [
             (replayed.clip.name, list(replayed.episodes.values())[index], album.at_start[index])
             for album, replayed in replays
             if album.truth is not None
             for index in _false(album)
         ],
-        "strata": strata(list(visits(albums))),
+        "strata": strata(told),
         "clips": [(replayed, album.truth, _hours(replayed) * 3600, _lanes(replayed)) for album, replayed in replays],
     }
     environment = Environment(

@@ -26,6 +26,9 @@ FAULT_TIMES_S: Mapping[Fault, float] = {
     "clock": 5.0,
 }
 
+STALLED_S = 5.0  # for so long an open stream may give no frame,
+WRONG_RATE_S = 10.0  # and over so long frames are counted, and too few told of
+
 
 class Box(NamedTuple):
     """An axis-aligned box, `xyxy`, in pixels of the frame."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from monitor.values import Fault
+from monitor.values import STALLED_S, WRONG_RATE_S, Fault
 
 State = Literal["ok", "degraded", "blind"]
 Reason = Literal[
@@ -32,7 +32,12 @@ class HealthMonitor:
     """The health of one camera. A camera is blind until its first frame came."""
 
     def __init__(
-        self, now: Callable[[], float], wanted_per_s: float, *, stalled_s: float = 5.0, wrong_rate_s: float = 10.0
+        self,
+        now: Callable[[], float],
+        wanted_per_s: float,
+        *,
+        stalled_s: float = STALLED_S,
+        wrong_rate_s: float = WRONG_RATE_S,
     ) -> None:
         """Begin blind.
 

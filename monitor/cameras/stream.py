@@ -22,7 +22,7 @@ from adapters.errors import InputError
 from monitor.cameras.decoder import Request
 from monitor.cameras.picture import UsualView
 from monitor.cameras.ring import FrameRing, make_memory
-from monitor.values import FAULT_TIMES_S, Box, Fault, Frame, Polygon
+from monitor.values import FAULT_TIMES_S, STALLED_S, WRONG_RATE_S, Box, Fault, Frame, Polygon
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ class Source:
     hardware: bool = False  # decode on the graphics chip where there is one
     masks_px: tuple[Polygon, ...] = ()  # nobody looks there
     fault_times_s: Mapping[Fault, float] = field(default_factory=lambda: FAULT_TIMES_S)
-    stalled_s: float = 5.0
-    wrong_rate_s: float = 10.0
+    stalled_s: float = STALLED_S
+    wrong_rate_s: float = WRONG_RATE_S
 
     @property
     def is_recording(self) -> bool:

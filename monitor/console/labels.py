@@ -118,13 +118,6 @@ class Recording(_Strict):
     from_s: Annotated[float, Field(ge=0, le=86_400)] = Field(strict=False)
 
 
-class Visit(_Strict):
-    """What the page sends to note a visit for the acceptance: the class, and boxes on pictures of one recording."""
-
-    name: str
-    labels: list[Label] = Field(min_length=1, max_length=50)
-
-
 class Empty(_Strict):
     """What the page sends to say that no animal is seen in a recording."""
 
@@ -132,7 +125,7 @@ class Empty(_Strict):
 
 
 class Named(_Strict):
-    """What the page sends to check new versions with, or to say what frames do not show."""
+    """What the page sends to check new versions with, to say what frames do not show, or to note a visit."""
 
     name: str
     labels: list[Label] = Field(min_length=1, max_length=50)
@@ -265,7 +258,7 @@ def check(request: Request) -> Response:
 @needs("operator")
 def visit(request: Request) -> Response:
     """Note where an animal is seen in a recording, in its truth file."""
-    asked = _asked(request, Visit)
+    asked = _asked(request, Named)
     check_class_name(asked.name)
     (recording, *others) = {label.camera for label in asked.labels}
     if others:

@@ -11,7 +11,7 @@ from adapters.errors import ConfigError, InputError
 from monitor.cameras.stream import CameraError, Source, opened, read_recording
 from monitor.console.board import JPEG_QUALITY, KEEP_EVERY_S, KEEP_S
 from monitor.console.picture import Picture
-from monitor.replay import SUFFIXES
+from monitor.replay import is_clip
 from monitor.truth import Look, note_visit
 from monitor.values import Frame
 
@@ -31,8 +31,8 @@ class Recordings:
             return []
         inside = self._folder.resolve()
         found = [*self._folder.glob("*"), *self._folder.glob("*/*")]  # a folder for each camera, as `accept` wants it
-        clips = [one for one in found if one.suffix.lower() in SUFFIXES and one.is_file()]
-        own = [clip.relative_to(self._folder) for clip in clips if clip.resolve().is_relative_to(inside)]
+        clips = [clip for clip in found if is_clip(clip) and clip.resolve().is_relative_to(inside)]
+        own = [clip.relative_to(self._folder) for clip in clips]
         return sorted(str(name) for name in own)[:MOST_LISTED]
 
     def pictures(self, name: str, from_s: float) -> list[Picture]:
