@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from adapters.encoder import LOOKS, Encoder, Features, Image, unit
 from adapters.knowledge import KnowledgeBase
 from adapters.negatives import Negatives
+from adapters.rivals import Rivals
 from adapters.runtime import ADAPT, MATCH, MODELS, Device, Graph, Precision
 from adapters.stills import LEAST_PX
 
@@ -35,11 +36,13 @@ class ClassMemory:
         names: the classes, in the order of the rows.
         arrays: Z, proto, W, b, none, shots, key, as `attention.Adapt` shapes them; float32.
         negatives: what people have said is none of them; None where nothing was said.
+        rivals: other animals, that a name must stand out from; None where nothing is taught.
     """
 
     names: tuple[str, ...]
     arrays: dict[str, NDArray[np.float32]]
     negatives: Negatives | None = None
+    rivals: Rivals | None = None
 
     @classmethod
     def empty(cls, negatives: Negatives | None = None) -> ClassMemory:
@@ -57,6 +60,8 @@ class Classification:
         p_animal: probability that the crop shows an animal at all.
         similarity_m: largest cosine to the knowledge base, taught classes included.
         legible: False where the crop is too small or too flat for any answer.
+        leads: by how much the crop is nearer to each taught class than to any other animal of M, as cosines; of a
+            camera's crops alone.
     """
 
     weights: dict[str, float]
@@ -64,6 +69,7 @@ class Classification:
     p_animal: float
     similarity_m: float
     legible: bool
+    leads: dict[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -141,7 +147,7 @@ class Classifier:
         run = self._adapt.run if more_follow else self._adapt.run_once
         outputs = run(tok=tok, glob=glob, mask=mask, neg=known.negatives, mkey=known.keys, mu=known.mu)
         arrays = dict(zip(("Z", "proto", "W", "b", "none", "shots", "key"), outputs, strict=True))
-        return ClassMemory(tuple(supports), arrays, against)
+        return ClassMemory(tuple(supports), arrays, against, Rivals.beside(supports, known.animals, known.mu))
 
     def classify(self, crops: Sequence[Image], memory: ClassMemory) -> list[Classification]:
         """Return N(x) of stills: each is looked at twice, and the mean of both answers counts.
@@ -154,8 +160,15 @@ class Classifier:
         return _classifications(answers, memory, [is_legible(crop) for crop in crops])
 
     def answer(self, crops: Sequence[Image], features: Features, memory: ClassMemory) -> list[Classification]:
-        """Return N(x) of crops that are encoded already."""
-        return self.judge(features, memory, [is_legible(crop) for crop in crops])
+        """Return N(x) of a camera's crops, which are encoded already."""
+        answers = self.judge(features, memory, [is_legible(crop) for crop in crops])
+        if memory.rivals is None:
+            return answers
+        leads = memory.rivals.lead(unit(features.glob - self.knowledge.mu)).tolist()
+        return [
+            replace(answer, leads=dict(zip(memory.names, lead, strict=True)))
+            for answer, lead in zip(answers, leads, strict=True)
+        ]
 
     def judge(self, features: Features, memory: ClassMemory, legible: Sequence[bool]) -> list[Classification]:
         """Return N(x) of features; `legible` tells whose crop can be judged at all."""

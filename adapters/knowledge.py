@@ -33,7 +33,7 @@ class Row:
         label: its name; of clusters a number.
         key: unit vector in key space, float32 (d_key,).
         count: crops or pictures behind it.
-        mean: mean pooled vector, float32 (d_pooled,); None where it was not kept.
+        mean: mean pooled vector, float32 (d_pooled,), of background and of land animals; None of other base classes.
     """
 
     kind: Kind
@@ -70,8 +70,15 @@ class KnowledgeBase:
         """
         try:
             with np.load(io.BytesIO(read_verified(folder, KNOWLEDGE)), allow_pickle=False) as stored:
+                means = dict(zip(stored["animals"].tolist(), stored["means"].astype(np.float32), strict=True))
                 rows = tuple(
-                    Row(kind="base-class", label=str(label), key=key.astype(np.float32), count=int(count))
+                    Row(
+                        kind="base-class",
+                        label=str(label),
+                        key=key.astype(np.float32),
+                        count=int(count),
+                        mean=means.get(str(label)),
+                    )
                     for label, key, count in zip(stored["labels"], stored["keys"], stored["counts"], strict=True)
                 )
                 arrays = {
@@ -96,6 +103,12 @@ class KnowledgeBase:
         """Mean pooled vectors of the site's background (n, d_pooled); one row of zeros where none is known."""
         means = [row.mean for row in self.rows if row.kind == "background" and row.mean is not None]
         return np.stack(means) if means else np.zeros((1, len(self.mu)), np.float32)
+
+    @property
+    def animals(self) -> NDArray[np.float32]:
+        """How the base classes that are land animals look: centred unit vectors (n, d_pooled)."""
+        means = [row.mean for row in self.rows if row.kind == "base-class" and row.mean is not None]
+        return unit(np.stack(means) - self.mu)
 
     def key_of(self, mean_tokens: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the unit keys (..., d_key) of mean tokens (..., d_token); what is no number counts as 0."""

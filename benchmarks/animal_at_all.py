@@ -3,8 +3,8 @@
     WILDLANE_DATA=../shared/data python benchmarks/animal_at_all.py
 
 Each clip without animals is left out in turn; the animals pasted into it are of cut-outs that no fit saw. The stills of
-camera traps took no part in any fit: boxed animals against what the same pictures show elsewhere. Beside the logistic
-regression that is shipped stands the sum of the pretrained network's 398 animal classes, which needs no fit. Needs the
+camera traps took no part in any fit: boxed animals against what the same pictures show elsewhere. Beside the network
+that is shipped stands the sum of the pretrained network's 398 animal classes, which needs no fit. Needs the
 extra `train`; about five minutes on two cores.
 """
 
@@ -24,6 +24,7 @@ from adapters.encoder import Encoder
 from adapters.evaluation.figures import auroc
 from adapters.runtime import MODELS, PRETRAINED
 from adapters.stills import read_picture
+from adapters.training.animal_probe import evidence
 from adapters.training.backbone import load_lite
 from adapters.training.pictures import ROAD_CLIPS, cutouts
 from adapters.training.statistics import SEED, fit_base
@@ -37,7 +38,6 @@ EMPTY_TILES = 6  # of a still, beside its animals
 STILLS = Path(__file__).with_name("camera_trap_boxes.json")
 
 Crops = list[NDArray[np.uint8]]
-Scores = dict[str, tuple[float, float]]  # AUROC of the sum, AUROC of the regression
 
 
 def still_crops(folder: Path, rng: Generator) -> tuple[Crops, Crops]:
@@ -81,11 +81,6 @@ def summed(pretrained: Encoder, crops: Crops) -> NDArray[np.float32]:
     return weights[:, :ANIMAL_CLASSES].sum(dim=1).numpy()
 
 
-def regressed(fitted: dict[str, NDArray[np.float32]], pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the evidence for an animal in pooled vectors (n, d), as `Match.p_animal` computes it, (n,)."""
-    return (np.sqrt(pooled + 1e-6) - fitted["animal_mean"]) @ fitted["animal_weight"] + fitted["animal_bias"]
-
-
 def main() -> None:
     data, rng = Path(os.environ["WILDLANE_DATA"]), np.random.default_rng(SEED)
     encode, pretrained = Encoder(MODELS), Encoder(MODELS, PRETRAINED)
@@ -101,12 +96,12 @@ def main() -> None:
         probe.add(name, encode(list(cutout_crops(path, fitted_cutouts, rng))).glob, animal=True)
         judged[name] = (list(cutout_crops(path, judged_cutouts, rng)), road)
     judged["stills of camera traps"] = still_crops(data / "camera-traps/ena24", rng)
-    print("| left out | animals, others | sum of 398 classes | logistic regression |\n| --- | --- | --- | --- |")
+    print("| left out | animals, others | sum of 398 classes | p(animal) |\n| --- | --- | --- | --- |")
     for name, (animals, others) in judged.items():
         fitted = probe.fit(without=name)
         by_sum = auroc(summed(pretrained, animals), summed(pretrained, others))
-        by_regression = auroc(regressed(fitted, encode(animals).glob), regressed(fitted, encode(others).glob))
-        print(f"| {name} | {len(animals)}, {len(others)} | {by_sum:.3f} | {by_regression:.3f} |", flush=True)
+        by_network = auroc(evidence(fitted, encode(animals).glob), evidence(fitted, encode(others).glob))
+        print(f"| {name} | {len(animals)}, {len(others)} | {by_sum:.3f} | {by_network:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -257,7 +257,7 @@ class PolicyConfig(Strict):
     confirm_frames: int = Field(default=4, ge=1, le=100)
     confirm_s: Number = Field(default=0.6, ge=0, le=60)
     standing_s: Number = Field(default=3.0, ge=0, le=600)
-    standing_probability: Number = Field(default=0.95, ge=0, le=1)
+    standing_probability: Number = Field(default=0.97, ge=0, le=1)
     min_side_px: Number = Field(default=18.0, ge=0, le=1_000)
     hold_s: Number = Field(default=4.0, gt=0, le=600)
     update_s: Number = Field(default=30.0, ge=1, le=600)

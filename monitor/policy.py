@@ -26,6 +26,7 @@ from monitor.zones import Zone, zone_of
 EndReason = Literal["left", "timeout", "merged", "false-alarm", "camera-lost", "shutdown", "restart"]
 PROBABILITY_STEP = 0.2  # a change of probability worth an update
 MAX_ASPECT = 4.0  # longer to shorter side; no animal is so thin, but a lane marking and a pole are
+LEAST_CUT = 2 / 3  # of `min_side_px` that the shorter side needs where the border cuts the box: a sliver is no animal
 REACH = 2.5  # sizes around an open situation in which another track is the same animal or its herd
 REACH_GROWTH_PER_S = 1.0  # sizes a second that an animal may move while unseen
 DISMISSED_S = 600.0  # how long a track that a person has seen to be none starts nothing
@@ -43,7 +44,7 @@ class Settings:
         table: what is to be done about which animal.
         standing_s: seconds before an alert of what has not moved from its place: scenery can look like an animal, but
             for ever.
-        standing_probability: the least probability of such a track, and of one that the border cuts.
+        standing_probability: the least probability of such a track.
         min_side_px: the longer side of a box must have so many pixels; smaller ones hold no shape.
         update_s: seconds between updates of a situation that does not change.
     """
@@ -220,17 +221,17 @@ class Policy:
     def _danger(self, sighting: Sighting, rule: Rule) -> bool:
         """Tell whether a sighting is confirmed and to be warned of."""
         settings = self._settings
-        # what never moved may be scenery, and what the border cuts shows only a part: both must be surer
-        doubtful = sighting.travelled < TRAVELLED or sighting.at_edge
+        stands = sighting.travelled < TRAVELLED  # it may be scenery, and must be surer
         longer, shorter = max(sighting.box.width, sighting.box.height), min(sighting.box.width, sighting.box.height)
+        least_px = LEAST_CUT * settings.min_side_px if sighting.at_edge else 0.0
         return (
             rule.action == "warn"
             and sighting.probability >= rule.min_probability
-            and sighting.p_animal >= (settings.standing_probability if doubtful else 0.5)
+            and sighting.p_animal >= (settings.standing_probability if stands else 0.5)
             and sighting.looks >= rule.confirm_frames
-            and sighting.seen_s - sighting.first_seen_s
-            >= (settings.standing_s if sighting.travelled < TRAVELLED else rule.confirm_s)
+            and sighting.seen_s - sighting.first_seen_s >= (settings.standing_s if stands else rule.confirm_s)
             and settings.min_side_px <= longer <= MAX_ASPECT * shorter
+            and shorter >= least_px
         )
 
     def _consider(self, sighting: Sighting, now_s: float) -> Situation | None:

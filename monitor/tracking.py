@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -39,6 +39,7 @@ class Evidence:
     weight: float = 0.0
     animal_logit: float = 0.0
     weights: dict[str, float] = field(default_factory=dict)
+    leads: dict[str, float] = field(default_factory=dict)
     similarity_m: float = 0.0
     last_s: float = -math.inf
 
@@ -53,10 +54,7 @@ class Evidence:
         self.weight = past + quality
         self.animal_logit += share * (_logit(look.p_animal) - self.animal_logit)
         self.similarity_m += share * (look.similarity_m - self.similarity_m)
-        # a class that was taught or forgotten meanwhile starts from, or fades to, nothing
-        self.weights = {
-            name: (1 - share) * self.weights.get(name, 0.0) + share * value for name, value in look.weights.items()
-        }
+        self.weights, self.leads = _mixed(self.weights, look.weights, share), _mixed(self.leads, look.leads, share)
 
     @property
     def p_animal(self) -> float:
@@ -146,6 +144,11 @@ class Tracker:
         track = Track(next(self._numbers), box, now_s, now_s, standing)
         self.tracks.append(track)
         return track
+
+
+def _mixed(past: Mapping[str, float], look: Mapping[str, float], share: float) -> dict[str, float]:
+    """Return a mean with a look's share in it; a class that was taught meanwhile starts from nothing."""
+    return {name: (1 - share) * past.get(name, 0.0) + share * value for name, value in look.items()}
 
 
 def _distances(expected: Sequence[Box], boxes: Sequence[Box]) -> NDArray[np.float64]:

@@ -90,7 +90,7 @@ def main() -> None:
     cutouts = {walk.stamp: cv2.imread(str(data / "stamps" / walk.stamp), cv2.IMREAD_UNCHANGED) for walk in WALKS}
     boxes: Rows = {f"{walk.label}-1": [] for walk in WALKS}
     visible: dict[str, float] = {}
-    clip = ClipWriter(OUT, size, FPS, crf=27)
+    clip = ClipWriter(OUT, size, FPS, crf=27, preset="slow")
     for index, frame in enumerate(frames):
         scene, time_s = frame, index / FPS
         for walk in WALKS:

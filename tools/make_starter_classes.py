@@ -52,14 +52,8 @@ CLASSES = {
     "images/species/ovis-canadensis": ClassAttributes(
         name="bighorn", size="large", origin="wild", scientific_name="Ovis canadensis"
     ),
-    "images/caltech-animals/kangaroo": ClassAttributes(
-        name="kangaroo", size="large", origin="wild", scientific_name="Macropus"
-    ),
 }
-PROVENANCE = (
-    "features of web-collected species photographs and of Caltech-101 (kangaroo); "
-    "the pictures themselves are not distributed"
-)
+PROVENANCE = "features of web-collected species photographs; the pictures themselves are not distributed"
 
 
 def main() -> None:

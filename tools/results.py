@@ -4,7 +4,7 @@
     python tools/results.py --data ../shared/data --scenes out/scenes --out docs/results.md
 
 Runs `wildlane replay --json` on each clip, four minutes of film a minute on two cores; what was judged with the same
-program, model and clip is not judged again.
+program, model and clip is not judged again. Needs the ffmpeg program.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import cv2
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scenes import HEIGHTS_PX, ROADS, SEED
 from weather import CONDITIONS
 
 from adapters.runtime import MODELS
-from adapters.training.pictures import ROAD_CLIPS
+from adapters.training.pictures import ROAD_CLIPS, clip_frames, frame_rate
 from monitor import VERSION
 from monitor.report import Rate, Share
 
@@ -39,6 +42,48 @@ GOALS = {  # light, weather, heights in pixels
     ("day", "rain", CLEAR_PX, MOST_PX): 0.85,
     ("day", "dry", 20, CLEAR_PX): 0.70,
 }
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Five frames of a real clip with animals, which are taught, and from when on the clip is then replayed.
+
+    Attributes:
+        clip, label: the file, and what is taught.
+        attributes: options of `wildlane teach`.
+        frames: number of each, and the box around the animal, drawn by eye.
+        rest_s: the replay begins here, after the last of them.
+    """
+
+    clip: str
+    label: str
+    attributes: tuple[str, ...]
+    frames: tuple[tuple[int, str], ...]
+    rest_s: float
+
+
+LESSONS = (
+    Lesson(
+        "cameratrap_chimp_zamba.mp4",
+        "chimpanzee",
+        ("--size", "large", "--origin", "wild"),
+        ((50, "32,17,98,130"), (90, "237,19,80,117"), (90, "53,57,40,46"), (130, "54,56,38,51"), (170, "102,53,46,34")),
+        7.0,
+    ),
+    Lesson(
+        "animal_cows_sanskar.mp4",
+        "cow",
+        ("--size", "large", "--origin", "domestic"),
+        (
+            (10, "86,174,163,114"),
+            (10, "495,189,145,139"),
+            (100, "101,174,174,114"),
+            (280, "98,172,128,123"),
+            (370, "430,188,183,148"),
+        ),
+        15.0,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -69,18 +114,47 @@ def program_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def wildlane(*arguments: str) -> str:
+    """Run a verb and return what it prints."""
+    command = [sys.executable, "-m", "monitor", *arguments]
+    return subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT).stdout  # noqa: S603
+
+
 def replay(clip: Path, truth: Path | None, cache: Path) -> dict[str, Any]:
     """Return what `wildlane replay --json` says of a clip, from the cache where it has said so before."""
     kept = cache / f"{program_hash()}-{clip.stem}.json"
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "monitor", "replay", str(clip), "--json", "--state", str(cache / "state")]
-        command += ["--truth", str(truth)] if truth else []
-        done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT)  # noqa: S603
-        kept.write_text(done.stdout)
+        known = ["--truth", str(truth)] if truth else []
+        kept.write_text(wildlane("replay", str(clip), "--json", "--state", str(cache / "state"), *known))
         print(clip.name, flush=True)
     answer: dict[str, Any] = json.loads(kept.read_text())
     return answer
+
+
+def taught(lesson: Lesson, clips: Path, cache: Path) -> dict[str, Any]:
+    """Teach five frames of a clip to a site that knows nothing else, and return what a replay of its rest says."""
+    kept = cache / f"{program_hash()}-taught-{lesson.label}.json"
+    if not kept.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            at = Path(folder)
+            boxes = [part for _, box in lesson.frames for part in ("--box", box)]
+            images = [str(write_frame(clips / lesson.clip, number, at)) for number, _ in lesson.frames]
+            wildlane("teach", "--class", lesson.label, *lesson.attributes, *boxes, *images, "--state", folder)
+            cut = ["ffmpeg", "-v", "error", "-ss", str(lesson.rest_s), "-i", str(clips / lesson.clip), "-crf", "17"]
+            subprocess.run([*cut, str(at / "rest.mp4")], check=True)  # noqa: S603
+            told = wildlane("replay", str(at / "rest.mp4"), "--json", "--state", folder, "--classes", lesson.label)
+        kept.write_text(told)
+    answer: dict[str, Any] = json.loads(kept.read_text())
+    return answer
+
+
+def write_frame(clip: Path, number: int, folder: Path) -> Path:
+    """Write a frame of a clip as a picture, and return where."""
+    frame = next(islice(clip_frames(clip, every=1), number, None))
+    path = folder / f"{number}.png"
+    cv2.imwrite(str(path), frame)
+    return path
 
 
 def visits_of(truth: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[Visit]:
@@ -91,6 +165,20 @@ def visits_of(truth: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[V
         height = median(box[4] for box in event["boxes"])
         found = event["id"] not in judged["missed"]
         yield Visit(truth["light"], truth["weather"], height, next(times) if found else None)
+
+
+def film_s(answer: Mapping[str, Any], clip: Path) -> float:
+    """Return how long the film is that a replay has analysed; the answer's own `fps` is the replay's speed."""
+    return float(answer["frames"] / frame_rate(clip))
+
+
+def lesson_row(lesson: Lesson, answer: Mapping[str, Any], clips: Path) -> list[str]:
+    """Return clip, what was taught, the film replayed, the situations and how many of them have the name, the first."""
+    situations = answer["situations"]
+    named = sum(situation["class"] == lesson.label for situation in situations)
+    first = f"{situations[0]['start_s']:.1f} s" if situations else "-"
+    seconds = film_s(answer, clips / lesson.clip)
+    return [lesson.clip, lesson.label, f"{seconds:.0f} s", str(len(situations)), str(named), first]
 
 
 def share_of(visits: Sequence[Visit]) -> Share:
@@ -139,8 +227,8 @@ def judged_scenes(scenes: Path, cache: Path) -> tuple[list[Visit], dict[str, Rat
         visits += visits_of(truth, answer)
         about = f"{truth['light']}, {truth['weather']}"
         before = alarms.get(about, Rate(0, 0.0))
-        film_h = answer["frames"] / answer["fps"] / 3600
-        alarms[about] = Rate(before.count + len(answer["truth"]["false"]), before.hours + film_h)
+        hours = film_s(answer, path.with_suffix(".mp4")) / 3600
+        alarms[about] = Rate(before.count + len(answer["truth"]["false"]), before.hours + hours)
     return visits, alarms
 
 
@@ -150,12 +238,13 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, required=True, help="what tools/scenes.py made")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    cache = options.scenes / "judged"
+    clips, cache = options.data / "clips", options.scenes / "judged"
     real = []
     for name in ROAD_CLIPS:
-        answer = replay(options.data / "clips" / name, None, cache)
-        real.append((name, answer["frames"] / answer["fps"] / 60, len(answer["situations"])))
+        answer = replay(clips / name, None, cache)
+        real.append((name, film_s(answer, clips / name) / 60, len(answer["situations"])))
     alarms = sum(count for _, _, count in real)
+    lessons = [lesson_row(lesson, taught(lesson, clips, cache), clips) for lesson in LESSONS]
     visits, false = judged_scenes(options.scenes, cache)
     facts = {
         "version": VERSION,
@@ -165,6 +254,7 @@ def main() -> None:
         "alarms": alarms,
         "rate": Rate(alarms, sum(minutes for _, minutes, _ in real) / 60),
         "real": real,
+        "lessons": lessons,
         "roads": len(ROADS),
         "goals": list(goals(visits)),
         "bands": HEIGHTS_PX,

@@ -1,9 +1,10 @@
 """Make clips with animals for `replay --truth`: cut-outs walk over real recordings, in good and in bad conditions.
 
     python tools/scenes.py --data ../shared/data --out out/scenes              # every condition, every height
-    python tools/scenes.py --data ../shared/data --out out/scenes --only rain --scenes 2
+    python tools/scenes.py --data ../shared/data --out out/tuning --only rain --first 1 --scenes 2
 
-Each clip is a road camera's recording with four crossings, a `.json` of the same name is its truth. Cut-outs are drawn
+Each clip is a road camera's recording with four crossings, a `.json` of the same name is its truth. The product was
+tuned on numbers 1 to 4 of each condition; judge it on others. Cut-outs are drawn
 from land animals: alone or in herds, walking, running or pausing, stepping out from behind something, hidden by what
 passes before them. Every figure that comes of these clips is of *synthetic* animals, and the recordings and cut-outs
 took part in the fit of p(animal). The cut-outs are GPL-2 (Tux Paint stamps): the clips are not for shipping.
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from staging import MIN_SHARE, VISIBLE_SHARE, ClipWriter, Picture, Rows, add_shadow, box_inside, write_truth
-from weather import CONDITIONS, FPS, Condition
+from weather import CONDITIONS, FPS, GOALS, Condition
 
 from adapters.training.domains import paste_cutout, resize_cutout
 from adapters.training.pictures import clip_frames, stamps
@@ -31,6 +32,8 @@ from adapters.training.pictures import clip_frames, stamps
 SEED = 20261124
 LEAD_S, PAUSE_BETWEEN_S = 4.0, 3.0  # the daemon learns what the place looks like; one animal is gone before the next
 CROSSINGS = 4
+FIRST = 5  # number of the first scene to judge by
+SCENES, SCENES_OF_GOALS = 4, 8  # clips of each condition, and of those that something was promised of
 ROADS = (  # fixed by day, wide enough for animals of 200 px
     "road_bgslibrary_video.avi",
     "intersection_crosswalk_borislavy.mp4",
@@ -228,17 +231,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with clips/ and stamps/")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=sorted(CONDITIONS), action="append", help="conditions; default all")
-    parser.add_argument("--scenes", type=int, default=len(ROADS), help="clips of each condition")
+    parser.add_argument("--first", type=int, default=FIRST, help="number of the first clip")
+    parser.add_argument("--scenes", type=int, help="clips of each condition; default 8 of day, night and rain, else 4")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     cutouts = land_cutouts(options.data)
-    for number in range(options.scenes):
-        stage = Stage(options.data / "clips" / ROADS[number % len(ROADS)])
+    counts = {name: options.scenes or (SCENES_OF_GOALS if name in GOALS else SCENES) for name in CONDITIONS}
+    for number in range(max(counts.values())):
+        stage = Stage(options.data / "clips" / ROADS[(options.first - 1 + number) % len(ROADS)])
         for name in options.only or CONDITIONS:
-            out = options.out / f"{name}-{number + 1:02}.mp4"
-            if out.with_suffix(".json").exists():  # a killed run goes on
+            out = options.out / f"{name}-{options.first + number:02}.mp4"
+            if number >= counts[name] or out.with_suffix(".json").exists():  # a killed run goes on
                 continue
-            rng = np.random.default_rng((SEED, number))  # the same walks in every condition
+            rng = np.random.default_rng((SEED, options.first - 1 + number))  # the same walks in every condition
             make(stage, cutouts, CONDITIONS[name], out, rng)
             print(out, flush=True)
 

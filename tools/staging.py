@@ -35,11 +35,11 @@ def box_inside(x: int, y: int, body: Picture, size: tuple[int, int]) -> tuple[tu
 
 
 class ClipWriter:
-    """H.264 by the ffmpeg program."""
+    """H.264 by the ffmpeg program; `preset` is x264's, of which a camera's chip is among the fast ones."""
 
-    def __init__(self, out: Path, size: tuple[int, int], fps: float, *, crf: int) -> None:
+    def __init__(self, out: Path, size: tuple[int, int], fps: float, *, crf: int, preset: str = "veryfast") -> None:
         raw = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{size[0]}x{size[1]}", "-r", f"{fps:g}", "-i", "-"]
-        coded = ["-c:v", "libx264", "-crf", str(crf), "-preset", "slow", "-g", "60", "-pix_fmt", "yuv420p"]
+        coded = ["-c:v", "libx264", "-crf", str(crf), "-preset", preset, "-g", "60", "-pix_fmt", "yuv420p"]
         command = ["ffmpeg", "-v", "error", "-y", *raw, *coded, "-movflags", "+faststart", str(out)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603
 

@@ -155,3 +155,4 @@ CONDITIONS = {
     "low-bit-rate": Condition("day", "low bit rate", _day, crf=40),
     "shake": Condition("day", "wind", _shaken),
 }
+GOALS = frozenset({"day", "infrared", "rain"})  # something was promised of them

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,16 @@ LEAST_SCALE = 0.1  # whatever was fitted, a larger logit stays the likelier clas
 D_HIDDEN = 256  # of the metric
 
 
+class AnimalWeights(NamedTuple):
+    """What `AnimalAtAll` is made of: mean (d,), hidden (d, h), hidden_bias (h,), out (h,) and bias ()."""
+
+    mean: Tensor
+    hidden: Tensor
+    hidden_bias: Tensor
+    out: Tensor
+    bias: Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadStatistics:
     """What the head starts from, fitted on base pictures by `statistics.py`.
@@ -43,7 +54,7 @@ class HeadStatistics:
         regions: queries that partition a picture's tokens, unit rows, float32 (P, k).
         temperature: multiplies the cosine between a query and a prototype.
         none_cosine: the cosine at which a class and *none* are equally likely.
-        animal_mean, animal_weight, animal_bias: logistic regression on the square root of the pooled vector.
+        animal: the network of p(animal).
     """
 
     projection: Tensor
@@ -51,9 +62,21 @@ class HeadStatistics:
     regions: Tensor
     temperature: float
     none_cosine: float
-    animal_mean: Tensor
-    animal_weight: Tensor
-    animal_bias: float
+    animal: AnimalWeights
+
+
+class AnimalAtAll(nn.Module):
+    """Pooled vectors -> the evidence that they show an animal; fitted by `animal_probe.py`, not by episodes."""
+
+    def __init__(self, weights: AnimalWeights) -> None:
+        super().__init__()
+        for name, value in weights._asdict().items():
+            self.register_buffer(name, value.clone())
+
+    def forward(self, glob: Tensor) -> Tensor:
+        """Return a logit (B,) of pooled vectors (B, d); the root evens out the ReLU6 features."""
+        root = torch.sqrt(glob.clamp(min=0) + EPS) - self.mean
+        return torch.relu(root @ self.hidden + self.hidden_bias) @ self.out + self.bias
 
 
 class TokenProjection(nn.Module):
@@ -183,9 +206,7 @@ class Match(nn.Module):
         d_key = statistics.projection.shape[1]
         self.project, self.metric = adapt.project, adapt.metric
         self.temperature, self.none_cosine = adapt.temperature, adapt.none_cosine
-        self.register_buffer("animal_mean", statistics.animal_mean)
-        self.register_buffer("animal_weight", statistics.animal_weight)
-        self.register_buffer("animal_bias", torch.tensor(statistics.animal_bias))
+        self.animal = AnimalAtAll(statistics.animal)
         self.saliency = nn.Sequential(nn.Linear(d_key + 2, 32), nn.ReLU(), nn.Linear(32, 1))
         self.sharpness = nn.Parameter(torch.tensor(8.0))
         self.of_shots = nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, 3))
@@ -231,7 +252,8 @@ class Match(nn.Module):
         glob = finite(glob)
         logit, none_logit, similarity, heat = self.logits(tok, glob, (Z, proto, W, b, none, shots, key), mkey, mu)
         weights = torch.softmax(torch.cat([logit, none_logit], dim=1), dim=1)
-        return weights, torch.sigmoid(logit - none_logit), self.p_animal(glob), similarity, heat.clamp(min=0, max=1)
+        p_animal = torch.sigmoid(self.animal(glob))
+        return weights, torch.sigmoid(logit - none_logit), p_animal, similarity, heat.clamp(min=0, max=1)
 
     def logits(
         self, tok: Tensor, glob: Tensor, memory: tuple[Tensor, ...], mkey: Tensor, mu: Tensor
@@ -300,11 +322,6 @@ class Match(nn.Module):
             return hard
         soft = torch.sigmoid(salient)
         return hard + soft - soft.detach()
-
-    def p_animal(self, glob: Tensor) -> Tensor:
-        """Return the probability that a crop shows an animal, (B,); the root evens out the ReLU6 features."""
-        evidence = (torch.sqrt(glob.clamp(min=0) + EPS) - self.animal_mean) @ self.animal_weight
-        return torch.sigmoid(evidence + self.animal_bias)
 
 
 class Head(nn.Module):

@@ -30,7 +30,7 @@ from adapters.runtime import (
     read_verified,
     write_manifest,
 )
-from adapters.training.attention import Adapt, Head, HeadStatistics, Match
+from adapters.training.attention import Adapt, AnimalWeights, Head, HeadStatistics, Match
 from adapters.training.backbone import LITE1, Backbone, folded_lite, load_backbone
 from adapters.training.checkpoint import save_weights
 from adapters.training.variants import write_variants
@@ -91,6 +91,8 @@ def export_run(run: Path, out: Path, *, progress: Callable[[str], None] = lambda
             token_mean=head.adapt.project.token_mean.numpy(),
             mu=fitted["mu"],
             pretrained_mu=fitted["pretrained_mu"],
+            animals=fitted["animals"],
+            means=fitted["means"].astype(np.float16),
         )
     write_manifest(out, [ENCODE])
     with np.load(run / CALIBRATION, allow_pickle=False) as stored:
@@ -127,9 +129,7 @@ def _head_of(tensors: dict[str, Tensor], path: Path) -> Head:
         regions=tensors["adapt.partition.queries"],
         temperature=0.0,
         none_cosine=0.0,
-        animal_mean=tensors["match.animal_mean"],
-        animal_weight=tensors["match.animal_weight"],
-        animal_bias=0.0,
+        animal=AnimalWeights(*(tensors[f"match.animal.{name}"] for name in AnimalWeights._fields)),
     )
     head = Head(statistics)
     try:
@@ -290,7 +290,7 @@ def _adapt_example(
 
 
 def _match_example(match: Match, batch: int, tokens: int, classes: int, keys: int) -> tuple[Tensor, ...]:
-    d_token, d_pooled = len(match.project.token_mean), len(match.animal_mean)
+    d_token, d_pooled = len(match.project.token_mean), len(match.animal.mean)
     return (
         _noise(batch, tokens, d_token),
         _noise(batch, d_pooled).abs(),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adapters.errors import InputError
 from adapters.stills import read_learnable
-from adapters.training.splits import SOURCES, class_folders
+from adapters.training.splits import SOURCES, Source, class_folders
 
 # Kinds that no road camera will meet. They would only teach the probe that water, petals and sand are animals.
 _NOT_ON_A_ROAD = """
@@ -42,10 +42,11 @@ ROAD_CLIPS = (  # fixed cameras without an animal in view
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledPicture:
-    """A picture file with its class, and whether that class is an animal."""
+    """A picture file with its class and source, and whether that class is an animal."""
 
     path: Path
     label: str
+    source: Source
     animal: bool
 
 
@@ -70,7 +71,7 @@ def base_pictures(data: Path, *, per_class: int) -> Iterator[LabelledPicture]:
         for folder in class_folders(data, source, "train"):
             animal = source != "mini-imagenet" or folder.name in animals
             for path in folder.pictures[:per_class]:
-                yield LabelledPicture(path=path, label=folder.name, animal=animal)
+                yield LabelledPicture(path=path, label=folder.name, source=source, animal=animal)
 
 
 def cutouts(data: Path) -> list[NDArray[np.uint8]]:

@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 
 from adapters.encoder import Encoder, unit
 from adapters.training.animal_probe import Probe
-from adapters.training.attention import HeadStatistics
+from adapters.training.attention import AnimalWeights, HeadStatistics
 from adapters.training.domains import degrade, random_square
-from adapters.training.pictures import NOT_ON_A_ROAD, base_pictures, read_for_training
+from adapters.training.pictures import NOT_ON_A_ROAD, LabelledPicture, base_pictures, read_for_training
 from adapters.training.variants import N_CALIBRATION
 
 SEED = 20261123
@@ -26,7 +26,7 @@ N_REGIONS = 8
 PER_CLASS = 40  # pictures
 CALIBRATION_PX = 224
 
-Arrays = dict[str, NDArray[np.float32]]
+Arrays = dict[str, NDArray[np.generic]]
 
 
 def fit_base(
@@ -35,8 +35,9 @@ def fit_base(
     """Fit on the training classes, clean and degraded.
 
     Returns:
-        what `HeadStatistics` holds but for p(animal), with mu, and pretrained_mu of the encoder before training;
-        pictures to calibrate a quantised encoder on; and the fit of p(animal) with the pictures in it.
+        what `HeadStatistics` holds but for p(animal), with mu, pretrained_mu of the encoder before training, and the
+        mean pooled vectors of species that live on land; pictures to calibrate a quantised encoder on; and the fit of
+        p(animal) with the pictures in it.
     """
     pictures = list(base_pictures(data, per_class=PER_CLASS))
     images = [read_for_training(picture.path) for picture in pictures]
@@ -50,20 +51,33 @@ def fit_base(
     pca = PCA(D_KEY, random_state=SEED).fit(sample)
     regions = KMeans(N_REGIONS, n_init=2, random_state=SEED).fit(unit(pca.transform(sample[::5]))).cluster_centers_
     temperature, none_cosine = fit_temperature(clean, degraded, labels, mu, rng)
-    statistics = {
+    numbers = {
         "mu": mu,
         "pretrained_mu": _mean_of_some(pretrained, images, worse, rng),
         "projection": pca.components_.T,
         "token_mean": pca.mean_,
         "regions": unit(regions),
-        "temperature": np.float32(temperature),
-        "none_cosine": np.float32(none_cosine),
+        "temperature": temperature,
+        "none_cosine": none_cosine,
     }
+    statistics = {name: np.asarray(value, np.float32) for name, value in numbers.items()}
+    statistics |= _land_animals(pictures, (clean + degraded) / 2)
     chosen = rng.permutation(len(images))[:N_CALIBRATION]
     samples = [_square(worse[i] if number % 2 else images[i]) for number, i in enumerate(chosen)]
     on_road = ~np.isin(labels, list(NOT_ON_A_ROAD))
     animal = np.array([picture.animal for picture in pictures])
     return statistics, np.stack(samples), Probe(degraded[on_road], animal[on_road])
+
+
+def _land_animals(pictures: list[LabelledPicture], pooled: NDArray[np.float32]) -> Arrays:
+    """Return the names of the species that a road may meet, and their mean pooled vectors (n, d_pooled).
+
+    Only species: among mini-ImageNet's classes are breeds of dogs, which are no rivals of a dog.
+    """
+    labels = np.array([picture.label for picture in pictures])
+    animals = sorted({p.label for p in pictures if p.source == "species"} - NOT_ON_A_ROAD)
+    means = [pooled[labels == name].mean(axis=0) for name in animals]
+    return {"animals": np.array(animals), "means": np.stack(means)}
 
 
 def _mean_of_some(
@@ -83,10 +97,11 @@ def head_statistics(path: Path) -> HeadStatistics:
     """Read what the head starts from, as `train` stores it."""
     with np.load(path, allow_pickle=False) as stored:
         tensors = {name: torch.from_numpy(np.ascontiguousarray(stored[name])) for name in stored.files}
-    names = ("projection", "token_mean", "regions", "animal_mean", "animal_weight")
-    numbers = ("temperature", "none_cosine", "animal_bias")
+    numbers = ("temperature", "none_cosine")
     return HeadStatistics(
-        **{name: tensors[name] for name in names}, **{name: float(tensors[name].reshape(())) for name in numbers}
+        **{name: tensors[name] for name in ("projection", "token_mean", "regions")},
+        **{name: float(tensors[name].reshape(())) for name in numbers},
+        animal=AnimalWeights(*(tensors[f"animal_{name}"] for name in AnimalWeights._fields)),
     )
 
 

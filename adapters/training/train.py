@@ -98,7 +98,8 @@ def _statistics(plan: Plan, encode: Encoder, say: Say) -> Tensor:
         fitted, samples, probe = fit_base(encode, pretrained, plan.data, rng)
         add_clips(probe, encode, plan.data, plan.road_crops, plan.cutout_crops, rng, say)
         save_arrays(plan.out / CALIBRATION, pictures=samples)
-        save_arrays(path, **{name: np.float32(value) for name, value in (fitted | probe.fit()).items()})
+        animal = {f"animal_{name}": value.numpy() for name, value in probe.fit()._asdict().items()}
+        save_arrays(path, **fitted, **animal)
     with np.load(path, allow_pickle=False) as stored:
         return torch.from_numpy(stored["mu"])
 

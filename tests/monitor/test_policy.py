@@ -19,7 +19,7 @@ def settings(*lines: Line) -> Settings:
     return Settings(
         table=Table(taught=WARN, unknown_animal=replace(WARN, min_probability=0.85), lines=lines),
         standing_s=3.0,
-        standing_probability=0.95,
+        standing_probability=0.97,
         min_side_px=18.0,
         update_s=30,
     )
@@ -98,7 +98,7 @@ def test_a_confirmed_animal_starts_one_situation_and_ends_it_once_after_the_hold
         {"size": (17, 12)},
         {"size": (90, 20)},
         {"travelled": 0.2},
-        {"at_edge": True, "p_animal": 0.9},
+        {"at_edge": True, "size": (25, 11)},
         {"travelled": 0.2, "p_animal": 0.9, "seen_s": 5.0},
     ],
     ids=[
@@ -110,7 +110,7 @@ def test_a_confirmed_animal_starts_one_situation_and_ends_it_once_after_the_hold
         "tiny",
         "thin",
         "stands, short",
-        "cut by the border",
+        "a sliver at the border",
         "stands, unsure",
     ],
 )
@@ -122,6 +122,10 @@ def test_what_is_not_confirmed_does_not_alert(weak: dict[str, float]) -> None:
 
 def test_an_animal_that_stands_alerts_once_it_stood_long_enough_and_is_sure() -> None:
     assert phases(policy().decide([sighting(4.0, travelled=0.1, p_animal=0.97)], 4.0)) == ["start"]
+
+
+def test_an_animal_that_walks_in_alerts_while_the_border_still_cuts_it() -> None:
+    assert phases(policy().decide([sighting(2.0, at_edge=True, size=(13, 40), p_animal=0.9)], 2.0)) == ["start"]
 
 
 @pytest.mark.parametrize("action", ["ignore", "watch"])

@@ -11,7 +11,7 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from adapters.training.attention import HeadStatistics, unit
+from adapters.training.attention import AnimalWeights, HeadStatistics, unit
 from adapters.training.pictures import ROAD_CLIPS
 
 N_SPECIES, N_MINI, N_PICTURES = 44, 20, 6  # 30 + 10 species and 16 mini classes are held back
@@ -74,9 +74,13 @@ def statistics() -> HeadStatistics:
         regions=unit(torch.randn(8, 192, generator=draw)),
         temperature=12.0,
         none_cosine=0.3,
-        animal_mean=torch.zeros(1280),
-        animal_weight=torch.randn(1280, generator=draw) / 100,
-        animal_bias=0.1,
+        animal=AnimalWeights(
+            mean=torch.zeros(1280),
+            hidden=torch.randn(1280, 8, generator=draw) / 100,
+            hidden_bias=torch.zeros(8),
+            out=torch.randn(8, generator=draw),
+            bias=torch.tensor(0.1),
+        ),
     )
 
 

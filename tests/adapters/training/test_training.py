@@ -202,7 +202,7 @@ def test_what_fine_tuning_gained_is_a_whole_model_with_its_starter_classes(
     finetune(class_folders_of_site, tmp_path / "site", Tuning(steps=1, batch=4), say=silent)
 
     tuned = Classifier(tmp_path / "site", device="cpu")
-    assert len(read_starter(tmp_path / "site", tuned.encoder_hash)) == 10
+    assert len(read_starter(tmp_path / "site", tuned.encoder_hash)) == 9
     (tmp_path / "site" / STARTER).write_bytes(b"another's")
     with pytest.raises(ModelError, match=r"starter\.npz: SHA-256 is .* altered"):
         read_starter(tmp_path / "site", tuned.encoder_hash)
