@@ -111,6 +111,10 @@ class KnowledgeBase:
         return unit(np.stack(means) - self.mu)
 
     def key_of(self, mean_tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the unit keys (..., d_key) of mean tokens (..., d_token); what is no number counts as 0."""
-        sound = np.clip(np.where(np.isfinite(mean_tokens), mean_tokens, 0), -LARGEST, LARGEST)
-        return unit(np.asarray((sound - self.token_mean) @ self.projection, np.float32))
+        """Return the unit keys (..., d_key) of mean tokens (..., d_token)."""
+        return unit(np.asarray((sound(mean_tokens) - self.token_mean) @ self.projection, np.float32))
+
+
+def sound(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return features in which what is no number counts as 0, as in the graphs."""
+    return np.clip(np.where(np.isfinite(features), features, 0), -LARGEST, LARGEST)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.encoder import Features, unit
+from adapters.knowledge import sound
 
 Looks = NDArray[np.float32]  # centred unit vectors (n, d_pooled)
 
@@ -32,7 +33,7 @@ class Rivals:
     @classmethod
     def beside(cls, supports: Mapping[str, Features], animals: Looks, mu: NDArray[np.float32]) -> Rivals:
         """Return the rivals of a support set: base classes (R, d_pooled) that are none of what is taught."""
-        own = np.stack([unit(unit(shots.glob - mu).mean(axis=0)) for shots in supports.values()])
+        own = np.stack([unit(unit(sound(shots.glob) - mu).mean(axis=0)) for shots in supports.values()])
         return cls(own, animals[(animals @ own.T).max(axis=1) < SAME])
 
     def lead(self, looks: Looks) -> NDArray[np.float32]:
