@@ -6,9 +6,10 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, time
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
 from adapters.class_set import ClassSetStore
@@ -29,6 +30,9 @@ from monitor.places import ConfiguredPlace, GroundPlane, Place
 from monitor.policy import Settings
 from monitor.policy_table import Hours, Line, Rule, Table
 from monitor.zones import Zone, whole_view
+
+if TYPE_CHECKING:
+    from monitor.fleet.follow import Follower
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +112,23 @@ def open_classes(classifier: Classifier, state_dir: Path, *, in_memory: bool = F
     if rebuilt:
         log.info("the encoder is new: %d shots were encoded again", rebuilt)
     return store
+
+
+def follower_of(config: Config, classifier: Classifier, state_dir: Path) -> Follower | None:
+    """Return what takes the centre's releases at this site; None where it follows none.
+
+    Raises:
+        ConfigError: the root file can't be read.
+        StoreError: what became of earlier releases can't be read.
+    """
+    fleet = config.fleet
+    if fleet.url is None or fleet.root_file is None:
+        return None
+    from monitor.fleet.follow import Follower  # with all that fetches and verifies
+    from monitor.fleet.updates import Updates
+
+    updates = Updates(fleet.url, Path(fleet.root_file), state_dir)
+    return Follower(config.site, updates, classifier, state_dir, lambda: closing(open_classes(classifier, state_dir)))
 
 
 def sources_of(config: Config, config_path: Path) -> list[Source]:

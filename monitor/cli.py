@@ -19,6 +19,7 @@ from adapters.errors import ConfigError, InputError, WildlaneError
 from monitor import VERSION
 from monitor.cli_alerts import alerts_app
 from monitor.cli_classes import classes_app
+from monitor.cli_fleet import fleet_app
 from monitor.cli_learning import evaluate, model_app
 from monitor.cli_operate import accept, backup, calibrate, restore, service_app
 from monitor.context import DEFAULT_RATE_HZ, ConfigOption, Context, JsonOption, StateOption
@@ -57,6 +58,7 @@ app.add_typer(classes_app, name="classes")
 app.add_typer(model_app, name="model")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(service_app, name="service")
+app.add_typer(fleet_app, name="fleet")
 app.command(epilog="Example: wildlane evaluate --images photos --condition infrared")(evaluate)
 app.command(epilog="Example: wildlane accept --site recordings --out acceptance.html")(accept)
 app.command(epilog="Example: wildlane calibrate night.mp4 rain.mp4 rush-hour.mp4")(calibrate)

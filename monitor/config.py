@@ -113,6 +113,18 @@ class ConsoleConfig(Strict):
     url: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")] | None = None
 
 
+class FleetConfig(Strict):
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
+    root_file: str | None = None
+    look_s: Annotated[Number, Field(ge=10, le=604_800)] = 3600.0
+
+    @model_validator(mode="after")
+    def _trust_is_given(self) -> FleetConfig:
+        if (self.url is None) != (self.root_file is None):
+            raise ValueError("url and root_file belong together: where releases are, and whose are believed")
+        return self
+
+
 class MirrorsConfig(Strict):
     home_assistant: Prefix | None = None
     onvif: Prefix | None = None
@@ -291,6 +303,7 @@ class Config(Strict):
     metrics: MetricsConfig = MetricsConfig()
     console: ConsoleConfig = ConsoleConfig()
     mirrors: MirrorsConfig = MirrorsConfig()
+    fleet: FleetConfig = FleetConfig()
     policy: PolicyConfig = PolicyConfig()
     cameras: dict[Identifier, CameraConfig] = Field(default_factory=dict)
     zones: dict[Identifier, RoadConfig] = Field(default_factory=dict)

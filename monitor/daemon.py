@@ -26,11 +26,13 @@ from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
 from monitor.alerts.reports import Machine, Reports
 from monitor.alerts.session import Address, check_reachable
+from monitor.alerts.subscriber import Subscriber
 from monitor.assembly import (
     address_of,
     budgets_of,
     classifier_of,
     clock_of,
+    follower_of,
     info_of,
     info_version_of,
     mirrors_of,
@@ -78,6 +80,7 @@ FIXED = (
     "metrics",
     "console",
     "mirrors",
+    "fleet",
 )
 GPU_LOST = "the GPU failed, the CPU has taken over"
 STUCK_S = 10.0  # a loop that has not gone round for so long is dead
@@ -177,6 +180,16 @@ class Daemon:
         )
         self._serve_metrics(config)
         self._serve_console(config, state_dir)
+        self._follow_centre(config, state_dir, address)
+
+    def _follow_centre(self, config: Config, state_dir: Path, address: Address) -> None:
+        if (follower := follower_of(config, self._classifier, state_dir)) is None:
+            return
+        from monitor.fleet.follow import Following
+
+        connect = partial(Subscriber, address, f"wildlane/v1/{config.site}", ["cmd/update"])
+        self._parts.callback(Following(follower.look, connect, config.fleet.look_s).close)
+        log.info("releases: %s", config.fleet.url)
 
     def _serve_metrics(self, config: Config) -> None:
         if config.metrics.port is not None:

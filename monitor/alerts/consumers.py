@@ -25,6 +25,7 @@ from monitor.alerts.schema import (
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a consumer or a command
+UPDATE = "cmd/update"
 MOST_CONSUMERS = 100
 MOST_ORDERS = 20  # that the daemon has not carried out yet
 Verb = Literal["confirm", "dismiss", "test-alert"]
@@ -70,6 +71,8 @@ class ConsumerDesk:
     def hear(self, message: Heard) -> str | None:
         """Deal with a message and return the answer to a command, None where it was none."""
         kind, _, name = message.topic.partition("/")
+        if message.topic == UPDATE:
+            return None  # what follows the centre hears it, beside us
         if NAME.fullmatch(name) is None:
             log.warning("a message on a topic that no consumer may have")
             return None

@@ -123,6 +123,22 @@ TOPICS = {
         qos=1,
         summary="Ask for an alert of mode `test` in a zone.",
     ),
+    "update": Topic(
+        address="cmd/update",
+        model=schema.UpdateCommand,
+        sender="consumer",
+        retained=False,
+        qos=1,
+        summary="Look at once for a release of the centre.",
+    ),
+    "release": Topic(
+        address="release",
+        model=schema.SiteRelease,
+        sender="site",
+        retained=True,
+        qos=1,
+        summary="Which release of class sets the site has, and whether it is in force.",
+    ),
     "reply": Topic(
         address="reply/{client}",
         model=schema.Reply,

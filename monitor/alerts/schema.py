@@ -369,6 +369,25 @@ class ReplayCommand(Model):
 Who = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]*$")]  # a line of the log
 
 
+class SiteRelease(Model):
+    """Which release of the centre's class sets a site has, retained, where it follows a centre.
+
+    `live` is in force, `held-back` was taken and named checked frames worse, `refused` could not be taken, `none` is a
+    site without a release; `release` is the one that the centre has assigned, `why` is empty where all is well.
+    """
+
+    site: str
+    time: Moment
+    release: Annotated[str, Field(max_length=64)] | None
+    state: Literal["live", "held-back", "refused", "none"]
+    class_set: str  # in force now
+    why: str
+
+
+class UpdateCommand(Model):
+    """Look for a release now; the site's `release` is the answer."""
+
+
 class PingCommand(Model):
     """Ask whether the site hears; it changes nothing."""
 

@@ -77,6 +77,10 @@ class Subscriber:
         properties.ResponseTopic = f"{self._root}/{reply_topic}"
         self._client.publish(f"{self._root}/{topic}", payload, qos=1, properties=properties)
 
+    def say(self, topic: str, payload: str, *, retained: bool = False) -> None:
+        """Publish to a topic; it goes out once the broker is there."""
+        self._client.publish(f"{self._root}/{topic}", payload, qos=1, retain=retained)
+
     def close(self) -> None:
         """End the connection."""
         self._client.disconnect()

@@ -1,0 +1,177 @@
+"""A release goes to a few sites first, is watched there beside the others, and goes on or back.
+
+Nothing is kept of a roll-out but what the folder of releases says: one that was stopped is begun again, and watches its
+first sites for the whole time once more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from monitor.alerts.schema import Alert, SiteRelease, SiteStatus
+from monitor.alerts.subscriber import Message, Subscriber
+from monitor.fleet.releases import Releases
+
+TOPICS = ["+/release", "+/status", "+/event/#"]  # below wildlane/v1
+MOST_TIMES, MOST_MORE = 3.0, 5  # situations at a first site beside the mean of the others: more is a flood
+TICK_S = 1.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Who gets a release, and when.
+
+    Attributes:
+        release: its name.
+        first: sites that try it.
+        rest: sites that follow; until then they are what the first ones are compared with.
+        take_s: for which a site may take to put it in force.
+        watch_s: for which the first sites are watched.
+        most_dismissed: situations that people may dismiss at a first site meanwhile.
+    """
+
+    release: str
+    first: tuple[str, ...]
+    rest: tuple[str, ...]
+    take_s: float
+    watch_s: float
+    most_dismissed: int = 0
+
+
+@dataclass
+class Seen:
+    """What a site has said since the watch began; its release and status as last told."""
+
+    release: SiteRelease | None = None
+    status: SiteStatus | None = None
+    starts: int = 0
+    dismissed: int = 0
+
+
+@dataclass
+class Board:
+    """What all sites say."""
+
+    subscriber: Subscriber
+    sites: dict[str, Seen] = field(default_factory=dict)
+
+    def seen(self, site: str) -> Seen:
+        """Return what a site has said."""
+        return self.sites.setdefault(site, Seen())
+
+    def forget_events(self) -> None:
+        """Count from now on."""
+        for seen in self.sites.values():
+            seen.starts = seen.dismissed = 0
+
+    def listen(self, seconds: float, done: Callable[[], bool]) -> bool:
+        """Take in what comes for so long, or until it is done; tell whether it is."""
+        deadline = time.monotonic() + seconds
+        while not done() and time.monotonic() < deadline:
+            for message in self.subscriber.messages(idle_s=min(TICK_S, max(0.0, deadline - time.monotonic()))):
+                self.take(message)
+                if done() or time.monotonic() >= deadline:
+                    break
+        return done()
+
+    def take(self, message: Message) -> None:
+        """Take in a message; one that is not understood says nothing."""
+        site, _, topic = message.topic.partition("/")
+        seen = self.seen(site)
+        try:
+            if topic == "release":
+                seen.release = SiteRelease.model_validate_json(message.payload)
+            elif topic == "status":
+                seen.status = SiteStatus.model_validate_json(message.payload)
+            else:
+                situation = Alert.model_validate_json(message.payload).data.situation
+                seen.starts += situation.phase == "start"
+                seen.dismissed += situation.end_reason == "false-alarm"
+        except ValidationError:
+            return
+
+
+def roll_out(releases: Releases, board: Board, plan: Plan, say: Say) -> bool:
+    """Give a release to the first sites, watch, and give it to the rest or take it back; tell whether it went on.
+
+    Raises:
+        ConfigError: there is no such release.
+        InputError: the folder of releases can't be written.
+    """
+    if objection := _try(releases, board, plan, say):
+        say(f"back: {objection}")
+        former = releases.former
+        _assign(releases, board, {site: former.get(site) for site in plan.first})
+        return False
+    say(f"on to {', '.join(plan.rest) or 'nobody else'}")
+    _assign(releases, board, dict.fromkeys(plan.rest, plan.release))
+    board.listen(plan.take_s, lambda: all(_has(board, site, plan.release) for site in plan.rest))
+    for site in plan.rest:
+        say(f"{site}: {_standing(board, site, plan.release) or 'live'}")
+    return True
+
+
+def _try(releases: Releases, board: Board, plan: Plan, say: Say) -> str:
+    """Give it to the first sites and watch them; return what speaks against it, empty where nothing does."""
+    say(f"{plan.release} goes to {', '.join(plan.first)}")
+    _assign(releases, board, dict.fromkeys(plan.first, plan.release))
+    board.listen(plan.take_s, lambda: all(_has(board, site, plan.release) for site in plan.first))
+    if bad := next((f"{site}: {told}" for site in plan.first if (told := _standing(board, site, plan.release))), ""):
+        return bad
+    say(f"live there; watching for {plan.watch_s:.0f} s")
+    board.forget_events()
+    if board.listen(plan.watch_s, lambda: bool(_trouble(board, plan))):
+        return _trouble(board, plan)
+    return _flood(board, plan)
+
+
+def _assign(releases: Releases, board: Board, wanted: dict[str, str | None]) -> None:
+    releases.assign(wanted)
+    for site in wanted:
+        board.subscriber.say(f"{site}/cmd/update", "{}")
+
+
+def _has(board: Board, site: str, release: str) -> bool:
+    """Tell whether a site has said what became of a release."""
+    told = board.seen(site).release
+    return told is not None and told.release == release
+
+
+def _standing(board: Board, site: str, release: str) -> str:
+    """Return why a release is not in force at a site, empty where it is."""
+    told = board.seen(site).release
+    if told is None or told.release != release:
+        return "has not taken it in time"
+    return "" if told.state == "live" else f"{told.state}: {told.why}"
+
+
+def _trouble(board: Board, plan: Plan) -> str:
+    """Return what is wrong at a first site, empty where nothing is."""
+    for site in plan.first:
+        seen = board.seen(site)
+        if seen.status is not None and seen.status.status != "online":
+            return f"{site} is {seen.status.status}: {seen.status.problem or 'not said why'}"
+        if seen.dismissed > plan.most_dismissed:
+            return f"{site}: people dismissed {seen.dismissed} situations, {plan.most_dismissed} are allowed"
+    return ""
+
+
+def _flood(board: Board, plan: Plan) -> str:
+    """Return which first site alerts far more often than the sites without the release, empty where none does."""
+    usual = _mean(board.seen(site).starts for site in plan.rest)
+    most = MOST_TIMES * usual + MOST_MORE
+    for site in plan.first:
+        if (starts := board.seen(site).starts) > most:
+            return f"{site}: {starts} situations, the others had {usual:.1f}"
+    return ""
+
+
+def _mean(counts: Iterable[int]) -> float:
+    known: Sequence[int] = tuple(counts)
+    return sum(known) / len(known) if known else 0.0
