@@ -26,7 +26,6 @@ from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
 from monitor.alerts.reports import Machine, Reports
 from monitor.alerts.session import Address, check_reachable
-from monitor.alerts.subscriber import Subscriber
 from monitor.assembly import (
     address_of,
     budgets_of,
@@ -180,15 +179,17 @@ class Daemon:
         )
         self._serve_metrics(config)
         self._serve_console(config, state_dir)
-        self._follow_centre(config, state_dir, address)
+        self._follow_centre(config, state_dir)
 
-    def _follow_centre(self, config: Config, state_dir: Path, address: Address) -> None:
+    def _follow_centre(self, config: Config, state_dir: Path) -> None:
         if (follower := follower_of(config, self._classifier, state_dir)) is None:
             return
         from monitor.fleet.follow import Following
 
-        connect = partial(Subscriber, address, f"wildlane/v1/{config.site}", ["cmd/update"])
-        self._parts.callback(Following(follower.look, connect, config.fleet.look_s).close)
+        tell = partial(self._publisher.set_level, "release", expires_s=None)
+        following = Following(follower.look, tell, config.fleet.look_s)
+        self._parts.callback(following.close)
+        self._publisher.let_look_for_releases(following.look_now)
         log.info("releases: %s", config.fleet.url)
 
     def _serve_metrics(self, config: Config) -> None:

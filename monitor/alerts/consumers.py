@@ -20,12 +20,12 @@ from monitor.alerts.schema import (
     ReplayCommand,
     Reply,
     TestAlertCommand,
+    UpdateCommand,
 )
 
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of a consumer or a command
-UPDATE = "cmd/update"
 MOST_CONSUMERS = 100
 MOST_ORDERS = 20  # that the daemon has not carried out yet
 Verb = Literal["confirm", "dismiss", "test-alert"]
@@ -55,13 +55,16 @@ class ConsumerDesk:
 
     Attributes:
         zones: in which they may ask for a test.
+        look_for_release: called where a centre says that there is one; None where the site follows no centre.
     """
 
     def __init__(self, journal: Journal, zones: frozenset[str]) -> None:
         self._journal, self.zones = journal, zones
+        self.look_for_release: Callable[[], None] | None = None
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._commands: dict[str, Callable[[bytes], str]] = {
             "ping": self._ping,
+            "update": self._update,
             "replay": self._replay,
             "confirm": lambda payload: self._judge("confirm", payload),
             "dismiss": lambda payload: self._judge("dismiss", payload),
@@ -71,8 +74,6 @@ class ConsumerDesk:
     def hear(self, message: Heard) -> str | None:
         """Deal with a message and return the answer to a command, None where it was none."""
         kind, _, name = message.topic.partition("/")
-        if message.topic == UPDATE:
-            return None  # what follows the centre hears it, beside us
         if NAME.fullmatch(name) is None:
             log.warning("a message on a topic that no consumer may have")
             return None
@@ -115,6 +116,13 @@ class ConsumerDesk:
     def _ping(self, payload: bytes) -> str:
         PingCommand.model_validate_json(payload or b"{}")
         return f"journal {self._journal.id}, newest event {self._journal.newest()}"
+
+    def _update(self, payload: bytes) -> str:
+        UpdateCommand.model_validate_json(payload or b"{}")
+        if self.look_for_release is None:
+            raise ConfigError("this site follows no centre: [fleet] has no url")
+        self.look_for_release()
+        return "handed on: look for a release"
 
     def _replay(self, payload: bytes) -> str:
         asked = ReplayCommand.model_validate_json(payload)

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import paho.mqtt.client as paho
@@ -90,6 +90,10 @@ class Publisher:
     def change_zones(self, zones: frozenset[str]) -> None:
         """Let consumers ask for tests in these zones from now on."""
         self._desk.zones = zones
+
+    def let_look_for_releases(self, look: Callable[[], None]) -> None:
+        """Call this where a centre says that there is a release to look at; it must return at once."""
+        self._desk.look_for_release = look
 
     def announce(self, online: str) -> None:
         """Say how we are, now and at every birth from now on."""

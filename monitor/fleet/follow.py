@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
@@ -25,14 +24,12 @@ from adapters.errors import ConfigError, InputError, StoreError, WildlaneError
 from adapters.golden import GoldenSet
 from adapters.teaching import take_in
 from monitor.alerts.schema import SiteRelease
-from monitor.alerts.subscriber import Subscriber
 from monitor.fleet.updates import FOLDER, Release, Updates
 
 log = logging.getLogger(__name__)
 
 TAKEN = "taken.json"
-TICK_S, CLOSE_S = 0.5, 5.0
-UNHEARD_S = 60.0  # without a broker it is asked for again so often
+CLOSE_S = 5.0
 
 State = Literal["live", "held-back", "refused", "none"]
 Version = Annotated[str, Field(pattern=r"^cs-[0-9]{1,9}$")]
@@ -152,56 +149,39 @@ class Follower:
 
 
 class Following:
-    """A thread that looks, says what came of it, and waits for the next time or for `cmd/update`."""
+    """A thread that looks, says what came of it, and waits for the next time or to be asked."""
 
-    def __init__(self, look: Callable[[], SiteRelease], connect: Callable[[], Subscriber], look_s: float) -> None:
+    def __init__(self, look: Callable[[], SiteRelease], tell: Callable[[str], None], look_s: float) -> None:
         """Begin.
 
         Args:
             look: takes what is assigned.
-            connect: to the broker, listening to `cmd/update`; may raise ConfigError while it is away.
+            tell: is given how things stand after each look, as the topic's payload.
             look_s: seconds between looks.
         """
-        self._look, self._connect, self._look_s = look, connect, look_s
-        self._broker: Subscriber | None = None
-        self._stop = threading.Event()
+        self._look, self._tell, self._look_s = look, tell, look_s
+        self._asked, self._stop = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
         self._thread.start()
 
+    def look_now(self) -> None:
+        """Look at once, or once more where a look is under way; returns at once."""
+        self._asked.set()
+
     def close(self) -> None:
         """End it; a release that is being taken in is finished, where that does not take long."""
-        self._stop.set()
+        self._stop = True
+        self._asked.set()
         self._thread.join(CLOSE_S)
-        if self._broker is not None:
-            self._broker.close()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop:
+            self._asked.clear()
             try:
-                wait_s = self._look_s if self._tell(self._look()) else min(self._look_s, UNHEARD_S)
+                self._tell(self._look().model_dump_json(by_alias=True))
             except Exception:  # the supervised loop: whatever happens here, alerts go on
-                log.exception("fleet: unexpected error; looking again")
-                wait_s = UNHEARD_S
-            self._wait(wait_s)
-
-    def _tell(self, told: SiteRelease) -> bool:
-        """Publish how things stand; tell whether there is a broker to publish to."""
-        try:
-            self._broker = self._broker or self._connect()
-        except ConfigError as error:
-            log.warning("nobody hears of release %s: %s", told.release, error)
-            return False
-        self._broker.say("release", told.model_dump_json(by_alias=True), retained=True)
-        return True
-
-    def _wait(self, seconds: float) -> None:
-        """Wait so long, or until the centre says that there is something to look at."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self._stop.is_set():
-            if self._broker is None:
-                self._stop.wait(TICK_S)
-            elif next(self._broker.messages(idle_s=TICK_S), None) is not None:
-                return
+                log.exception("fleet: unexpected error; looking again later")
+            self._asked.wait(self._look_s)
 
 
 def _live(store: ClassSetStore) -> str:

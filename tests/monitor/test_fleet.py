@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from adapters.crops import LabelledCrop
 from adapters.errors import ConfigError, InputError
 from adapters.teaching import teach
 from monitor.alerts.broker import EmbeddedBroker
+from monitor.alerts.journal import Journal
+from monitor.alerts.mqtt import Publisher
 from monitor.alerts.schema import SiteStatus
 from monitor.alerts.session import Address
 from monitor.alerts.subscriber import Subscriber
@@ -284,17 +287,26 @@ class TestRollOut:
 
     @pytest.fixture
     def board(self, centre: Centre, classifier: Classifier, address: Address, tmp_path: Path) -> Iterator[Board]:
-        followings = []
+        publishers, followings = [], []
         for site in self.SITES:
+            journal = Journal(tmp_path / site)
+            address_of_site = replace(address, client_id=site)
+            publisher = Publisher(address_of_site, journal, root=f"wildlane/v1/{site}", online="{}", offline="{}")
             look = follower_of(centre, classifier, tmp_path / site, site).look
-            connect = functools.partial(Subscriber, address, f"wildlane/v1/{site}", ["cmd/update"])
-            followings.append(Following(look, connect, 3600.0))
+            following = Following(look, functools.partial(publisher.set_level, "release", expires_s=None), 3600.0)
+            publisher.let_look_for_releases(following.look_now)
+            publisher.start()
+            publishers.append((publisher, journal))
+            followings.append(following)
         with closing(Subscriber(address, "wildlane/v1", TOPICS)) as subscriber:
             board = Board(subscriber)
             assert board.listen(20, lambda: all(board.seen(site).release for site in self.SITES))
             yield board
         for following in followings:
             following.close()
+        for publisher, journal in publishers:
+            publisher.stop(1)
+            journal.close()
 
     def plan(self, **changed: float) -> Plan:
         return Plan(

@@ -104,7 +104,8 @@ def test_a_site_speaks_for_itself_alone_and_a_sign_hears_levels_alone(
 ) -> None:
     files = {name: tmp_path / f"{name}.txt" for name in ("tmc", "signs", "km42", "hash")}
     own = [
-        f"wildlane/v1/km41/{below}" for below in ("event/road", "state/road", "status", "health", "info", "reply/me")
+        f"wildlane/v1/km41/{below}"
+        for below in ("event/road", "state/road", "status", "health", "info", "release", "reply/me")
     ]
     forged = [(forger, topic) for forger in ("km42", "signs", "#") for topic in [*own, "wildlane/v1/km41/cmd/dismiss"]]
     forged += [("tmc", own[0]), ("km41", "wildlane/v1/km41/cmd/ping")]  # nor do site and centre speak for each other
