@@ -11,7 +11,7 @@ import typer
 
 from adapters.errors import ConfigError
 from monitor.context import ConfigOption, Context, JsonOption, StateOption
-from monitor.output import print_line
+from monitor.output import print_line, say
 
 fleet_app = typer.Typer(
     help="Class sets for many sites: signed releases, tried on one site first.",
@@ -125,6 +125,43 @@ def fleet_show(folder: FolderArgument, key: KeyOption, as_json: JsonOption = Fal
         return
     for name in releases.names:
         print_line(f"{name}: {', '.join(site for site, release in assigned.items() if release == name) or 'no site'}")
+
+
+@fleet_app.command("screen", epilog="Example: wildlane fleet screen --config centre.toml --state centre")
+def fleet_screen(
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Of the page; [console] port where it is given.")] = 8090,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Serve a page of all sites that the broker lets us hear: status, animals, cameras, class sets.
+
+    [broker] of the configuration is the centre's, [console] says where the page is; accounts are in the state folder.
+    """
+    import signal
+    import threading
+    from contextlib import ExitStack
+
+    from monitor.alerts.subscriber import Subscriber
+    from monitor.assembly import address_of
+    from monitor.console.accounts import Accounts
+    from monitor.console.server import ConsoleServer
+    from monitor.console.sites import TOPICS, Listening, SitesBoard, make_screen
+
+    context, stop, board = Context(config, state), threading.Event(), SitesBoard()
+    broker, console = context.config.broker, context.config.console
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as parts:
+        subscriber = Subscriber(address_of(context.config, broker.port), "wildlane/v1", TOPICS)
+        parts.callback(Listening(subscriber, board).close)
+        accounts = parts.enter_context(closing(Accounts(context.state_dir)))
+        app = make_screen(context.config.site, board, accounts, https=console.https)
+        server = ConsoleServer(console.host, port if console.port is None else console.port, app)
+        parts.callback(server.stop)
+        say(f"sites: http://{console.host}:{server.port}")
+        if accounts.token_path is not None:
+            say(f"nobody has an account; the first one needs the token in {accounts.token_path}")
+        stop.wait()
 
 
 @fleet_app.command("take")

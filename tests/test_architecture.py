@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for room in ("monitor", "adapters") for path in (ROOT / room).rglob("*.py"))
-CONSOLE = ("access", "app", "cameras", "classes", "labels", "operate", "pages", "server", "situations")
+CONSOLE = ("access", "app", "cameras", "classes", "labels", "operate", "pages", "server", "sites", "situations")
 ROOM_OF = {
     "onnxruntime": {"adapters/runtime.py"},
     "paho": {"monitor/alerts/session.py", "monitor/alerts/mqtt.py", "monitor/alerts/subscriber.py"},
@@ -29,6 +29,7 @@ ROOM_OF = {
         "monitor/doctor.py",
         "monitor/console/accounts.py",
     },
+    "tuf": {"monitor/fleet/releases.py", "monitor/fleet/updates.py"},
     "tomllib": {"monitor/config.py", "monitor/toml_text.py"},
     "starlette": {f"monitor/console/{name}.py" for name in CONSOLE},
 }

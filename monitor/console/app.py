@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -31,8 +31,46 @@ log = logging.getLogger(__name__)
 UNEXPECTED = "Something went wrong that should not; the program's log says what. Look whether it was done."
 
 
+PAGES = (  # of the console, with who may see them
+    ("/", "Cameras", "viewer"),
+    ("/situations", "Situations", "viewer"),
+    ("/history", "History", "viewer"),
+    ("/label", "Teach", "operator"),
+    ("/classes", "Classes", "viewer"),
+    ("/health", "Health", "viewer"),
+    ("/accounts", "Accounts", "viewer"),
+    ("/audit", "Audit", "admin"),
+)
+
+
 def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlette:
     """Return the console; `https` where it is reached through TLS alone: the cookie then never travels in the clear."""
+    routes = [
+        Route("/", wall),
+        *situations.routes(),
+        *labels.routes(),
+        *classes.routes(),
+        *cameras.routes(),
+        *operate.routes(),
+        Route("/api/site", site_now),
+        Route("/api/live/{camera}", live),
+    ]
+    app = guarded_app(routes, PAGES, accounts, https=https)
+    app.state.site, app.state.held, app.state.trials = site, labels.HeldPictures(), cameras.Trials()
+    return app
+
+
+def guarded_app(
+    pages: Sequence[Route], shown: Sequence[tuple[str, str, str]], accounts: Accounts, *, https: bool
+) -> Starlette:
+    """Return pages behind a login, with those of the accounts; the first one's route is named `wall`.
+
+    Args:
+        pages: each endpoint says who may ask for it.
+        shown: path, name and role of what the head of each page leads to.
+        accounts: who may come in.
+        https: reached through TLS alone.
+    """
     session = Middleware(
         SessionMiddleware,
         secret_key=accounts.secret,
@@ -42,17 +80,11 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
         https_only=https,
     )
     routes = [
-        Route("/", wall),
+        *pages,
         Route("/welcome", welcome, methods=["GET", "POST"]),
         Route("/login", login, methods=["GET", "POST"]),
         Route("/logout", logout, methods=["POST"]),
-        *situations.routes(),
-        *labels.routes(),
-        *classes.routes(),
-        *cameras.routes(),
-        *operate.routes(),
-        Route("/api/site", site_now),
-        Route("/api/live/{camera}", live),
+        *operate.account_routes(),
         Mount("/static", StaticFiles(directory=ROOM / "static"), name="static"),
     ]
     app = Starlette(
@@ -60,8 +92,7 @@ def make_app(site: Site, accounts: Accounts, *, https: bool = False) -> Starlett
         middleware=[Middleware(Gate), Middleware(LastResort), session],
         exception_handlers={HTTPException: _told, WildlaneError: _told},
     )
-    app.state.site, app.state.door, app.state.held = site, Doorkeeper(accounts), labels.HeldPictures()
-    app.state.trials = cameras.Trials()
+    app.state.door, app.state.pages = Doorkeeper(accounts), shown
     app.router.redirect_slashes = False  # it would name scheme and host
     return app
 

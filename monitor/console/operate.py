@@ -25,6 +25,12 @@ def routes() -> list[Route]:
         Route("/cameras/{camera}", camera),
         Route("/health", health),
         Route("/health/test", rehearse, methods=["POST"]),
+    ]
+
+
+def account_routes() -> list[Route]:
+    """Return the pages of who may come in, and what was done."""
+    return [
         Route("/accounts", accounts),
         Route("/accounts/add", add, methods=["POST"]),
         Route("/accounts/remove", remove, methods=["POST"]),

@@ -21,6 +21,11 @@ def page(request: Request, template: str, facts: Mapping[str, Any] | None = None
     """Return a page: what a template shows of `facts`, with who is asking, the site's name, how classes are called."""
     visit: Visit | None = getattr(request.state, "visit", None)
     names = request.app.state.site.names()
-    always = {"site": request.app.state.site.name, "visit": visit, "called": lambda name: names.get(name, name)}
+    always = {
+        "site": request.app.state.site.name,
+        "pages": request.app.state.pages,
+        "visit": visit,
+        "called": lambda name: names.get(name, name),
+    }
     shown = always | dict(facts or {})
     return _templates.TemplateResponse(request, template, shown, status)
