@@ -127,7 +127,8 @@ def accounts(tmp_path: Path) -> Iterator[Accounts]:
 
 
 def test_the_screen_is_for_those_who_log_in(accounts: Accounts) -> None:
-    centre = make_screen("centre", board(status("km41"), level("km41", "ns", "active", datetime.now(UTC) + timedelta(minutes=1))), accounts)
+    still_holds = level("km41", "ns", "active", datetime.now(UTC) + timedelta(minutes=1))
+    centre = make_screen("centre", board(status("km41"), still_holds), accounts)
     assert accounts.token_path is not None
     accounts.begin(accounts.token_path.read_text().strip(), "ada", PASSWORD)
     with TestClient(centre, base_url="http://testserver", follow_redirects=False) as stranger:
