@@ -26,7 +26,7 @@ MANY_LOOKS, PAUSE_S = 10, 0.5  # a track looked at so often is looked at only ev
 CLEAR_LOOKS, CLEAR_PAUSE_S = 5, 1.0  # and one that so many looks leave no doubt of every second, where it moves:
 SURELY_NONE, SURELY_ANIMAL = 0.05, 0.95  # by its p(animal); the one that stands is kept by its looks alone
 P_UNSEEN = 0.5  # what a track that was never looked at is taken for when the crops of a frame are shared out,
-PRIOR_LOOKS = 2  # and how many looks that guess is worth
+PRIOR_LOOKS = 1  # and how many looks that guess is worth
 LONGEST_WAIT_S = 1.0
 # What a taught class needs over the track to be named: its share of N(x), and by how much it is nearer than any other
 # animal of M. Tuning classes, five frames, badly seen crops: of taught ones 28 % are named right, of others 2.2 % named
@@ -197,10 +197,14 @@ def _pause_s(track: Track) -> float:
 
 
 def _urgency(track: Track, now_s: float) -> Urgency:
-    """Return how much a look is worth: the likelier an animal and the longer without a look, the more; then by size."""
-    known, waited_s = track.evidence.looks, min(now_s - track.last_look_s, LONGEST_WAIT_S)
+    """Return how much a look is worth: the likelier an animal and the longer without a look, the more; then by size.
+
+    What was not there a frame ago has waited for nothing yet: in rain and snow most of it is gone a frame later.
+    """
+    known = track.evidence.looks
+    waited_s = min(now_s - max(track.last_look_s, track.first_seen_s), LONGEST_WAIT_S)
     likely = (known * track.evidence.p_animal + PRIOR_LOOKS * P_UNSEEN) / (known + PRIOR_LOOKS)
-    return likely * waited_s, track.box.area
+    return likely**2 * waited_s, track.box.area
 
 
 def _learn(track: Track, look: Look, seen: Seen, now_s: float) -> None:

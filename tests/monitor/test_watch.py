@@ -66,3 +66,23 @@ def test_a_name_needs_its_weight_and_a_lead_over_the_animals_that_were_not_taugh
     (seen,) = watch.conclude(looks, [Seen(answer, DEER)], 0.0, 0.0)
 
     assert seen.label == label
+
+
+def test_in_rain_what_was_there_before_is_looked_at_before_what_has_just_appeared() -> None:
+    watch = CameraWatch("road", (640, 360), Scenery(), crops_per_frame=3, sweep_tiles_per_frame=0)
+    found = 0
+    for number in range(12):
+        places = np.random.default_rng(number).uniform((0, 0), (600, 260), (9, 2))
+        streaks = [Box(x, y, x + 36, y + 36) for x, y in places]
+        deer, now_s = Box(400 + 8 * number, 300, 440 + 8 * number, 330), number / 5
+        frame = Frame(
+            camera="road", index=0, time_s=now_s, captured_s=now_s, image=IMAGE, slot=0, moving=(deer, *streaks)
+        )
+        looks = watch.looks(frame, [track for _, track in watch.follow(frame, now_s)], 0, now_s)
+        answers = [
+            Classification({"none": 1.0}, {}, 0.95 if look.box == deer else 0.02, 0.5, legible=True) for look in looks
+        ]
+        watch.conclude(looks, [Seen(answer, DEER) for answer in answers], now_s, 0.0)
+        found += any(look.box == deer for look in looks)
+
+    assert found >= 8
