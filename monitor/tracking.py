@@ -21,7 +21,11 @@ from adapters.classifier import Classification
 from monitor.values import Box
 
 MAX_STEP = 1.2  # how far a thing may be from where it was expected, in multiples of its size
-MAX_GROWTH = 3.0  # how much its area may differ
+MAX_GROWTH = 3.0  # how much its area may differ,
+MAX_GROWTH_OF_NONE, SURELY_NONE = (
+    2.0,
+    0.05,
+)  # and that of what is surely no animal, by p(animal): one may have joined it
 LOST_AFTER_S = 1.6  # without being seen; a car passing in front takes about that long
 VELOCITY_GAIN = 0.5  # share of the newest step in the smoothed velocity
 MEMORY = 0.9  # weight of the past when a look is added: about the last ten looks count,
@@ -89,7 +93,9 @@ class Track:
 
     def see(self, box: Box, now_s: float) -> None:
         """Move the track to where it was seen."""
-        if not 1 / MAX_GROWTH <= (box.area + 1) / (self.box.area + 1) <= MAX_GROWTH:
+        known_none = self.evidence.looks > 0 and self.evidence.p_animal < SURELY_NONE
+        most = MAX_GROWTH_OF_NONE if known_none else MAX_GROWTH
+        if not 1 / MAX_GROWTH <= (box.area + 1) / (self.box.area + 1) <= most:
             self._begin_anew(box, now_s)
         elapsed = now_s - self.last_seen_s
         if elapsed > 0:
@@ -105,6 +111,7 @@ class Track:
     def _begin_anew(self, box: Box, now_s: float) -> None:
         """Forget what was learned: what joins or splits so suddenly is no longer the thing that was looked at."""
         self.evidence, self.first_seen_s, self.origin, self.travelled = Evidence(), now_s, box.center, 0.0
+        self.last_look_s = -math.inf
 
     def stand(self, now_s: float) -> None:
         """Note that the track was seen where it was, without motion."""

@@ -14,7 +14,7 @@ from adapters.classifier import NONE, UNKNOWN, Classification
 from monitor.regions import CROP_MARGIN, crop_box
 from monitor.scenery import Scenery, View
 from monitor.sweep import PatientSweep
-from monitor.tracking import TRAVELLED, Track, Tracker
+from monitor.tracking import SURELY_NONE, TRAVELLED, Track, Tracker
 from monitor.values import Box, Frame, Light, Sighting
 
 P_TILE = 0.9  # a tile holds much that is no animal, and is looked at for ever: it must say so clearly
@@ -24,7 +24,7 @@ STILL_ALIKE = (
 )
 MANY_LOOKS, PAUSE_S = 10, 0.5  # a track looked at so often is looked at only every half second,
 CLEAR_LOOKS, CLEAR_PAUSE_S = 5, 1.0  # and one that so many looks leave no doubt of every second, where it moves:
-SURELY_NONE, SURELY_ANIMAL = 0.05, 0.95  # by its p(animal); the one that stands is kept by its looks alone
+SURELY_ANIMAL = 0.95  # by its p(animal); the one that stands is kept by its looks alone
 P_UNSEEN = 0.5  # what a track that was never looked at is taken for when the crops of a frame are shared out,
 PRIOR_LOOKS = 1  # and how many looks that guess is worth
 LONGEST_WAIT_S = 1.0

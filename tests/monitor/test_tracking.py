@@ -123,3 +123,16 @@ def test_a_class_taught_while_a_track_lives_enters_its_weights() -> None:
 
     assert evidence.weights["fox"] > 0.6
     assert sum(evidence.weights.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_what_was_surely_none_and_doubles_is_looked_at_as_something_new() -> None:
+    for p_animal, looks_left in ((0.01, 0), (0.9, 3)):
+        tracker = Tracker()
+        for step in range(3):
+            tracker.advance([moved(START, 8 * step)], step / 5)
+            tracker.tracks[0].evidence.add(look(p_animal), 64, step / 5)
+        joined = Box(START.x1 + 20, START.y1, START.x2 + 60, START.y2 + 12)  # an animal has joined it
+        tracker.advance([joined], 0.6)
+
+        assert [track.number for track in tracker.tracks] == [1]
+        assert tracker.tracks[0].evidence.looks == looks_left
