@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from adapters.errors import ConfigError
-from monitor.context import ConfigOption, Context, JsonOption, StateOption
+from monitor.context import ConfigOption, Context, JsonOption, StateOption, names_of
 from monitor.output import print_line, say
 
 fleet_app = typer.Typer(
@@ -177,7 +177,7 @@ def fleet_take(config: ConfigOption = None, state: StateOption = None) -> None:
 
 
 def _sites(names: str, *, least: int = 1) -> tuple[str, ...]:
-    found = tuple(name.strip() for name in names.split(",") if name.strip())
+    found = tuple(names_of(names) or ())
     if len(found) < least:
         raise ConfigError("no site is named; expected names separated by commas")
     return found

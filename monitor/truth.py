@@ -5,7 +5,6 @@ One lies beside its recording, under the same name: `morning.mp4`, `morning.json
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.errors import InputError
+from adapters.files import write_whole
 
 Seconds = Annotated[float, Field(ge=0, le=10_000_000)]
 Pixels = Annotated[float, Field(ge=-100_000, le=100_000)]
@@ -140,12 +140,7 @@ def _visit(label: str, looks: Sequence[Look], known: Truth) -> TrueEvent:
 
 
 def _write(path: Path, truth: Truth) -> None:
-    draft = path.with_suffix(".json.part")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(truth.model_dump_json(by_alias=True, exclude_none=True, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_whole(path, (truth.model_dump_json(by_alias=True, exclude_none=True, indent=1) + "\n").encode())
     except OSError as error:
         raise InputError(f"{path}: can't be written ({error.strerror})") from None

@@ -7,7 +7,6 @@ state folder, as it does one that was taught.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -21,6 +20,7 @@ from adapters.class_file import read_classes
 from adapters.class_set import ClassSetStore
 from adapters.classifier import Classifier
 from adapters.errors import ConfigError, InputError, StoreError, WildlaneError
+from adapters.files import write_whole
 from adapters.golden import GoldenSet
 from adapters.teaching import take_in
 from monitor.alerts.schema import SiteRelease
@@ -137,13 +137,8 @@ class Follower:
             raise StoreError(f"{self._file}: can't be read ({str(error).splitlines()[0]})") from None
 
     def _write(self) -> None:
-        draft = self._file.with_name(f"{TAKEN}.part")
         try:
-            with draft.open("w", encoding="utf-8") as file:
-                file.write(self._taken.model_dump_json(indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._file)
+            write_whole(self._file, self._taken.model_dump_json(indent=1).encode())
         except OSError as error:
             raise StoreError(f"{self._file}: can't be written ({error.strerror})") from None
 

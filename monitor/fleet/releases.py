@@ -10,7 +10,6 @@ References:
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from adapters.errors import ConfigError, InputError
+from adapters.files import write_whole
 from adapters.signature import private_key
 
 ROOT_DAYS, RELEASE_DAYS = 3650, 90  # for which signatures hold; `renew` signs anew
@@ -149,7 +149,7 @@ class Releases:
         described = TargetFile.from_data(target, content, ["sha256"])
         path = self._folder / "targets" / Path(target).parent / f"{described.hashes['sha256']}.{Path(target).name}"
         path.parent.mkdir(exist_ok=True)
-        _write_whole(path, content)
+        _serve(path, content)
         self._targets.signed.targets[target] = described
 
     def _publish(self) -> None:
@@ -173,23 +173,16 @@ def _in_days(days: int) -> datetime:
 
 def _write(path: Path, metadata: Metadata[Any], signer: CryptoSigner) -> None:
     metadata.sign(signer)
-    _write_whole(path, metadata.to_bytes())
+    _serve(path, metadata.to_bytes())
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def _serve(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: a web server may be reading it.
 
     Raises:
         InputError: it can't be written.
     """
-    draft = path.with_name(f"{path.name}.part")
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.chmod(0o644)
-        draft.replace(path)
+        write_whole(path, content, mode=0o644)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise InputError(f"{path}: can't be written ({error.strerror})") from None

@@ -7,8 +7,9 @@ first sites for the whole time once more.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from pydantic import ValidationError
 
@@ -164,14 +165,9 @@ def _trouble(board: Board, plan: Plan) -> str:
 
 def _flood(board: Board, plan: Plan) -> str:
     """Return which first site alerts far more often than the sites without the release, empty where none does."""
-    usual = _mean(board.seen(site).starts for site in plan.rest)
+    usual = fmean(board.seen(site).starts for site in plan.rest) if plan.rest else 0.0
     most = MOST_TIMES * usual + MOST_MORE
     for site in plan.first:
         if (starts := board.seen(site).starts) > most:
             return f"{site}: {starts} situations, the others had {usual:.1f}"
     return ""
-
-
-def _mean(counts: Iterable[int]) -> float:
-    known: Sequence[int] = tuple(counts)
-    return sum(known) / len(known) if known else 0.0
