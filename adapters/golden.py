@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
@@ -203,6 +203,17 @@ class GoldenSet:
         self._run("INSERT OR REPLACE INTO verdict VALUES (?, ?, ?)", verdicts)
         both = [(frame, named) for frame, named in zip(frames, now, strict=True) if frame.crop in former]
         return _compared([frame for frame, _ in both], [former[frame.crop] for frame, _ in both], [n for _, n in both])
+
+    def trial_of_model(self, now: tuple[Classifier, ClassMemory], new: tuple[Classifier, ClassMemory]) -> Trial:
+        """Try another model with its own class memory beside the live one; nothing is kept of it."""
+        classifier, memory = now
+        other, other_memory = new
+        frames = self._frames(classifier)
+        pictures = {frame.crop: self._crops.picture(frame.crop) for frame in frames}
+        seen = [(frame, picture) for frame in frames if (picture := pictures[frame.crop]) is not None]
+        before = [frame for frame, _ in seen]
+        after = [replace(frame, features=other.encode([picture])) for frame, picture in seen]
+        return _compared(before, _named(classifier, before, memory), _named(other, after, other_memory))
 
     def _frames(self, classifier: Classifier) -> list[_Frame]:
         """Return the frames that this encoder has encoded."""

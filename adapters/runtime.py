@@ -79,6 +79,18 @@ def read_verified(folder: Path, name: str) -> bytes:
     return content
 
 
+def verified_files(folder: Path) -> dict[str, bytes]:
+    """Return the files that a model's manifest names.
+
+    Raises:
+        ModelError: see `read_verified`; or a name is a path.
+    """
+    names = _manifest(folder)
+    if strange := [name for name in names if Path(name).name != name]:
+        raise ModelError(f"{folder / MANIFEST}: '{strange[0]}' is no name of a file")
+    return {name: read_verified(folder, name) for name in names}
+
+
 def file_hash(folder: Path, name: str) -> str:
     """Return the SHA-256 that the manifest gives for a file, as `sha256:...`.
 

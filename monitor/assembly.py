@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import platform
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
@@ -15,9 +17,10 @@ from zoneinfo import ZoneInfo
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
-from adapters.errors import ConfigError
+from adapters.errors import ConfigError, DeviceError, ModelError
 from adapters.runtime import MODELS
 from adapters.signature import check_signature
+from monitor import VERSION
 from monitor.alerts.compose import Road, SiteFacts
 from monitor.alerts.mirrors import Prefixes
 from monitor.alerts.schema import ADVISORY, ApproachPart, InfoApproach, InfoCamera, InfoZone, SiteInfo
@@ -25,6 +28,7 @@ from monitor.alerts.session import Address, check_readable, read_password
 from monitor.alerts.tls import Tls
 from monitor.cameras.stream import Source
 from monitor.config import CameraConfig, Config, LineConfig, PolicyConfig, RuleConfig, source_of
+from monitor.fleet.chosen import ChosenModel
 from monitor.pipeline import Budget
 from monitor.places import ConfiguredPlace, GroundPlane, Place
 from monitor.policy import Settings
@@ -82,22 +86,61 @@ def clock_of(timezone: str) -> Callable[[], time]:
     return lambda: datetime.now(zone).time()
 
 
-def models_of(config: Config) -> Path:
-    """Return the folder of the graphs that the configuration names; default the shipped one.
+def models_of(config: Config, state_dir: Path) -> Path:
+    """Return the folder of the graphs: the centre's where it gave one, else the configuration's, else the shipped one.
 
     Raises:
         ConfigError, ModelError: the configuration asks for a signature, and the folder's is not the key's.
+        StoreError: which of the centre's is in use can't be read.
     """
-    models = MODELS if config.models_dir is None else Path(config.models_dir)
+    released = None if config.fleet.url is None else ChosenModel(state_dir).folder
+    return _trusted(config, released)
+
+
+def _trusted(config: Config, released: Path | None) -> Path:
+    """Return a release's folder, or the configuration's own, after a look at its signature."""
+    models = released or (MODELS if config.models_dir is None else Path(config.models_dir))
     if config.models_key_file is not None:
         check_signature(models, Path(config.models_key_file))
     return models
 
 
-def classifier_of(config: Config) -> Classifier:
+def classifier_of(config: Config, state_dir: Path) -> Classifier:
     """Load the graphs on the configured device."""
+    return _loaded(config, models_of(config, state_dir))
+
+
+def _loaded(config: Config, models: Path) -> Classifier:
     device = config.device
-    return Classifier(models_of(config), device=device.provider, precision=device.precision, threads=device.threads)
+    return Classifier(models, device=device.provider, precision=device.precision, threads=device.threads)
+
+
+def first_classifier(config: Config, state_dir: Path) -> Classifier:
+    """Load the graphs and warm them up, as the daemon does at its start.
+
+    A model that the centre has assigned begins here; one that does not load gives way to the one before it.
+
+    Raises:
+        ConfigError, ModelError, StoreError: see `models_of`.
+        DeviceError: the device that is asked for does not work.
+    """
+    if config.fleet.url is None:
+        return _warm(_loaded(config, _trusted(config, None)))
+    chosen = ChosenModel(state_dir)
+    chosen.begin()
+    while True:
+        try:
+            return _warm(_loaded(config, _trusted(config, chosen.folder)))
+        except ModelError as error:
+            if chosen.folder is None or (isinstance(error, DeviceError) and not chosen.is_new):
+                raise
+            log.error("release %s: %s", chosen.choice.in_use, error)  # noqa: TRY400  # one line
+            chosen.give_way(str(error))
+
+
+def _warm(classifier: Classifier) -> Classifier:
+    classifier.encode.warm_up()
+    return classifier
 
 
 def open_classes(classifier: Classifier, state_dir: Path, *, in_memory: bool = False) -> ClassSetStore:
@@ -125,10 +168,19 @@ def follower_of(config: Config, classifier: Classifier, state_dir: Path) -> Foll
     if fleet.url is None or fleet.root_file is None:
         return None
     from monitor.fleet.follow import Follower  # with all that fetches and verifies
+    from monitor.fleet.site_classes import SiteClasses
+    from monitor.fleet.site_model import SiteModel
     from monitor.fleet.updates import Updates
 
     updates = Updates(fleet.url, Path(fleet.root_file), state_dir)
-    return Follower(config.site, updates, classifier, state_dir, lambda: closing(open_classes(classifier, state_dir)))
+    classes = SiteClasses(classifier, state_dir, lambda: closing(open_classes(classifier, state_dir)))
+    model = SiteModel(classifier, state_dir, partial(_tried, config), fleet.proven_s)
+    return Follower(config.site, updates, classes, model)
+
+
+def _tried(config: Config, models: Path) -> Classifier:
+    """Load a model beside the one in use, on one core of the CPU."""
+    return Classifier(_trusted(config, models), device="cpu", threads=1)
 
 
 def sources_of(config: Config, config_path: Path) -> list[Source]:
@@ -228,6 +280,21 @@ def info_version_of(config: Config) -> str:
         },
     }
     return f"sha256:{hashlib.sha256(json.dumps(geometry, sort_keys=True).encode()).hexdigest()}"
+
+
+def facts_of(config: Config, encoder: str) -> SiteFacts:
+    """Return what every alert of the site says of it; `encoder` is its hash."""
+    return SiteFacts(
+        site=config.site,
+        mode=config.policy.mode,
+        device=platform.node() or "unnamed",
+        software=VERSION,
+        encoder=encoder,
+        valid_s=config.policy.valid_s,
+        places=places_of(config),
+        roads=roads_of(config),
+        info_version=info_version_of(config),
+    )
 
 
 def info_of(config: Config, facts: SiteFacts, class_set: ClassSet) -> SiteInfo:

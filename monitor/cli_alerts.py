@@ -170,8 +170,14 @@ def _read(path: Path) -> Iterator[Alert]:
 
 
 def _subscriber(context: Context, topics: list[str]) -> Subscriber:
+    from monitor.alerts.certificates import name_of
     from monitor.alerts.subscriber import Subscriber
     from monitor.assembly import address_of
 
-    config = context.config
+    config, cert_file = context.config, context.config.broker.tls_cert_file
+    if cert_file is not None and name_of(cert_file) == config.site:
+        raise ConfigError(
+            f"{context.path}: {cert_file} is the site's own certificate, and with it we would take the site's place at "
+            "the broker; expected a copy of the configuration with a consumer's certificate and key"
+        )
     return Subscriber(address_of(config, config.broker.port), f"wildlane/v1/{config.site}", topics)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from adapters.errors import ConfigError
 from monitor.context import ConfigOption, Context, JsonOption, StateOption, names_of
+from monitor.fleet.names import Kind
 from monitor.output import print_line, say
 
 fleet_app = typer.Typer(
-    help="Class sets for many sites: signed releases, tried on one site first.",
+    help="Class sets and models for many sites: signed releases, tried on one site first.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -40,14 +41,14 @@ def fleet_create(
 def fleet_add(
     folder: FolderArgument,
     release: Annotated[str, typer.Argument(help="Its name: a-z, 0-9, '.' and '-'.")],
-    file: Annotated[Path, typer.Argument(help="A file of `wildlane classes export`.")],
+    brought: Annotated[Path, typer.Argument(help="A file of `wildlane classes export`, or the folder of a model.")],
     key: KeyOption,
 ) -> None:
-    """Add a file of classes as a release, which no site has yet."""
+    """Add a file of classes, or a model, as a release, which no site has yet."""
     from monitor.fleet.releases import Releases
 
-    Releases(folder, key).add(release, file)
-    print_line(f"{release}: added; `wildlane fleet roll-out` gives it to sites")
+    kind = Releases(folder, key).add(release, brought)
+    print_line(f"{release} ({kind}): added; `wildlane fleet roll-out` gives it to sites")
 
 
 @fleet_app.command("assign", epilog="Example: wildlane fleet assign releases none --sites km41 --key releases.pem")
@@ -56,12 +57,16 @@ def fleet_assign(
     release: Annotated[str, typer.Argument(help="A release, or `none`: back to what a site had before any.")],
     sites: Annotated[str, typer.Option(help="A,B,...")],
     key: KeyOption,
+    kind: Annotated[Kind, typer.Option(help="With `none`: what to go back with.")] = "classes",
 ) -> None:
     """Give sites a release at once, an earlier one too; they take it at their next look."""
     from monitor.fleet.releases import Releases
 
-    names = _sites(sites)
-    Releases(folder, key).assign(dict.fromkeys(names, None if release == "none" else release))
+    names, releases = _sites(sites), Releases(folder, key)
+    if release == "none":
+        releases.assign(kind, dict.fromkeys(names))
+    else:
+        releases.assign(releases.kind_of(release), dict.fromkeys(names, release))
     print_line(f"{release}: {', '.join(names)}")
 
 
@@ -81,7 +86,7 @@ def fleet_roll_out(
     key: KeyOption,
     first: Annotated[str, typer.Option(help="Sites that try it: A,B,...")],
     rest: Annotated[str, typer.Option(help="Sites that follow, and are compared with meanwhile: A,B,...")] = "",
-    take_s: Annotated[float, typer.Option(min=1, help="Seconds for a site to put it in force.")] = 600.0,
+    take_s: Annotated[float, typer.Option(min=1, help="Seconds for a site to put it in force.")] = 1800.0,
     watch_s: Annotated[float, typer.Option(min=0, help="Seconds to watch the first sites.")] = 86_400.0,
     most_dismissed: Annotated[int, typer.Option(min=0, help="Situations that people may dismiss there meanwhile.")] = 0,
     config: ConfigOption = None,
@@ -97,16 +102,16 @@ def fleet_roll_out(
     from monitor.fleet.releases import Releases
     from monitor.fleet.rollout import TOPICS, Board, Plan, roll_out
 
-    context = Context(config, None)
+    context, releases = Context(config, None), Releases(folder, key)
     plan = Plan(
         release=release,
+        kind=releases.kind_of(release),
         first=_sites(first),
         rest=_sites(rest, least=0),
         take_s=take_s,
         watch_s=watch_s,
         most_dismissed=most_dismissed,
     )
-    releases = Releases(folder, key)
     subscriber = Subscriber(address_of(context.config, context.config.broker.port), "wildlane/v1", TOPICS)
     with closing(subscriber):
         if not roll_out(releases, Board(subscriber), plan, print_line):
@@ -119,12 +124,13 @@ def fleet_show(folder: FolderArgument, key: KeyOption, as_json: JsonOption = Fal
     from monitor.fleet.releases import Releases
 
     releases = Releases(folder, key)
-    assigned = releases.assignments
+    assigned = {kind: releases.assignments(kind) for kind in get_args(Kind)}
     if as_json:
-        print_line(json.dumps({"releases": releases.names, "sites": assigned}))
+        print_line(json.dumps({"releases": releases.kinds, "sites": assigned}))
         return
-    for name in releases.names:
-        print_line(f"{name}: {', '.join(site for site, release in assigned.items() if release == name) or 'no site'}")
+    for name, kind in releases.kinds.items():
+        sites = ", ".join(site for site, release in assigned[kind].items() if release == name)
+        print_line(f"{name} ({kind}): {sites or 'no site'}")
 
 
 @fleet_app.command("screen", epilog="Example: wildlane fleet screen --config centre.toml --state centre")
@@ -166,7 +172,7 @@ def fleet_screen(
 
 @fleet_app.command("take")
 def fleet_take(config: ConfigOption = None, state: StateOption = None) -> None:
-    """Take the release that the centre has assigned to this site now; a running daemon does so every hour by itself."""
+    """Take what the centre has assigned to this site now; a running daemon does so every hour by itself."""
     from monitor.assembly import follower_of
 
     context = Context(config, state)

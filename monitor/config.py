@@ -117,6 +117,7 @@ class FleetConfig(Strict):
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
     root_file: str | None = None
     look_s: Annotated[Number, Field(ge=10, le=604_800)] = 3600.0
+    proven_s: Annotated[Number, Field(ge=1, le=86_400)] = 60.0
 
     @model_validator(mode="after")
     def _trust_is_given(self) -> FleetConfig:

@@ -46,13 +46,13 @@ class Context:
         """Return the folder of the graphs."""
         from monitor.assembly import models_of
 
-        return models_of(self.config)
+        return models_of(self.config, self.state_dir)
 
     def classifier(self) -> Classifier:
         """Load the graphs on the configured device."""
         from monitor.assembly import classifier_of
 
-        return classifier_of(self.config)
+        return classifier_of(self.config, self.state_dir)
 
     @contextmanager
     def store(self, classifier: Classifier) -> Iterator[ClassSetStore]:

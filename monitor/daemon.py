@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,6 @@ from adapters.errors import ConfigError, StoreError, WildlaneError
 from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
-from monitor.alerts.compose import SiteFacts
 from monitor.alerts.consumers import Order
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
@@ -29,14 +27,12 @@ from monitor.alerts.session import Address, check_reachable
 from monitor.assembly import (
     address_of,
     budgets_of,
-    classifier_of,
     clock_of,
+    facts_of,
+    first_classifier,
     follower_of,
     info_of,
-    info_version_of,
     mirrors_of,
-    places_of,
-    roads_of,
     settings_of,
     sources_of,
     zones_of,
@@ -115,7 +111,7 @@ class Daemon:
             StoreError: the state folder can't be used.
         """
         self._config, self._config_path = config, config_path
-        self._reload = threading.Event()
+        self._reload, self._start_again = threading.Event(), threading.Event()
         self._tell, self._watch = tell, watch
         self._now = time.monotonic
         self._stepped_s = self._now()
@@ -141,15 +137,14 @@ class Daemon:
         # Decoders need about a second to open a source; the model loads meanwhile.
         self._fleet.open()
         self._parts.callback(self._fleet.close)
-        self._classifier = classifier_of(config)
+        self._classifier = first_classifier(config, state_dir)
         encode = self._classifier.encode
-        encode.warm_up()
         log.info("classifier: %s runs on %s in %s", encode.hash[:19], encode.provider, encode.precision)
         encode.took = lambda crops, seconds: self._metrics.encoded(encode.provider, crops, seconds)
         self._in_force = InForce(self._classifier, state_dir)
         self._parts.callback(self._in_force.close)
         zones = zones_of(config, self._fleet.names)
-        facts = self._facts(config)
+        facts = facts_of(config, self._classifier.encoder_hash)
         self._policy = Policy(settings_of(config), zones, places=facts.places, time_of_day=self._time_of_day)
         self._pipeline = Pipeline(
             self._classifier,
@@ -187,7 +182,7 @@ class Daemon:
         from monitor.fleet.follow import Following
 
         tell = partial(self._publisher.set_level, "release", expires_s=None)
-        following = Following(follower.look, tell, config.fleet.look_s)
+        following = Following(follower, tell, self._start_again.set, config.fleet.look_s)
         self._parts.callback(following.close)
         self._publisher.let_look_for_releases(following.look_now)
         log.info("releases: %s", config.fleet.url)
@@ -261,19 +256,6 @@ class Daemon:
         self.broker_port = port
         return address
 
-    def _facts(self, config: Config) -> SiteFacts:
-        return SiteFacts(
-            site=config.site,
-            mode=config.policy.mode,
-            device=platform.node() or "unnamed",
-            software=VERSION,
-            encoder=self._classifier.encoder_hash,
-            valid_s=config.policy.valid_s,
-            places=places_of(config),
-            roads=roads_of(config),
-            info_version=info_version_of(config),
-        )
-
     def run(self) -> None:
         """Watch until asked to stop, or until every source was a recording and has ended."""
         self._startup()
@@ -333,6 +315,9 @@ class Daemon:
                 self._in_force.try_out(self._pipeline, self._tries.get())
             if background.is_due(now_s):
                 self._in_force.learn_background()
+            if self._start_again.is_set() and not self._policy.open:
+                log.info("stopping: a model of the centre begins with the next start")
+                return
 
     def _problem(self) -> str:
         """Return why the site is degraded, nothing where it is not."""
@@ -400,7 +385,7 @@ class Daemon:
             if fixed := [key for key in FIXED if getattr(config, key) != getattr(self._config, key)]:
                 raise ConfigError(f"{', '.join(fixed)} can't change while the program runs; restart it")
             sources, zones = sources_of(config, self._config_path), zones_of(config, list(config.cameras))
-            settings, facts = settings_of(config), self._facts(config)
+            settings, facts = settings_of(config), facts_of(config, self._classifier.encoder_hash)
         except WildlaneError as error:
             log.error("the configuration is refused, all stays as it was: %s", error)  # noqa: TRY400  # one line
             return

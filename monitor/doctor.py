@@ -59,7 +59,7 @@ def _model(subject: Subject) -> str:
 
     from monitor.assembly import classifier_of
 
-    classifier = classifier_of(subject.config)
+    classifier = classifier_of(subject.config, subject.state_dir)
     classifier.encode([np.full((64, 64, 3), 128, np.uint8)])
     return f"{classifier.encoder_hash[:19]} verified, ran on {classifier.provider}"
 

@@ -343,14 +343,16 @@ def write_config(path: Path, cameras: dict[str, str], port: int, extra: str = ""
     return path
 
 
-def wildlane(*arguments: str | Path, state: Path | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def wildlane(
+    *arguments: str | Path, state: Path | None = None, cwd: Path = ROOT, timeout_s: float = 150
+) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     with_state = ["--state", str(state)] if state else []
     return subprocess.run(
         [*WILDLANE, *map(str, arguments), *with_state],
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=timeout_s,
         check=False,
         cwd=cwd,
     )

@@ -30,10 +30,6 @@ def read(path: Path) -> dict:
     return yaml.safe_load(path.read_text())
 
 
-def compose() -> dict:
-    return read(CONTAINERS / "compose.yaml")
-
-
 @pytest.mark.parametrize("name", ["Dockerfile", "jetson.Dockerfile"])
 def test_an_image_is_linted_pinned_and_runs_as_nobody_of_importance(name: str) -> None:
     file = CONTAINERS / name
@@ -54,21 +50,32 @@ def test_an_image_is_linted_pinned_and_runs_as_nobody_of_importance(name: str) -
     assert all((ROOT / source).exists() for source in copied - {"wheel[s]"}), copied
 
 
-def test_the_compose_file_keeps_to_its_specification_and_every_service_is_locked_up() -> None:
-    for name in ("compose.yaml", "compose.cuda.yaml"):
-        ComposeSpecification.model_validate(
-            {key: value for key, value in read(CONTAINERS / name).items() if not key.startswith("x-")}, extra="forbid"
-        )
-    services = compose()["services"]
-    for name, service in services.items():
-        assert service["read_only"] is True, name
-        assert service["cap_drop"] == ["ALL"], name
-        assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert "build" in service or PINNED.search(service["image"]), name
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("compose.yaml", ["8883:8883", "127.0.0.1:3000:3000"]), ("centre.yaml", ["8883:8883", "8443:8443", "8444:8444"])],
+)
+def test_a_compose_file_keeps_to_its_specification_and_every_service_is_locked_up(name: str, shown: list[str]) -> None:
+    keeps_to_the_specification(name)
+    services = read(CONTAINERS / name)["services"]
+    for service_name, service in services.items():
+        assert service["read_only"] is True, service_name
+        assert service["cap_drop"] == ["ALL"], service_name
+        assert service["security_opt"] == ["no-new-privileges:true"], service_name
+        assert "build" in service or PINNED.search(service["image"]), service_name
     mounts = [volume.split(":")[0] for service in services.values() for volume in service["volumes"]]
-    assert all((CONTAINERS / mount).exists() for mount in mounts if mount.startswith(".") and mount != "./certs")
-    shown = [port for service in services.values() for port in service.get("ports", [])]
-    assert shown == ["8883:8883", "127.0.0.1:3000:3000"]  # TLS with certificates; all else stays inside
+    made = {"./certs", "./releases"}  # by the commands at the head of the file
+    assert all((CONTAINERS / mount).exists() for mount in mounts if mount.startswith(".") and mount not in made)
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports == shown  # TLS, or loopback; all else stays inside
+
+
+def test_the_compose_file_of_a_graphics_card_keeps_to_its_specification() -> None:
+    keeps_to_the_specification("compose.cuda.yaml")
+
+
+def keeps_to_the_specification(name: str) -> None:
+    known = {key: value for key, value in read(CONTAINERS / name).items() if not key.startswith("x-")}
+    ComposeSpecification.model_validate(known, extra="forbid")
 
 
 def meters() -> set[str]:
@@ -123,20 +130,38 @@ def test_a_shipped_site_is_a_valid_configuration_with_a_port_for_the_probes(path
     assert config.broker.tls_crl_file
 
 
-def test_the_fleets_objects_keep_to_kubernetes_own_schema() -> None:
-    base = DEPLOY / "kubernetes/base"
-    objects = {name: read(base / name) for name in read(base / "kustomization.yaml")["resources"]}
-    for shipped in objects.values():
-        kubernetes_validate.validate(shipped, KUBERNETES, strict=True)
-    pod = objects["statefulset.yaml"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
+@pytest.mark.parametrize("path", [CONTAINERS / "centre.toml", DEPLOY / "kubernetes/centre/config.toml"])
+def test_a_shipped_centre_is_a_valid_configuration_and_its_page_is_for_https(path: Path) -> None:
+    config = load_config(path)
 
+    assert (config.console.port, config.console.https) == (8090, True)
+    assert config.broker.tls_crl_file
+
+
+def test_the_fleets_objects_keep_to_kubernetes_own_schema() -> None:
+    for room in ("base", "centre"):
+        for name in read(DEPLOY / "kubernetes" / room / "kustomization.yaml")["resources"]:
+            for shipped in yaml.safe_load_all((DEPLOY / "kubernetes" / room / name).read_text()):
+                kubernetes_validate.validate(shipped, KUBERNETES, strict=True)
+                if "template" in shipped["spec"]:
+                    is_locked_up(shipped["spec"]["template"]["spec"])
+
+
+def is_locked_up(pod: dict) -> None:
+    (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["automountServiceAccountToken"] is False
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+def test_a_fleets_site_is_probed_and_gets_what_its_folder_makes() -> None:
+    pod = read(DEPLOY / "kubernetes/base/statefulset.yaml")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
     assert {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {"/livez"}
     site = read(DEPLOY / "kubernetes/sites/km41/kustomization.yaml")
     made = {generated["name"] for generated in site["secretGenerator"]}

@@ -4,8 +4,8 @@ set -euo pipefail
 
 # libGL, GLib and xcb: opencv-python links them, a bare server lacks them.
 run_packages=(libgl1 libglib2.0-0 libxcb1)
-# A real broker, a real RTSP server (GStreamer's), a real encoder, a real browser, and systemd's own judgement.
-test_packages=(mosquitto mosquitto-clients jq procps ffmpeg python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base
+# A real broker, a real web server, a real RTSP server (GStreamer's), a real encoder, a real browser, systemd's own judgement.
+test_packages=(mosquitto mosquitto-clients caddy jq procps ffmpeg python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base
   gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x chromium systemd)
 # A Debian root of its own, booted under a systemd of its own.
 drill_packages=(debootstrap systemd-container)

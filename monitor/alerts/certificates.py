@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from cryptography.x509 import load_pem_x509_certificates, load_pem_x509_crl
+from cryptography.x509.oid import NameOID
 
 from adapters.errors import ConfigError
 from monitor.alerts.tls import Tls
 
 Role = Literal["own", "authority", "revocations"]
 WARN_DAYS = 30.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,9 @@ def _validities(tls: Tls) -> Iterator[Validity]:
         yield Validity(role="revocations", file=tls.crl_file, not_after=_read(tls.crl_file, _next_update))
 
 
-def _read(file: str, end: Callable[[bytes], datetime]) -> datetime:
+def _read(file: str, wanted: Callable[[bytes], T]) -> T:
     try:
-        return end(Path(file).read_bytes())
+        return wanted(Path(file).read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: can't be read as a certificate or revocation list ({error})") from None
 
@@ -75,3 +77,17 @@ def _last_end(pem: bytes) -> datetime:
 def _next_update(pem: bytes) -> datetime:
     next_update: datetime | None = load_pem_x509_crl(pem).next_update_utc
     return next_update or datetime.max.replace(tzinfo=UTC)
+
+
+def name_of(cert_file: str) -> str:
+    """Return the common name of a certificate: who a broker takes us for.
+
+    Raises:
+        ConfigError: it can't be read.
+    """
+    return _read(cert_file, _common_name)
+
+
+def _common_name(pem: bytes) -> str:
+    names = load_pem_x509_certificates(pem)[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""

@@ -369,19 +369,27 @@ class ReplayCommand(Model):
 Who = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]*$")]  # a line of the log
 
 
-class SiteRelease(Model):
-    """Which release of the centre's class sets a site has, retained, where it follows a centre.
+class ReleasePart(Model):
+    """What became of a release: of classes, or of a model.
 
-    `live` is in force, `held-back` was taken and named checked frames worse, `refused` could not be taken, `none` is a
-    site without a release; `release` is the one that the centre has assigned, `why` is empty where all is well.
+    `live` is in force, `starting` is a model that the next start loads, or that has not run for long,
+    `held-back` was tried and named checked frames worse, `refused` could not be taken, `none` is a site without one;
+    `release` is the one that the centre has assigned, `why` is empty where all is well.
     """
+
+    release: Annotated[str, Field(max_length=64)] | None
+    state: Literal["live", "starting", "held-back", "refused", "none"]
+    why: str
+
+
+class SiteRelease(Model):
+    """Which of the centre's releases a site has, retained, where it follows a centre."""
 
     site: str
     time: Moment
-    release: Annotated[str, Field(max_length=64)] | None
-    state: Literal["live", "held-back", "refused", "none"]
+    classes: ReleasePart
+    model: ReleasePart
     class_set: str  # in force now
-    why: str
 
 
 class UpdateCommand(Model):

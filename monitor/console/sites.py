@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from monitor.alerts.schema import SiteHealth, SiteRelease, SiteStatus, ZoneState
+from monitor.alerts.schema import ReleasePart, SiteHealth, SiteRelease, SiteStatus, ZoneState
 from monitor.alerts.subscriber import Message, Subscriber
 from monitor.console.access import needs
 from monitor.console.accounts import Accounts
@@ -51,7 +51,7 @@ class Row:
         status, problem, mark: `online`, `degraded`, `offline` or `not known`; why; and its colour.
         active, unknown: zones with an animal now, and those of which nobody knows.
         cameras, seeing, blind: how many there are and see; the others with their reasons.
-        class_set, release, unsent: in force; of the centre; alerts that the broker does not have yet.
+        class_set, release, model, unsent: in force; the centre's releases; alerts that the broker does not have yet.
         heard: when it last said anything.
     """
 
@@ -65,7 +65,8 @@ class Row:
     seeing: int
     blind: tuple[str, ...]
     class_set: str | None
-    release: str | None
+    release: str
+    model: str
     unsent: int | None
     heard: datetime | None
 
@@ -129,7 +130,8 @@ def _row(site: str, known: Known, now: datetime) -> Row:
         seeing=sum(one.state != "blind" for one in cameras.values()),
         blind=blind,
         class_set=known.health.class_set if known.health is not None else None,
-        release=_told(known.release),
+        release=_told(None if known.release is None else known.release.classes),
+        model=_told(None if known.release is None else known.release.model),
         unsent=known.health.unsent if known.health is not None else None,
         heard=known.heard,
     )
@@ -139,10 +141,10 @@ def _level(state: ZoneState, now: datetime) -> str:
     return state.level if now <= state.valid_until else "unknown"
 
 
-def _told(release: SiteRelease | None) -> str | None:
-    if release is None or release.release is None:
-        return None
-    return f"{release.release}, {release.state}" if release.state != "live" else release.release
+def _told(part: ReleasePart | None) -> str:
+    if part is None or part.release is None:
+        return ""
+    return f"{part.release}, {part.state}" if part.state != "live" else part.release
 
 
 class Listening:

@@ -1,4 +1,4 @@
-"""The centre's folder of releases: files, and signed metadata that say which site is to have which.
+"""The centre's folder of releases: class sets and models, and signed metadata that say which site is to have which.
 
 A repository of The Update Framework, to be served by any web server over HTTPS. Two keys: the root key, which stays in
 a safe and says whose the other is, and the release key, which signs what changes.
@@ -10,11 +10,10 @@ References:
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from securesystemslib.exceptions import StorageError
 from securesystemslib.signer import CryptoSigner
@@ -23,17 +22,23 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 
 from adapters.errors import ConfigError, InputError
 from adapters.files import write_whole
-from adapters.signature import private_key
+from adapters.runtime import MANIFEST, verified_files
+from adapters.signature import SIGNATURE, private_key
+from monitor.fleet.names import NAME, Kind
 
 ROOT_DAYS, RELEASE_DAYS = 3650, 90  # for which signatures hold; `renew` signs anew
 ASSIGNMENTS = "sites.json"  # target that says which site is to have which release
-NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 Assignments = Mapping[str, str | None]  # site -> release; None: as it was before any
 
 
-def target_of(release: str) -> str:
+def class_target(release: str) -> str:
     """Return the target path of a release's class-set file."""
     return f"classes/{release}.classes"
+
+
+def model_target(release: str, file: str) -> str:
+    """Return the target path of a file of a release's model."""
+    return f"models/{release}/{file}"
 
 
 class Releases:
@@ -78,67 +83,96 @@ class Releases:
             signed.expires = _in_days(RELEASE_DAYS)
             _write(folder / f"metadata/{name}.json", Metadata[Any](signed), signers["targets"])
         releases = cls(folder, key)
-        releases.assign({})
+        releases.assign("classes", {})
         return releases
 
     @property
-    def names(self) -> list[str]:
-        """The releases, in the order of their names."""
-        found = [path for path in self._targets.signed.targets if path != ASSIGNMENTS]
-        return sorted(Path(path).stem for path in found)
+    def kinds(self) -> dict[str, Kind]:
+        """What each release brings, in the order of their names."""
+        found: dict[str, Kind] = {}
+        for path in self._targets.signed.targets:
+            kind, _, rest = path.partition("/")
+            if kind == "classes":
+                found[rest.removesuffix(".classes")] = "classes"
+            elif kind == "models":
+                found[rest.partition("/")[0]] = "model"
+        return dict(sorted(found.items()))
 
-    @property
-    def assignments(self) -> dict[str, str | None]:
-        """Which site is to have which release."""
-        return dict(self._told()["sites"])
-
-    @property
-    def former(self) -> dict[str, str | None]:
-        """Which release each site was to have before that."""
-        return dict(self._told()["former"])
-
-    def _told(self) -> dict[str, dict[str, str | None]]:
-        if ASSIGNMENTS not in self._targets.signed.targets:
-            return {"sites": {}, "former": {}}
-        wanted = self._targets.signed.targets[ASSIGNMENTS].hashes["sha256"]
-        told: dict[str, dict[str, str | None]] = json.loads(
-            (self._folder / f"targets/{wanted}.{ASSIGNMENTS}").read_bytes()
-        )
-        return told
-
-    def add(self, release: str, file: Path) -> None:
-        """Add a class-set file as a release that no site has yet.
-
-        Raises:
-            ConfigError: the name can't be one, or is taken by another file: a release never changes.
-            InputError: the file can't be read.
-        """
-        if NAME.fullmatch(release) is None:
-            raise ConfigError(f"'{release}' is no name of a release; expected a-z, 0-9, '.' and '-', 64 at most")
-        if release in self.names:
-            raise ConfigError(f"there is a release {release} already; a release never changes: give it another name")
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise InputError(f"{file}: can't be read ({error.strerror})") from None
-        self._put(target_of(release), content)
-        self._publish()
-
-    def assign(self, changed: Assignments) -> None:
-        """Say which release sites are to have; those that are not named keep theirs.
+    def kind_of(self, release: str) -> Kind:
+        """Return what a release brings.
 
         Raises:
             ConfigError: there is no such release.
         """
-        known = {None, *self.names}
-        if lost := [release for release in changed.values() if release not in known]:
-            raise ConfigError(f"there is no release '{lost[0]}'; there are: {', '.join(self.names) or 'none'}")
-        sites, former = self.assignments, self.former
+        if release not in self.kinds:
+            raise ConfigError(f"there is no release '{release}'; there are: {', '.join(self.kinds) or 'none'}")
+        return self.kinds[release]
+
+    def assignments(self, kind: Kind) -> dict[str, str | None]:
+        """Return which site is to have which release of a kind."""
+        return dict(self._told()[kind]["sites"])
+
+    def former(self, kind: Kind) -> dict[str, str | None]:
+        """Return which release of a kind each site was to have before that."""
+        return dict(self._told()[kind]["former"])
+
+    def _told(self) -> dict[str, dict[str, dict[str, str | None]]]:
+        if ASSIGNMENTS not in self._targets.signed.targets:
+            return {kind: {"sites": {}, "former": {}} for kind in get_args(Kind)}
+        wanted = self._targets.signed.targets[ASSIGNMENTS].hashes["sha256"]
+        told: dict[str, dict[str, dict[str, str | None]]] = json.loads(
+            (self._folder / f"targets/{wanted}.{ASSIGNMENTS}").read_bytes()
+        )
+        return told
+
+    def add(self, release: str, brought: Path) -> Kind:
+        """Add a release that no site has yet, and return what it brings.
+
+        Args:
+            release: its name.
+            brought: a class-set file, or a model's folder.
+
+        Raises:
+            ConfigError: the name can't be one, or is taken by another: a release never changes.
+            InputError: the file can't be read.
+            ModelError: the folder's files are not those that its manifest names.
+        """
+        if NAME.fullmatch(release) is None:
+            raise ConfigError(f"'{release}' is no name of a release; expected a-z, 0-9, '.' and '-', 64 at most")
+        if release in self.kinds:
+            raise ConfigError(f"there is a release {release} already; a release never changes: give it another name")
+        try:
+            if brought.is_dir():
+                self._put_model(release, brought)
+            else:
+                self._put(class_target(release), brought.read_bytes())
+        except OSError as error:
+            raise InputError(f"{brought}: can't be read ({error.strerror})") from None
+        self._publish()
+        return self.kinds[release]
+
+    def _put_model(self, release: str, folder: Path) -> None:
+        content = verified_files(folder) | {MANIFEST: (folder / MANIFEST).read_bytes()}
+        if (folder / SIGNATURE).exists():
+            content[SIGNATURE] = (folder / SIGNATURE).read_bytes()
+        for name, data in content.items():
+            self._put(model_target(release, name), data)
+
+    def assign(self, kind: Kind, changed: Assignments) -> None:
+        """Say which releases of a kind sites are to have; those that are not named keep theirs.
+
+        Raises:
+            ConfigError: there is no such release, or it brings something else.
+        """
+        for release in changed.values():
+            if release is not None and self.kind_of(release) != kind:
+                raise ConfigError(f"release '{release}' brings no {kind}")
+        told = self._told()
+        sites, former = told[kind]["sites"], told[kind]["former"]
         for site, release in changed.items():
             if site not in sites or sites[site] != release:
                 sites[site], former[site] = release, sites.get(site)
-        told = {"format": 1, "sites": sites, "former": former}
-        self._put(ASSIGNMENTS, json.dumps(told, indent=1, sort_keys=True).encode())
+        self._put(ASSIGNMENTS, json.dumps({**told, "format": 1}, indent=1, sort_keys=True).encode())
         self._publish()
 
     def renew(self) -> None:
@@ -148,7 +182,7 @@ class Releases:
     def _put(self, target: str, content: bytes) -> None:
         described = TargetFile.from_data(target, content, ["sha256"])
         path = self._folder / "targets" / Path(target).parent / f"{described.hashes['sha256']}.{Path(target).name}"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         _serve(path, content)
         self._targets.signed.targets[target] = described
 

@@ -13,8 +13,9 @@ from statistics import fmean
 
 from pydantic import ValidationError
 
-from monitor.alerts.schema import Alert, SiteRelease, SiteStatus
+from monitor.alerts.schema import Alert, ReleasePart, SiteRelease, SiteStatus
 from monitor.alerts.subscriber import Message, Subscriber
+from monitor.fleet.names import Kind
 from monitor.fleet.releases import Releases
 
 TOPICS = ["+/release", "+/status", "+/event/#"]  # below wildlane/v1
@@ -29,7 +30,7 @@ class Plan:
     """Who gets a release, and when.
 
     Attributes:
-        release: its name.
+        release, kind: its name, and what it brings.
         first: sites that try it.
         rest: sites that follow; until then they are what the first ones are compared with.
         take_s: for which a site may take to put it in force.
@@ -38,6 +39,7 @@ class Plan:
     """
 
     release: str
+    kind: Kind
     first: tuple[str, ...]
     rest: tuple[str, ...]
     take_s: float
@@ -107,23 +109,23 @@ def roll_out(releases: Releases, board: Board, plan: Plan, say: Say) -> bool:
     """
     if objection := _try(releases, board, plan, say):
         say(f"back: {objection}")
-        former = releases.former
-        _assign(releases, board, {site: former.get(site) for site in plan.first})
+        former = releases.former(plan.kind)
+        _assign(releases, board, plan.kind, {site: former.get(site) for site in plan.first})
         return False
     say(f"on to {', '.join(plan.rest) or 'nobody else'}")
-    _assign(releases, board, dict.fromkeys(plan.rest, plan.release))
-    board.listen(plan.take_s, lambda: all(_has(board, site, plan.release) for site in plan.rest))
+    _assign(releases, board, plan.kind, dict.fromkeys(plan.rest, plan.release))
+    board.listen(plan.take_s, lambda: all(_is_settled(board, plan, site) for site in plan.rest))
     for site in plan.rest:
-        say(f"{site}: {_standing(board, site, plan.release) or 'live'}")
+        say(f"{site}: {_standing(board, plan, site) or 'live'}")
     return True
 
 
 def _try(releases: Releases, board: Board, plan: Plan, say: Say) -> str:
     """Give it to the first sites and watch them; return what speaks against it, empty where nothing does."""
     say(f"{plan.release} goes to {', '.join(plan.first)}")
-    _assign(releases, board, dict.fromkeys(plan.first, plan.release))
-    board.listen(plan.take_s, lambda: all(_has(board, site, plan.release) for site in plan.first))
-    if bad := next((f"{site}: {told}" for site in plan.first if (told := _standing(board, site, plan.release))), ""):
+    _assign(releases, board, plan.kind, dict.fromkeys(plan.first, plan.release))
+    board.listen(plan.take_s, lambda: all(_is_settled(board, plan, site) for site in plan.first))
+    if bad := next((f"{site}: {told}" for site in plan.first if (told := _standing(board, plan, site))), ""):
         return bad
     say(f"live there; watching for {plan.watch_s:.0f} s")
     board.forget_events()
@@ -132,24 +134,32 @@ def _try(releases: Releases, board: Board, plan: Plan, say: Say) -> str:
     return _flood(board, plan)
 
 
-def _assign(releases: Releases, board: Board, wanted: dict[str, str | None]) -> None:
-    releases.assign(wanted)
+def _assign(releases: Releases, board: Board, kind: Kind, wanted: dict[str, str | None]) -> None:
+    releases.assign(kind, wanted)
     for site in wanted:
         board.subscriber.say(f"{site}/cmd/update", "{}")
 
 
-def _has(board: Board, site: str, release: str) -> bool:
-    """Tell whether a site has said what became of a release."""
-    told = board.seen(site).release
-    return told is not None and told.release == release
+def _part(board: Board, plan: Plan, site: str) -> ReleasePart | None:
+    """Return what a site has said of the release, None where it has not."""
+    if (told := board.seen(site).release) is None:
+        return None
+    part = told.classes if plan.kind == "classes" else told.model
+    return part if part.release == plan.release else None
 
 
-def _standing(board: Board, site: str, release: str) -> str:
+def _is_settled(board: Board, plan: Plan, site: str) -> bool:
+    """Tell whether a site has said what became of the release."""
+    part = _part(board, plan, site)
+    return part is not None and part.state != "starting"
+
+
+def _standing(board: Board, plan: Plan, site: str) -> str:
     """Return why a release is not in force at a site, empty where it is."""
-    told = board.seen(site).release
-    if told is None or told.release != release:
+    part = _part(board, plan, site)
+    if part is None or part.state == "starting":
         return "has not taken it in time"
-    return "" if told.state == "live" else f"{told.state}: {told.why}"
+    return "" if part.state == "live" else f"{part.state}: {part.why}"
 
 
 def _trouble(board: Board, plan: Plan) -> str:

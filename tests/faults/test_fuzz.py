@@ -39,6 +39,7 @@ from monitor.console.accounts import Accounts
 from monitor.fleet.releases import Releases
 from monitor.fleet.updates import Updates
 from tests.conftest import ROOT
+from tests.monitor.centre import key, served
 from tests.monitor.console.conftest import (  # noqa: F401
     PASSWORD,
     FakeSite,
@@ -50,7 +51,6 @@ from tests.monitor.console.conftest import (  # noqa: F401
     site,
     visitor,
 )
-from tests.monitor.test_fleet import key, served
 
 CASES = {"sample": 200, "full": 10_000}
 LONGEST_S = 5.0  # for one case, on a busy machine
@@ -330,7 +330,7 @@ def test_any_answer_of_a_centre_is_believed_or_refused(fuzz: Fuzz, tmp_path: Pat
     releases = Releases.create(folder, key(tmp_path, "root"), key(tmp_path, "releases"))
     (tmp_path / "a.classes").write_bytes(b"what was signed")
     releases.add("r1", tmp_path / "a.classes")
-    releases.assign({"km41": "r1"})
+    releases.assign("classes", {"km41": "r1"})
     served_files = [path for path in folder.rglob("*") if path.is_file()] + [folder / "metadata/2.root.json"]
     whole = {path: path.read_bytes() for path in served_files if path.exists()}
     root = (folder / "metadata/1.root.json").read_bytes()
@@ -346,7 +346,9 @@ def test_any_answer_of_a_centre_is_believed_or_refused(fuzz: Fuzz, tmp_path: Pat
 
     def parse(case: object) -> str:
         try:
-            release, file = updates.assigned("km41")
+            offered = updates.offered("km41")
+            release = offered.releases["classes"]
+            file = None if release is None else offered.classes(release)
         except InputError as error:
             assert "\n" not in str(error)
             return "refused"

@@ -1,15 +1,12 @@
-"""Class sets for many sites: what a site believes, what it does with it, and a roll-out over a real broker."""
+"""Releases for many sites: what a site believes, what it does with it, and a roll-out over a real broker."""
 
 from __future__ import annotations
 
 import functools
-import http.server
 import json
 import shutil
-import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,73 +14,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
-from adapters.class_file import write_classes
 from adapters.class_set import ClassSetStore
-from adapters.classes import ClassAttributes
 from adapters.classifier import Classifier
-from adapters.crops import LabelledCrop
 from adapters.errors import ConfigError, InputError
-from adapters.teaching import teach
 from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.journal import Journal
 from monitor.alerts.mqtt import Publisher
-from monitor.alerts.schema import SiteStatus
+from monitor.alerts.schema import ReleasePart, SiteStatus
 from monitor.alerts.session import Address
 from monitor.alerts.subscriber import Subscriber
 from monitor.fleet.follow import Follower, Following
+from monitor.fleet.notes import write_note
 from monitor.fleet.releases import Releases
 from monitor.fleet.rollout import TOPICS, Board, Plan, roll_out
+from monitor.fleet.site_classes import SiteClasses
+from monitor.fleet.site_model import SiteModel
 from monitor.fleet.updates import Updates
 from tests.conftest import DEMO_CLIP, Program, free_port, wait_until, wildlane
+from tests.monitor.centre import Centre, PowerCut, class_file, key, served
 
 Animals = dict[str, NDArray[np.uint8]]
-
-
-def key(folder: Path, name: str) -> Path:
-    path = folder / f"{name}.pem"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(path)], check=True)
-    return path
-
-
-class Centre:
-    """A folder of releases behind a real web server."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.key = folder / "releases", key(folder, "releases")
-        self.releases = Releases.create(self.folder, key(folder, "root"), self.key)
-        self.root_file = shutil.copy(self.folder / "metadata/1.root.json", folder / "root.json")
-        self._web = ExitStack()
-        self.url = self._web.enter_context(served(self.folder))
-        self.close = self._web.close
-
-    def updates(self, state: Path) -> Updates:
-        return Updates(self.url, Path(self.root_file), state)
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder by a real web server."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture
-def centre(tmp_path: Path) -> Iterator[Centre]:
-    with closing(Centre(tmp_path)) as made:
-        yield made
 
 
 @pytest.fixture
@@ -91,15 +43,7 @@ def file_of(tmp_path: Path, classifier: Classifier, demo_animals: Animals) -> Ca
     """Make a class-set file of one animal of the demonstration clip, as another site would."""
 
     def make(name: str) -> Path:
-        path = tmp_path / f"{name}.classes"
-        with closing(ClassSetStore(tmp_path / f"maker-{name}")) as store:
-            attributes = ClassAttributes(name=name, size="large", origin="wild")
-            crop = demo_animals[name]
-            teach(
-                store, classifier, attributes, ["a", "b"], [LabelledCrop(crop), LabelledCrop(crop[4:-4, 4:-4].copy())]
-            )
-            write_classes(path, store.kept(classifier, [name]), {}, classifier.encoder_hash)
-        return path
+        return class_file(tmp_path, name, demo_animals[name], classifier)
 
     return make
 
@@ -110,7 +54,8 @@ def follower_of(centre: Centre, classifier: Classifier, state: Path, site: str =
         with closing(ClassSetStore(state)) as opened:
             yield opened
 
-    return Follower(site, centre.updates(state), classifier, state, store)
+    model = SiteModel(classifier, state, lambda folder: Classifier(folder, device="cpu"), 60.0)
+    return Follower(site, centre.updates(state), SiteClasses(classifier, state, store), model)
 
 
 def taught(state: Path) -> set[str]:
@@ -126,22 +71,22 @@ def test_a_site_takes_what_is_assigned_to_it_and_goes_back_when_the_centre_says_
     centre.releases.add("r1", file_of("caribou"))
     centre.releases.add("r2", file_of("bear"))
     nothing_yet = site.look()
-    centre.releases.assign({"km41": "r1", "km42": None})
+    centre.releases.assign("classes", {"km41": "r1", "km42": None})
     first, again = site.look(), follower_of(centre, classifier, state).look()  # as after a restart
-    centre.releases.assign({"km41": "r2"})
+    centre.releases.assign("classes", {"km41": "r2"})
     second, both = site.look(), taught(state)
-    centre.releases.assign({"km41": "r1"})
+    centre.releases.assign("classes", {"km41": "r1"})
     back, one = site.look(), taught(state)
-    centre.releases.assign({"km41": None})
+    centre.releases.assign("classes", {"km41": None})
     none = site.look()
 
-    assert (nothing_yet.state, nothing_yet.release) == ("none", None)
-    assert (first.state, first.release) == ("live", "r1") == (again.state, again.release)
+    assert nothing_yet.classes == nothing_yet.model == ReleasePart(release=None, state="none", why="")
+    assert first.classes == again.classes == ReleasePart(release="r1", state="live", why="")
     assert again.class_set == first.class_set
-    assert second.state == "live"
+    assert second.classes.state == "live"
     assert both == {"caribou", "bear"}
-    assert (back.state, back.class_set, one) == ("live", first.class_set, {"caribou"})
-    assert (none.state, none.release, none.class_set, taught(state)) == ("none", None, nothing_yet.class_set, set())
+    assert (back.classes.state, back.class_set, one) == ("live", first.class_set, {"caribou"})
+    assert (none.classes, none.class_set, taught(state)) == (nothing_yet.classes, nothing_yet.class_set, set())
 
 
 def test_a_release_that_names_checked_frames_worse_is_held_back(
@@ -153,11 +98,11 @@ def test_a_release_that_names_checked_frames_worse_is_held_back(
 ) -> None:
     monkeypatch.setattr("adapters.teaching._objection", lambda *given: "4 of 5 checked frames are named worse")
     centre.releases.add("r1", file_of("caribou"))
-    centre.releases.assign({"km41": "r1"})
+    centre.releases.assign("classes", {"km41": "r1"})
 
     told = follower_of(centre, classifier, tmp_path / "state").look()
 
-    assert (told.state, told.why) == ("held-back", "4 of 5 checked frames are named worse")
+    assert (told.classes.state, told.classes.why) == ("held-back", "4 of 5 checked frames are named worse")
     assert taught(tmp_path / "state") == set()
 
 
@@ -166,31 +111,63 @@ def test_a_file_that_is_no_class_set_is_refused_and_what_was_in_force_stays(
 ) -> None:
     (tmp_path / "x.classes").write_bytes(b"MZ")
     centre.releases.add("r1", tmp_path / "x.classes")
-    centre.releases.assign({"km41": "r1"})
+    centre.releases.assign("classes", {"km41": "r1"})
 
     told = follower_of(centre, classifier, tmp_path / "state").look()
 
-    assert told.state == "refused"
-    assert "not a class-set file" in told.why
+    assert told.classes.state == "refused"
+    assert "not a class-set file" in told.classes.why
 
 
 def test_after_a_power_cut_between_taking_and_noting_a_site_still_knows_what_was_before(
-    centre: Centre, classifier: Classifier, file_of: Callable[[str], Path], tmp_path: Path
+    centre: Centre,
+    classifier: Classifier,
+    file_of: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     state = tmp_path / "state"
-    site = follower_of(centre, classifier, state)
-    before = site.look().class_set
+    before = follower_of(centre, classifier, state).look().class_set
     centre.releases.add("r1", file_of("caribou"))
-    centre.releases.assign({"km41": "r1"})
-    site._note_what_was_before()
-    site._take(*centre.updates(state).assigned("km41"))  # and is killed here
+    centre.releases.assign("classes", {"km41": "r1"})
+    with monkeypatch.context() as cut:
+        cut.setattr("monitor.fleet.site_classes.write_note", unless_it_names("r1"))
+        with pytest.raises(PowerCut):
+            follower_of(centre, classifier, state).look()
 
     restarted = follower_of(centre, classifier, state)
     live = restarted.look()
-    centre.releases.assign({"km41": None})
+    centre.releases.assign("classes", {"km41": None})
 
-    assert live.state == "live"
+    assert live.classes.state == "live"
     assert restarted.look().class_set == before
+
+
+def unless_it_names(release: str) -> Callable[[Path, BaseModel], None]:
+    """Write a note as ever, but die before one that names a release."""
+
+    def write(file: Path, note: BaseModel) -> None:
+        if release in note.model_dump_json():
+            raise PowerCut
+        write_note(file, note)
+
+    return write
+
+
+def test_a_damaged_note_is_set_aside_and_stops_nothing(
+    centre: Centre, classifier: Classifier, file_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    centre.releases.add("r1", file_of("caribou"))
+    centre.releases.assign("classes", {"km41": "r1"})
+    follower_of(centre, classifier, state).look()
+    for name in ("classes.json", "model.json"):
+        (state / "fleet" / name).write_bytes(b"\x00" * 40)
+
+    told = follower_of(centre, classifier, state).look()
+
+    assert told.classes == ReleasePart(release="r1", state="live", why="")
+    assert {path.name for path in (state / "fleet").glob("*.damaged")} == {"classes.damaged", "model.damaged"}
 
 
 class TestWhatASiteBelieves:
@@ -200,23 +177,22 @@ class TestWhatASiteBelieves:
     def seen(self, centre: Centre, tmp_path: Path) -> Updates:
         (tmp_path / "a.classes").write_bytes(b"a")
         centre.releases.add("r1", tmp_path / "a.classes")
-        centre.releases.assign({"km41": "r1"})
+        centre.releases.assign("classes", {"km41": "r1"})
         updates = centre.updates(tmp_path / "state")
-        release, file = updates.assigned("km41")
-        assert release == "r1"
-        assert file is not None
-        assert file.read_bytes() == b"a"
+        offered = updates.offered("km41")
+        assert offered.releases == {"classes": "r1", "model": None}
+        assert offered.classes("r1").read_bytes() == b"a"
         return updates
 
     def test_an_older_state_of_the_folder_is_not_believed(self, centre: Centre, seen: Updates, tmp_path: Path) -> None:
         older = shutil.copytree(centre.folder, tmp_path / "older")
-        centre.releases.assign({"km41": None})
-        assert seen.assigned("km41") == (None, None)
+        centre.releases.assign("classes", {"km41": None})
+        assert seen.offered("km41").releases["classes"] is None
         shutil.rmtree(centre.folder)
         shutil.copytree(older, centre.folder)
 
         with pytest.raises(InputError, match="is not believed"):
-            seen.assigned("km41")
+            seen.offered("km41")
 
     def test_another_ones_signature_is_not_believed(self, centre: Centre, seen: Updates, tmp_path: Path) -> None:
         other = tmp_path / "other"
@@ -226,17 +202,17 @@ class TestWhatASiteBelieves:
             shutil.copy(path, centre.folder / "metadata")
 
         with pytest.raises(InputError, match="is not believed"):
-            seen.assigned("km41")
+            seen.offered("km41")
 
     def test_an_altered_file_is_not_taken(self, centre: Centre, tmp_path: Path) -> None:
         (tmp_path / "a.classes").write_bytes(b"a")
         centre.releases.add("r1", tmp_path / "a.classes")
-        centre.releases.assign({"km41": "r1"})
+        centre.releases.assign("classes", {"km41": "r1"})
         (served,) = (centre.folder / "targets/classes").iterdir()
         served.write_bytes(b"b")
 
         with pytest.raises(InputError, match="is not believed"):
-            centre.updates(tmp_path / "state").assigned("km41")
+            centre.updates(tmp_path / "state").offered("km41").classes("r1")
 
     def test_what_nobody_has_signed_for_long_is_not_believed(
         self, centre: Centre, seen: Updates, monkeypatch: pytest.MonkeyPatch
@@ -245,7 +221,7 @@ class TestWhatASiteBelieves:
         centre.releases.renew()
 
         with pytest.raises(InputError, match=r"is not believed.*expired"):
-            seen.assigned("km41")
+            seen.offered("km41")
 
     def test_a_centre_that_is_away_changes_nothing(
         self, centre: Centre, seen: Updates, classifier: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -254,7 +230,7 @@ class TestWhatASiteBelieves:
 
         told = follower_of(centre, classifier, tmp_path / "state").look()
 
-        assert told.state == "none"
+        assert told.classes.state == "none"
         assert "can't be reached" in caplog.text
 
 
@@ -266,14 +242,14 @@ def test_a_release_never_changes_and_only_one_that_is_there_is_assigned(centre: 
         centre.releases.add("r1", tmp_path / "a.classes")
     with pytest.raises(ConfigError, match="no name of a release"):
         centre.releases.add("../r2", tmp_path / "a.classes")
-    with pytest.raises(ConfigError, match=r"there is no release 'r3'; there are: r1"):
-        centre.releases.assign({"km41": "r3"})
+    with pytest.raises(ConfigError, match="there is no release 'r3'; there are: r1"):
+        centre.releases.assign("classes", {"km41": "r3"})
     with pytest.raises(InputError, match="no folder of releases"):
         Releases(tmp_path / "nowhere", centre.key)
     with pytest.raises(ConfigError, match="holds releases already"):
         Releases.create(centre.folder, centre.key, centre.key)
     reopened = Releases(centre.folder, centre.key)
-    assert (reopened.names, reopened.assignments) == (["r1"], {})
+    assert (reopened.kinds, reopened.assignments("classes")) == ({"r1": "classes"}, {})
 
 
 class TestRollOut:
@@ -294,8 +270,9 @@ class TestRollOut:
             journal = Journal(tmp_path / site)
             address_of_site = replace(address, client_id=site)
             publisher = Publisher(address_of_site, journal, root=f"wildlane/v1/{site}", online="{}", offline="{}")
-            look = follower_of(centre, classifier, tmp_path / site, site).look
-            following = Following(look, functools.partial(publisher.set_level, "release", expires_s=None), 3600.0)
+            follower = follower_of(centre, classifier, tmp_path / site, site)
+            tell = functools.partial(publisher.set_level, "release", expires_s=None)
+            following = Following(follower, tell, lambda: None, 3600.0)
             publisher.let_look_for_releases(following.look_now)
             publisher.start()
             publishers.append((publisher, journal))
@@ -312,7 +289,15 @@ class TestRollOut:
 
     def plan(self, **changed: float) -> Plan:
         return Plan(
-            **{"release": "r1", "first": ("km41",), "rest": ("km42", "km43"), "take_s": 20, "watch_s": 1} | changed
+            **{
+                "release": "r1",
+                "kind": "classes",
+                "first": ("km41",),
+                "rest": ("km42", "km43"),
+                "take_s": 20,
+                "watch_s": 1,
+            }
+            | changed
         )
 
     def test_a_release_that_does_well_on_the_first_site_goes_to_all(
@@ -324,7 +309,7 @@ class TestRollOut:
         assert roll_out(centre.releases, board, self.plan(), said.append)
 
         assert said[-3:] == ["on to km42, km43", "km42: live", "km43: live"]
-        assert centre.releases.assignments == dict.fromkeys(self.SITES, "r1")
+        assert centre.releases.assignments("classes") == dict.fromkeys(self.SITES, "r1")
 
     def test_a_site_that_degrades_takes_the_release_back_and_nobody_else_gets_it(
         self, centre: Centre, board: Board, file_of: Callable[[str], Path], tmp_path: Path
@@ -344,8 +329,8 @@ class TestRollOut:
         assert not roll_out(centre.releases, board, self.plan(watch_s=20), said.append)
 
         assert said[-1] == "back: km41 is degraded: the encoder is new"
-        assert centre.releases.assignments == {"km41": None}
-        assert board.listen(20, lambda: board.seen("km41").release.release is None)
+        assert centre.releases.assignments("classes") == {"km41": None}
+        assert board.listen(20, lambda: board.seen("km41").release.classes.release is None)
         assert taught(tmp_path / "km41") == set()
 
     def test_dismissals_and_a_flood_speak_against_a_release(
@@ -404,7 +389,7 @@ source = "{DEMO_CLIP}"
     shown = json.loads(wildlane("fleet", "show", folder, "--json", *signed).stdout)
 
     assert "1.root.json" in created.stdout
-    assert "r1: added" in added.stdout
+    assert "r1 (classes): added" in added.stdout
     assert rolled.returncode == 0, rolled.stderr
     assert "live there; watching for 1 s" in rolled.stdout
-    assert shown == {"releases": ["r1"], "sites": {"km41": "r1"}}
+    assert shown == {"releases": {"r1": "classes"}, "sites": {"classes": {"km41": "r1"}, "model": {}}}

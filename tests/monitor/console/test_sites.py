@@ -15,6 +15,7 @@ from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.schema import (
     CameraHealth,
     ClockPart,
+    ReleasePart,
     SiteHealth,
     SiteRelease,
     SiteStatus,
@@ -101,7 +102,9 @@ def test_a_site_with_an_animal_comes_first_then_what_is_amiss() -> None:
 
 
 def test_a_blind_camera_a_level_that_ran_out_and_a_release_are_told() -> None:
-    release = SiteRelease(site="a", time=NOW, release="r2", state="held-back", class_set="cs-3", why="worse")
+    worse = ReleasePart(release="r2", state="held-back", why="worse")
+    live = ReleasePart(release="m1", state="live", why="")
+    release = SiteRelease(site="a", time=NOW, classes=worse, model=live, class_set="cs-3")
     filled = board(
         status("a"),
         health("a", north="blind", south="degraded"),
