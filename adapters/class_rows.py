@@ -41,6 +41,28 @@ def copy_version(db: sqlite3.Connection, parent: int, reason: str) -> int:
     return version
 
 
+def without_shots(db: sqlite3.Connection, parent: int, shots: Sequence[int], reason: str) -> int:
+    """Make a version without these shots, and without classes that lose all, the active one; return its number.
+
+    A parent that has none of them is returned itself.
+    """
+    used = {shot for relation in get_args(Relation) for shot in _shots_of(db, parent, relation)}
+    if not used.intersection(shots):
+        return parent
+    version = copy_version(db, parent, reason)
+    for relation in get_args(Relation):
+        dropped = f"DELETE FROM {relation} WHERE version = ? AND shot = ?"  # noqa: S608  # ours
+        db.executemany(dropped, [(version, shot) for shot in shots])
+    left = "SELECT name FROM taught WHERE version = class.version"
+    db.execute(f"DELETE FROM class WHERE version = ? AND name NOT IN ({left})", (version,))  # noqa: S608  # ours
+    return version
+
+
+def _shots_of(db: sqlite3.Connection, version: int, relation: Relation) -> list[int]:
+    rows = db.execute(f"SELECT shot FROM {relation} WHERE version = ?", (version,))  # noqa: S608  # ours
+    return [shot for (shot,) in rows]
+
+
 def make_active(db: sqlite3.Connection, version: int) -> None:
     """Put a version in force."""
     db.execute("UPDATE active SET version = ?", (version,))

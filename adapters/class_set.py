@@ -32,6 +32,7 @@ from adapters.class_rows import (
     set_class,
     shots_of_others,
     take_out,
+    without_shots,
 )
 from adapters.class_tables import FILE, open_tables, told_if_damaged
 from adapters.classes import (
@@ -50,6 +51,7 @@ from adapters.crops import Crops
 from adapters.database import closed_if_unusable, transaction
 from adapters.encoder import Features, joined
 from adapters.errors import ConfigError, DamagedError, StoreError
+from adapters.reencoding import REASON, Rebuilt, encoded_anew
 from adapters.runtime import STARTER
 from adapters.starter import read_starter
 
@@ -109,28 +111,22 @@ class ClassSetStore:
                 self._add(classes, parent=1, encoder=encoder_hash, reason="starter class set")
 
     @told_if_damaged
-    def rebuild(self, classifier: Classifier) -> int:
-        """Encode anew what another encoder made, from the kept crops or the starter file; return how many shots.
+    def rebuild(self, classifier: Classifier) -> Rebuilt:
+        """Encode anew what another encoder made, from the kept crops or the starter file.
 
-        What has neither stays as it is, and `load` refuses it by name.
+        What has neither is left out of a version of its own, which becomes the active one.
         """
         stale = shots_of_others(self._db, classifier.encoder_hash)
         if not stale:
-            return 0
-        fresh: dict[str, list[Shot]] = {}
-        if any(crop is None for _, crop, _ in stale):
-            starter = read_starter(classifier.folder, classifier.encoder_hash)
-            fresh = {attributes.name: list(shots) for attributes, shots in starter.items()}
-        encoded = []
-        for number, crop, name in stale:
-            picture = self._crops.picture(crop)
-            if picture is not None:
-                encoded.append((number, classifier.encode.shots([picture])[0]))
-            elif crop is None and fresh.get(name):
-                encoded.append((number, fresh[name].pop(0).features))
+            return Rebuilt(0, ())
+        encoded = encoded_anew(stale, self._crops, classifier)
+        lost = [number for number, _, _ in stale if number not in encoded]
         with self._change():
-            encode_anew(self._db, encoded, classifier.encoder_hash)
-        return len(encoded)
+            encode_anew(self._db, list(encoded.items()), classifier.encoder_hash)
+            parent = self.active_version()
+            version = without_shots(self._db, parent, lost, REASON)
+            names, left = names_of(self._db, parent), names_of(self._db, version)
+        return Rebuilt(len(encoded), tuple(name for name in names if name not in left))
 
     def _versions_made(self) -> int:
         return int(self._db.execute("SELECT max(id) FROM version").fetchone()[0])

@@ -152,8 +152,11 @@ def open_classes(classifier: Classifier, state_dir: Path, *, in_memory: bool = F
     except BaseException:
         store.close()
         raise
-    if rebuilt:
-        log.info("the encoder is new: %d shots were encoded again", rebuilt)
+    if rebuilt.shots:
+        log.info("the encoder is new: %d shots were encoded again", rebuilt.shots)
+    if rebuilt.lost:
+        names = ", ".join(rebuilt.lost)
+        log.error("the encoder is new, and pictures of %s are not kept: teach it again, nothing is called so", names)
     return store
 
 

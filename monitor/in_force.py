@@ -12,6 +12,7 @@ from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.errors import DamagedError, StoreError, WildlaneError
 from adapters.golden import FILE, GoldenSet
+from adapters.reencoding import REASON
 from adapters.site_knowledge import Background
 from monitor import heap
 from monitor.assembly import open_classes
@@ -65,8 +66,16 @@ class InForce:
         """Return the active version to begin with; where the encoder is new, it is tried on the checked frames."""
         class_set = self._store.load(self._classifier)
         log.info("class set %s: %s", class_set.version, ", ".join(class_set.attributes) or "nothing taught")
+        self._check_left_out()
         self._check_encoder(class_set)
         return class_set
+
+    def _check_left_out(self) -> None:
+        if any(record.active and record.reason == REASON for record in self._store.versions()):
+            self.doubt = (
+                f"{REASON}; `wildlane classes list` says which: go back to the former encoder, or teach them anew"
+            )
+            log.error("%s", self.doubt)
 
     def _check_encoder(self, class_set: ClassSet) -> None:
         if not (self._state_dir / FILE).exists():
@@ -78,8 +87,9 @@ class InForce:
             log.warning("the checked frames can't be tried: %s", error)
             return
         if trial.is_worse:
-            self.doubt = f"the encoder is new: {trial.told}; go back to the former one, or teach these animals anew"
-            log.error("%s", self.doubt)
+            worse = f"the encoder is new: {trial.told}; go back to the former one, or teach these animals anew"
+            log.error("%s", worse)
+            self.doubt = "; ".join(filter(None, (self.doubt, worse)))
 
     def look(self) -> None:
         """Begin to load another version where one is active now, aside: frames can't wait for a hundred classes."""

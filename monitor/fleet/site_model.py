@@ -88,13 +88,15 @@ class SiteModel:
                 self._chosen.note(state="held-back" if objection else "starting", why=objection)
 
     def _objection(self, new: Classifier) -> str:
-        """Return what speaks against a model: checked frames that it names worse, with the same classes taught."""
+        """Return what speaks against a model: classes that it can't know, or checked frames that it names worse."""
         with (
             closing(open_classes(self._classifier, self._state_dir)) as store,
             closing(open_classes(new, self._state_dir, in_memory=True)) as copy,
             closing(GoldenSet(self._state_dir)) as golden,
         ):
             before, after = store.load(self._classifier).memory, copy.load(new).memory
+            if lost := [name for name in before.names if name not in after.names]:
+                return f"it does not know {', '.join(lost)}, and no pictures are kept to teach it from"
             trial = golden.trial_of_model((self._classifier, before), (new, after))
         return trial.told if trial.is_worse else ""
 

@@ -21,6 +21,7 @@ from adapters.crops import crop_hash
 from adapters.encoder import Features
 from adapters.errors import ConfigError, StoreError
 from adapters.provenance import Provenance
+from adapters.reencoding import REASON
 from adapters.runtime import MODELS
 
 Animals = dict[str, NDArray[np.uint8]]
@@ -310,11 +311,48 @@ def test_a_new_encoder_rebuilds_taught_and_starter_classes_once(
     rebuilt = store.rebuild(classifier)
 
     after = store.load(classifier)
-    assert rebuilt > len(before.attributes)
-    assert store.rebuild(classifier) == 0
+    assert rebuilt.shots > len(before.attributes)
+    assert rebuilt.lost == ()
+    assert store.rebuild(classifier) == (0, ())
     assert after.version == before.version
     for name, array in before.memory.arrays.items():
         assert np.allclose(after.memory.arrays[name], array, atol=1e-3)
+
+
+def test_what_a_new_encoder_can_not_encode_is_left_out_and_stays_in_the_version_before(
+    store: ClassSetStore, classifier: Classifier, demo_animals: Animals
+) -> None:
+    store.teach(MOOSE, shots_of(classifier, demo_animals["caribou"]), classifier.encoder_hash)
+    wrong = Features(np.zeros((1, 49, 320), np.float32), np.zeros((1, 1280), np.float32))
+    hare = ClassAttributes(name="hare", size="small", origin="wild")
+    before = store.teach(hare, [Shot(features=wrong, crop=None, source="test")], "sha256:another")
+
+    rebuilt = store.rebuild(classifier)
+
+    assert rebuilt == (0, ("hare",))
+    left, record = store.load(classifier), store.versions()[-1]
+    assert "moose" in left.attributes
+    assert "hare" not in left.attributes
+    assert (record.active, record.reason) == (True, REASON)
+    assert store.rebuild(classifier) == (0, ())  # and no version more
+    assert store.versions()[-1] == record
+    store.rollback(before)
+    assert "hare" in store.attributes()
+
+
+def test_a_model_without_a_starter_set_leaves_the_starters_classes_out(
+    store: ClassSetStore, classifier: Classifier, demo_animals: Animals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.teach(MOOSE, shots_of(classifier, demo_animals["caribou"]), classifier.encoder_hash)
+    names = set(store.attributes())
+    with sqlite3.connect(tmp_path / "state" / FILE) as db:
+        db.execute("UPDATE shot SET encoder = 'sha256:old'")
+    monkeypatch.setattr("adapters.reencoding.STARTER", "nowhere.npz")
+
+    rebuilt = store.rebuild(classifier)
+
+    assert set(rebuilt.lost) == names - {"moose"}
+    assert set(store.load(classifier).attributes) == {"moose"}
 
 
 def test_without_its_crop_such_a_class_is_refused_by_name(store: ClassSetStore, classifier: Classifier) -> None:
