@@ -37,6 +37,7 @@ from monitor.assembly import (
     sources_of,
     zones_of,
 )
+from monitor.ballast import Ballast
 from monitor.cameras.fleet import Fleet
 from monitor.cameras.health import Health
 from monitor.clock import Clock, Every
@@ -132,7 +133,8 @@ class Daemon:
 
     def _build(self, config: Config, state_dir: Path) -> None:
         address = self._broker_address(config)
-        self._journal = Journal(state_dir)
+        self._ballast = Ballast(state_dir)
+        self._journal = Journal(state_dir, make_room=self._ballast.give_up)
         self._parts.callback(self._journal.close)
         # Decoders need about a second to open a source; the model loads meanwhile.
         self._fleet.open()
@@ -161,7 +163,7 @@ class Daemon:
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
         self._snapshots = Snapshots(state_dir, config.retention_days, config.console.url)
         kept = timedelta(days=config.retention_days)
-        self._upkeep = Upkeep(self._journal, self._snapshots, self._clock, address.tls, kept)
+        self._upkeep = Upkeep(self._journal, self._snapshots, self._ballast, self._clock, address.tls, kept)
         self._reports = Reports(
             facts,
             self._journal,
@@ -322,7 +324,8 @@ class Daemon:
     def _problem(self) -> str:
         """Return why the site is degraded, nothing where it is not."""
         taught, gpu = self._in_force, GPU_LOST if self._classifier.encode.lost_device else ""
-        problems = (self._journal.problem, taught.problem, taught.doubt, self._publisher.problem, gpu)
+        disk = (self._journal.problem, self._ballast.problem)
+        problems = (*disk, taught.problem, taught.doubt, self._publisher.problem, gpu)
         return "; ".join(filter(None, problems))
 
     def _step(self) -> None:
@@ -337,7 +340,7 @@ class Daemon:
                 if self._board is not None:
                     self._board.frame(frame, outcome.sightings, now_s)
                 self._watch(frame, outcome)
-                for situation in outcome.told:
+                for situation in outcome.told if not self._ballast.problem else ():  # alerts come before pictures
                     self._snapshots.take(situation, frame)
                 self._fleet.release(frame)
             self._publish(outcome.told)

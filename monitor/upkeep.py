@@ -1,4 +1,4 @@
-"""What a running program does every hour: it drops what is old, and looks at how long its certificates hold."""
+"""What a running program does every hour: it drops what is old, looks at certificates, keeps the ballast."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from adapters.errors import WildlaneError
 from monitor.alerts.certificates import Validity, validities
 from monitor.alerts.journal import Journal
 from monitor.alerts.tls import Tls
+from monitor.ballast import Ballast
 from monitor.clock import Clock
 from monitor.snapshots import Snapshots
 
@@ -23,9 +24,18 @@ class Upkeep:
         certificates: how long they hold, as last seen.
     """
 
-    def __init__(self, journal: Journal, snapshots: Snapshots, clock: Clock, tls: Tls | None, kept: timedelta) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        snapshots: Snapshots,
+        ballast: Ballast,
+        clock: Clock,
+        tls: Tls | None,
+        kept: timedelta,
+    ) -> None:
         """Do nothing yet; `kept` is the retention of delivered events."""
-        self._journal, self._snapshots, self._clock, self._tls, self._kept = journal, snapshots, clock, tls, kept
+        self._journal, self._snapshots, self._ballast, self._clock = journal, snapshots, ballast, clock
+        self._tls, self._kept = tls, kept
         self.certificates: Sequence[Validity] = ()
 
     def run(self) -> None:
@@ -33,6 +43,7 @@ class Upkeep:
         self._check_certificates()
         if self._clock.state().steady:  # a clock set ahead by mistake must not empty the journal
             self._forget_what_is_old(datetime.now(UTC))
+        self._ballast.take()
 
     def _check_certificates(self) -> None:
         try:

@@ -54,13 +54,24 @@ class Journal:
         problem: what an operator must know of it; empty while all is well.
     """
 
-    def __init__(self, state_dir: Path, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        now: Callable[[], float] = time.monotonic,
+        *,
+        make_room: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Open or make the journal; in memory, where the folder can't be written.
+
+        Args:
+            state_dir: its folder.
+            now: a clock, seconds.
+            make_room: called where the disk can't be written; tells whether it is worth another try.
 
         Raises:
             StoreError: the folder is in use, or its journal was written by a newer program.
         """
-        self._state_dir, self._path, self._now = state_dir, state_dir / FILE, now
+        self._state_dir, self._path, self._now, self._make_room = state_dir, state_dir / FILE, now, make_room
         self._mark = HighWaterMark(state_dir / MARK)
         self._lock = threading.RLock()
         self._owner = -1
@@ -72,13 +83,21 @@ class Journal:
         self._disk: sqlite3.Connection | None = None  # while in memory: the file, once it could be opened
         self._continued = False  # memory goes on with the file's DENM numbers
         try:
-            self._db = self._take_file()
+            self._db = self._take_file_or_make_room()
         except (OSError, sqlite3.Error) as error:
             self._fall_back(StoreError(f"{self._path}: can't be opened as a journal ({error})"), None)
             return
         self.problem, (self.id,) = self._damage, self._db.execute("SELECT id FROM journal").fetchone()
         self._open = {row.id: row for row in tables.situations(self._db, "open")}
         self._etsi_sequence = self._last_etsi_sequence()
+
+    def _take_file_or_make_room(self) -> sqlite3.Connection:
+        try:
+            return self._take_file()
+        except (OSError, sqlite3.Error):
+            if self._make_room():
+                return self._take_file()
+            raise
 
     def _take_file(self) -> sqlite3.Connection:
         """Take the folder for this process and return the file in it, checked.
@@ -188,8 +207,17 @@ class Journal:
         except StoreError as error:
             if self._in_memory:
                 raise
-            self._fall_back(error, self._db)
-            return self._commit(make)
+            return self._commit_after(error, make)
+
+    def _commit_after(self, error: StoreError, make: Callable[[], list[Alert]]) -> list[Alert]:
+        """Commit once more where room could be made, else to memory."""
+        try:
+            if self._make_room():
+                return self._commit(make)
+        except StoreError as still:
+            error = still
+        self._fall_back(error, self._db)
+        return self._commit(make)
 
     def _commit(self, make: Callable[[], list[Alert]]) -> list[Alert]:
         with self._transaction():

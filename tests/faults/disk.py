@@ -30,7 +30,7 @@ def remount(folder: Path, how: str) -> None:
 
 def fill(folder: Path) -> Path:
     """Leave no room, and return the file that takes it."""
-    ballast = folder / "ballast"
+    ballast = folder / "filler"
     with ballast.open("wb", buffering=0) as file:
         try:
             while file.write(bytes(4096)):

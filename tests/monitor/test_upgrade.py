@@ -1,4 +1,4 @@
-"""A box that is updated keeps what its earlier program left, queued alerts and taught classes, and says what it can't."""
+"""An update keeps what the earlier program left, queued alerts and taught classes, and says what it can't."""
 
 from __future__ import annotations
 
