@@ -45,13 +45,14 @@ from monitor.config import Config, load_config
 from monitor.in_force import InForce
 from monitor.metrics import Metrics, MetricsServer
 from monitor.pipeline import Outcome, Pipeline
-from monitor.policy import Policy, Situation
+from monitor.policy import Policy
 from monitor.scenery import Scenery
 from monitor.snapshots import Snapshots
 from monitor.stages import Stages
 from monitor.upkeep import Upkeep
 from monitor.values import Frame
 from monitor.watchdog import Watchdog
+from monitor.watcher import Watcher, about
 from monitor.zones import Zone
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.1
 HEALTH_EVERY_S = 30.0
 CLASS_SET_EVERY_S = 0.1  # how often a version taught meanwhile is looked for; it must be live within a second
 BACKGROUND_EVERY_S = 1800.0
@@ -174,6 +174,8 @@ class Daemon:
             mirrors_of(config),
             self._snapshots.evidence,
         )
+        parts = (self._fleet, self._pipeline, self._policy, self._reports)
+        self._watcher = Watcher(*parts, looked=self._looked, told=self._told)
         self._serve_metrics(config)
         self._serve_console(config, state_dir)
         self._follow_centre(config, state_dir)
@@ -281,7 +283,7 @@ class Daemon:
     def _tell_ended(self, alerts: Sequence[schema.Alert]) -> None:
         for alert in alerts:
             situation = alert.data.situation.id
-            log.warning("situation %s was left open by the last run: ended", situation, extra=_about(alert))
+            log.warning("situation %s was left open by the last run: ended", situation, extra=about(alert))
             self._tell(alert)
 
     def _main_loop(self) -> None:
@@ -329,49 +331,26 @@ class Daemon:
         return "; ".join(filter(None, problems))
 
     def _step(self) -> None:
-        """Wait for something to happen, and deal with one frame of each camera that has one."""
-        self._fleet.wait(self._stop, TICK_S)
-        self._stepped_s = now_s = self._now()
-        frames = self._fleet.frames()
-        if frames:
-            outcome = self._pipeline.process(frames, now_s, wall_s=time.time(), blind=self._fleet.blind())
-            for frame in frames:
-                self._metrics.analysed(frame)
-                if self._board is not None:
-                    self._board.frame(frame, outcome.sightings, now_s)
-                self._watch(frame, outcome)
-                for situation in outcome.told if not self._ballast.problem else ():  # alerts come before pictures
-                    self._snapshots.take(situation, frame)
-                self._fleet.release(frame)
-            self._publish(outcome.told)
-        else:
-            self._publish(self._pipeline.idle(now_s, blind=self._fleet.blind()))
-        for order in [*self._publisher.orders(), *self._asked()]:
-            log.info("%s %s, asked for by %s", order.verb, order.about, order.by)
-            self._publish(self._carry_out(order))
-        self._reports.tell_levels(self._policy.open, self._fleet.healths)
+        self._watcher.step(self._stop, lambda: [*self._publisher.orders(), *self._asked()])
+        self._stepped_s = self._now()
         if self._board is not None:
-            self._board.site(self._states, self._policy.open, now_s)
+            self._board.site(self._states, self._policy.open, self._stepped_s)
+
+    def _looked(self, frame: Frame, outcome: Outcome) -> None:
+        self._metrics.analysed(frame)
+        if self._board is not None:
+            self._board.frame(frame, outcome.sightings, self._now())
+        self._watch(frame, outcome)
+        for situation in outcome.told if not self._ballast.problem else ():  # alerts come before pictures
+            self._snapshots.take(situation, frame)
+
+    def _told(self, alert: schema.Alert) -> None:
+        self._metrics.told(alert)
+        self._tell(alert)
 
     def _asked(self) -> Iterator[Order]:
         while not self._orders.empty():
             yield self._orders.get()
-
-    def _carry_out(self, order: Order) -> list[Situation]:
-        act = {
-            "confirm": self._policy.confirm,
-            "dismiss": self._pipeline.dismiss,
-            "test-alert": self._policy.rehearse,
-        }[order.verb]
-        return act(order.about, order.by, self._now())
-
-    def _publish(self, situations: Sequence[Situation]) -> None:
-        for alert in self._reports.tell(situations, self._pipeline.class_set):
-            data, because = alert.data, "; ".join(alert.data.because)
-            phase, name, zone = data.situation.phase, data.animal.class_, data.where.zone.id
-            log.info("%s %s in zone %s: %s", phase, name, zone, because, extra=_about(alert))
-            self._metrics.told(alert)
-            self._tell(alert)
 
     def _lost(self, camera: str, reason: str) -> None:
         self._metrics.lost(camera, reason)
@@ -395,7 +374,7 @@ class Daemon:
         self._config = config
         self._fleet.change(sources)
         self._site_clock = clock_of(config.policy.timezone)
-        self._publish(self._policy.change(settings, zones, facts.places, self._now()))
+        self._watcher.publish(self._policy.change(settings, zones, facts.places, self._now()))
         self._pipeline.change(budgets_of(config))
         self._reports.change(facts, zones)
         self._publisher.change_zones(_ids(zones))
@@ -406,23 +385,13 @@ class Daemon:
     def _shutdown(self) -> None:
         """Stop in the order that loses nothing: cameras, then the open situations, then the outbox, then the rest."""
         self._watchdog.stopping()
-        self._fleet.close()
-        self._publish(self._pipeline.end_all("shutdown", self._now()))
-        self._fleet.lose()
-        self._reports.tell_levels((), self._fleet.healths)
+        self._watcher.end("shutdown")
         if left := self._publisher.stop(FLUSH_S):
             log.warning(
                 "%d messages are not with the broker yet; they stay in the journal and go out at the next start", left
             )
         self._parts.close()
         log.info("stopped")
-
-
-def _about(alert: schema.Alert) -> dict[str, str]:
-    """Return what a line of the log about an alert is found by."""
-    where = alert.data.where
-    situation = alert.data.situation.id
-    return {"camera": where.cameras[0], "zone": where.zone.id, "situation": situation, "event": alert.id}
 
 
 def _ids(zones: Mapping[str, Sequence[Zone]]) -> frozenset[str]:

@@ -5,12 +5,13 @@ WAL with `synchronous = FULL`: a commit that returned survives a power cut.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,6 +61,7 @@ class Journal:
         now: Callable[[], float] = time.monotonic,
         *,
         make_room: Callable[[], bool] = lambda: False,
+        before_commit: Callable[[Sequence[Alert]], None] = lambda alerts: None,
     ) -> None:
         """Open or make the journal; in memory, where the folder can't be written.
 
@@ -67,11 +69,13 @@ class Journal:
             state_dir: its folder.
             now: a clock, seconds.
             make_room: called where the disk can't be written; tells whether it is worth another try.
+            before_commit: given the alerts that are about to be committed; what it raises undoes the commit.
 
         Raises:
             StoreError: the folder is in use, or its journal was written by a newer program.
         """
-        self._state_dir, self._path, self._now, self._make_room = state_dir, state_dir / FILE, now, make_room
+        self._state_dir, self._path, self._now = state_dir, state_dir / FILE, now
+        self._make_room, self._before_commit = make_room, before_commit
         self._mark = HighWaterMark(state_dir / MARK)
         self._lock = threading.RLock()
         self._owner = -1
@@ -186,19 +190,61 @@ class Journal:
     def append(self, drafts: Sequence[Draft]) -> list[Alert]:
         """Commit situation versions and their messages together; return the alerts as they will be published.
 
-        Where the disk can't be written they are kept in memory, and `problem` says so.
+        A version that is there already, from a caller that lost the answer, is returned as it was committed. Where the
+        disk can't be written they are kept in memory, and `problem` says so.
         """
         with self._lock:
             return self._commit_somewhere(lambda: [self._append(draft) for draft in drafts])
 
-    def end_left_open(self, now: datetime) -> list[Alert]:
+    def end_left_open(self, now: datetime, zones: Collection[str] | None = None) -> list[Alert]:
         """End the situations that a killed run left open, with the reason `restart`; call it once, at the start.
 
-        One that can't be read is closed without an end, and `problem` says so. Where the disk can't be written the ends
-        are told from memory.
+        Those of some zones alone, where what watched them was one of several. One that can't be read is closed without
+        an end, and `problem` says so. Where the disk can't be written the ends are told from memory.
         """
         with self._lock:
-            return self._commit_somewhere(lambda: self._end(tables.situations(self._db, "open"), now))
+            return self._commit_somewhere(lambda: self._end(self._left_open(zones), now))
+
+    def _left_open(self, zones: Collection[str] | None) -> list[SituationRow]:
+        return [row for row in tables.situations(self._db, "open") if zones is None or row.zone in zones]
+
+    def receive(self, alerts: Sequence[Alert]) -> None:
+        """Commit what the journal that this is a copy of commits; numbers and all.
+
+        Raises:
+            StoreError: they are another journal's, or do not follow what is here.
+        """
+        with self._lock:
+            self._commit(lambda: [self._received(alert) for alert in alerts])
+
+    def _received(self, alert: Alert) -> Alert:
+        (newest, etsi) = self._db.execute("SELECT seq, etsi_sequence FROM journal").fetchone()
+        seq = newest + 1
+        if (alert.data.journal, alert.data.seq) != (self.id, seq):
+            raise StoreError(f"event {alert.data.seq} of journal {alert.data.journal} is not event {seq} of {self.id}")
+        if alert.data.situation.phase == "start":
+            etsi = alert.data.codes.etsi.sequence_number
+        self._db.execute("UPDATE journal SET seq = ?, etsi_sequence = ?", (seq, etsi))
+        return self._store(alert)
+
+    def delivered(self) -> int:
+        """Return up to which number no event waits for the broker."""
+        waiting = "SELECT min(seq) - 1 FROM outbox WHERE acked_at IS NULL AND parked IS NULL"
+        ((upto,),) = self._rows(f"SELECT coalesce(({waiting}), seq) FROM journal")  # noqa: S608  # ours
+        return int(upto)
+
+    def mark_delivered(self, upto: int) -> None:
+        """Note that the broker has what the journal that this is a copy of says it has."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE outbox SET acked_at = ? WHERE seq <= ? AND acked_at IS NULL AND parked IS NULL",
+                (utc_text(datetime.now(UTC)), upto),
+            )
+
+    def copy(self) -> bytes:
+        """Return the file as it is, for a copy to begin with."""
+        with self._lock:
+            return self._db.serialize()
 
     def _commit_somewhere(self, make: Callable[[], list[Alert]]) -> list[Alert]:
         """Commit to the disk, or, where it can't be written, to memory."""
@@ -221,7 +267,10 @@ class Journal:
 
     def _commit(self, make: Callable[[], list[Alert]]) -> list[Alert]:
         with self._transaction():
+            (before,) = self._db.execute("SELECT seq FROM journal").fetchone()
             alerts = make()
+            if fresh := [alert for alert in alerts if alert.data.seq > before]:
+                self._before_commit(fresh)
             etsi = self._last_etsi_sequence()
         self._etsi_sequence = etsi
         self._open |= {alert.data.situation.id: tables.row_of(alert) for alert in alerts}
@@ -232,7 +281,10 @@ class Journal:
 
     def _append(self, draft: Draft) -> Alert:
         situation = draft.situation
-        row = self._db.execute("SELECT etsi_sequence FROM situation WHERE id = ?", (situation.id,)).fetchone()
+        query = "SELECT etsi_sequence, newest FROM situation WHERE id = ?"
+        row = self._db.execute(query, (situation.id,)).fetchone()
+        if row and json.loads(row[1])["data"]["situation"]["version"] >= situation.version:
+            return Alert.model_validate_json(row[1])
         etsi = row[0] if row else self._next_etsi_sequence()
         return self._store(draft.numbered(self._next_seq(), self.id, etsi))
 
