@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from adapters.errors import ConfigError
-from monitor.config import CameraConfig, Config, Shapes, ZoneConfig, parse_config, read_config
+from monitor.config import CameraConfig, Config, ZoneConfig, parse_config, read_config
+from monitor.strict import Shapes
 from monitor.toml_text import is_whole, tables_of
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")  # of network cameras; FFmpeg knows others, down to file: and concat:

@@ -72,10 +72,14 @@ BoxOption = Annotated[
 
 
 @app.command(epilog="Example: wildlane run --config /etc/wildlane/config.toml")
-def run(config: ConfigOption = None, state: StateOption = None) -> None:
+def run(
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Spread over a Ray cluster: its head's host:port, or `auto`.")
+    ] = None,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
     """Watch the configured cameras and publish alerts until SIGTERM or Ctrl-C; SIGHUP reads the configuration again."""
-    from monitor.daemon import Daemon
-
     context = Context(config, state)
     faulthandler.enable()  # where each thread was goes to the log when the watchdog aborts us
     stop = threading.Event()
@@ -83,11 +87,24 @@ def run(config: ConfigOption = None, state: StateOption = None) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that could read the configuration again
     with outlets():
         log_to_stderr(context.config.log_format)
+        if cluster is not None:
+            _run_cluster(context, cluster, stop)
+            return
+        from monitor.daemon import Daemon
+
         daemon = Daemon(
             context.config, context.path, context.state_dir, stop=stop, tell=lambda alert: print_line(alert.json_text())
         )
         signal.signal(signal.SIGHUP, lambda number, frame: daemon.reload())
         daemon.run()
+
+
+def _run_cluster(context: Context, address: str, stop: threading.Event) -> None:
+    try:
+        from monitor.cluster.run import run_cluster
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"--cluster needs Ray ({error}); run: pip install 'wildlane[cluster]'") from None
+    run_cluster(context.config, context.path, context.state_dir, address=address, stop=stop, tell=print_line)
 
 
 @app.command(epilog="Example: wildlane demo --out out")

@@ -12,43 +12,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from adapters.errors import ConfigError
+from monitor.strict import (
+    GroundPoint,
+    Identifier,
+    Labels,
+    Number,
+    Point,
+    Position,
+    Shapes,
+    Strict,
+)
 from monitor.values import FAULT_TIMES_S, STALLED_S, WRONG_RATE_S, Fault
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
-Coordinate = Annotated[float, Field(ge=-100_000, le=100_000)]
-# TOML writes 5 for 5.0; everything else must have the type it says
-Number = Annotated[float, BeforeValidator(lambda value: _float(value))]
-
-
-def _float(value: object) -> object:
-    if type(value) is not int:
-        return value
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError("the number is too large") from None
-
-
-class Strict(BaseModel):
-    """No unknown keys, no silent conversions, no changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def _point(value: object) -> object:
-    """TOML has no tuples, and writes 5 for 5.0."""
-    return tuple(_float(x) for x in value) if isinstance(value, list) else value
-
-
-Point = Annotated[tuple[Coordinate, Coordinate], BeforeValidator(_point)]
-Latitude = Annotated[float, Field(ge=-90, le=90)]
-Longitude = Annotated[float, Field(ge=-180, le=180)]
-Shapes = list[Annotated[list[Point], Field(min_length=3)]]
-GroundPoint = Annotated[tuple[Coordinate, Coordinate, Latitude, Longitude], BeforeValidator(_point)]
 
 
 class DeviceConfig(Strict):
@@ -126,6 +105,11 @@ class FleetConfig(Strict):
         return self
 
 
+class ClusterConfig(Strict):
+    journal_nodes: Labels = Field(default_factory=dict)
+    classifiers: Literal["gpu", "node"] = "gpu"
+
+
 class MirrorsConfig(Strict):
     home_assistant: Prefix | None = None
     onvif: Prefix | None = None
@@ -156,9 +140,7 @@ class ApproachConfig(Strict):
     relevance_m: Number = Field(default=500.0, gt=0, le=20_000)
     signs: list[str] = Field(default_factory=list)
     signal_groups: list[str] = Field(default_factory=list)
-    path: list[Annotated[tuple[Latitude, Longitude], BeforeValidator(_point)]] = Field(
-        default_factory=list, max_length=40
-    )
+    path: list[Position] = Field(default_factory=list, max_length=40)
 
 
 class RoadConfig(Strict):
@@ -178,6 +160,7 @@ class CameraConfig(Strict):
     masks_px: Shapes = Field(default_factory=list)
     crops_per_frame: int = Field(default=10, ge=1, le=64)
     sweep_tiles_per_frame: int = Field(default=2, ge=0, le=16)
+    node: Labels = Field(default_factory=dict)
     frozen_s: Number = Field(default=FAULT_TIMES_S["frozen"], gt=0, le=3_600)
     dark_s: Number = Field(default=FAULT_TIMES_S["dark"], gt=0, le=3_600)
     overexposed_s: Number = Field(default=FAULT_TIMES_S["overexposed"], gt=0, le=3_600)
@@ -305,6 +288,7 @@ class Config(Strict):
     console: ConsoleConfig = ConsoleConfig()
     mirrors: MirrorsConfig = MirrorsConfig()
     fleet: FleetConfig = FleetConfig()
+    cluster: ClusterConfig = ClusterConfig()
     policy: PolicyConfig = PolicyConfig()
     cameras: dict[Identifier, CameraConfig] = Field(default_factory=dict)
     zones: dict[Identifier, RoadConfig] = Field(default_factory=dict)

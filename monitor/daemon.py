@@ -77,6 +77,7 @@ FIXED = (
     "console",
     "mirrors",
     "fleet",
+    "cluster",
 )
 GPU_LOST = "the GPU failed, the CPU has taken over"
 STUCK_S = 10.0  # a loop that has not gone round for so long is dead

@@ -379,6 +379,10 @@ class Journal:
         """Tell whether a situation has started and not ended."""
         return bool(self._rows("SELECT 1 FROM situation WHERE id = ? AND open", situation))
 
+    def zone_of(self, situation: str) -> str | None:
+        """Return the zone of a situation; None where it is not known."""
+        return next((zone for (zone,) in self._rows("SELECT zone FROM situation WHERE id = ?", situation)), None)
+
     def newest(self) -> int:
         """Return the number of the newest event, 0 before the first."""
         ((seq,),) = self._rows("SELECT seq FROM journal")

@@ -18,10 +18,11 @@ from starlette.routing import Route
 
 from adapters.errors import ConfigError
 from monitor.cameras.trial import FirstPicture
-from monitor.config import Shapes, ZoneConfig
+from monitor.config import ZoneConfig
 from monitor.console.access import needs, note, see_other, who
 from monitor.console.pages import page
 from monitor.console.site import comes
+from monitor.strict import Shapes
 
 TRIAL_S = 600.0  # how long somebody may look at the picture before the address must be tried again
 TAKEN_UP_S = 5.0

@@ -14,10 +14,11 @@ from adapters.golden import GoldenSet
 from adapters.teaching import Lesson, Refutation, Removal
 from monitor.alerts.schema import Alert, SiteHealth
 from monitor.cameras.trial import FirstPicture
-from monitor.config import Config, Shapes, ZoneConfig
+from monitor.config import Config, ZoneConfig
 from monitor.console.board import Board
 from monitor.console.recordings import Recordings
 from monitor.shadow import Shadow
+from monitor.strict import Shapes
 
 ASKED_EVERY_S = 0.05
 

@@ -1,0 +1,71 @@
+"""`wildlane run --cluster`: the driver, which starts the coordinator beside itself and tells what it hears."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from adapters.errors import ConfigError
+from monitor.cluster.calls import call
+from monitor.cluster.coordinator import CONCURRENCY, Coordinator, News
+from monitor.config import Config
+
+log = logging.getLogger(__name__)
+
+NEWS_EVERY_S = 0.5
+BEGIN_S = 60.0
+END_S = 60.0
+
+
+def run_cluster(
+    config: Config,
+    config_path: Path,
+    state_dir: Path,
+    *,
+    address: str,
+    stop: threading.Event,
+    tell: Callable[[str], None],
+    watch: Callable[[News], None] = lambda news: None,
+) -> None:
+    """Watch until asked to stop, or until every source was a recording and has ended.
+
+    Args:
+        config: of the site.
+        config_path: where it came from.
+        state_dir: where class sets are kept, on this node, and journals, on theirs.
+        address: of the cluster's head, `host:port`; `auto` is the cluster that runs here, else one of this machine.
+        stop: set it to end the run.
+        tell: called with each alert, as JSON, once it is committed.
+        watch: called with all news.
+
+    Raises:
+        ConfigError: the cluster can't be reached.
+    """
+    try:
+        ray.init(address=None if address == "auto" else address, log_to_driver=True, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--cluster {address}: can't be reached ({error})") from None
+    try:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "max_concurrency": CONCURRENCY, "scheduling_strategy": here}
+        arguments = (config, config_path.resolve(), state_dir.resolve(), config.cluster.classifiers)
+        coordinator = ray.remote(Coordinator).options(**options).remote(*arguments)
+        news = call(coordinator, "news", timeout_s=BEGIN_S)
+        while not stop.wait(NEWS_EVERY_S) and not news.finished:
+            news = call(coordinator, "news", timeout_s=BEGIN_S)
+            _tell(news, tell, watch)
+        _tell(call(coordinator, "stop", timeout_s=END_S), tell, watch)
+        log.info("stopped")
+    finally:
+        ray.shutdown()
+
+
+def _tell(news: News, tell: Callable[[str], None], watch: Callable[[News], None]) -> None:
+    for alert in news.alerts:
+        tell(alert)
+    watch(news)

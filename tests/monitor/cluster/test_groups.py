@@ -1,0 +1,73 @@
+"""Which cameras are placed together, and crops that meet in one run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from adapters.encoder import MAX_BATCH, Features, Image
+from monitor.cluster.batcher import Batcher
+from monitor.cluster.groups import Group, groups_of
+from monitor.zones import Zone
+
+
+def zone(name: str) -> Zone:
+    return Zone(id=name, kind="carriageway", polygon_px=((0.0, 0.0), (1.0, 0.0), (1.0, 1.0)))
+
+
+def test_cameras_that_share_a_zone_stay_together_also_through_another() -> None:
+    zones = {"a": [zone("1")], "b": [zone("2")], "c": [zone("3"), zone("4")], "d": [zone("2"), zone("3")]}
+
+    groups = groups_of(zones)
+
+    assert groups == [Group("a", ("a",), frozenset("1")), Group("b", ("b", "c", "d"), frozenset("234"))]
+
+
+def crops_of(numbers: Sequence[int]) -> list[Image]:
+    return [np.full((2, 2, 3), number, np.uint8) for number in numbers]
+
+
+def read(crops: Sequence[Image]) -> Features:
+    values = np.array([[crop[0, 0, 0]] for crop in crops], np.float32)
+    return Features(values[:, None], values)
+
+
+def test_everybody_gets_the_answer_to_his_own_crops_and_runs_are_shared() -> None:
+    sizes: list[int] = []
+    begun = threading.Event()
+
+    def slow(crops: Sequence[Image]) -> Features:
+        begun.wait(5)
+        sizes.append(len(crops))
+        return read(crops)
+
+    batcher = Batcher(slow)
+    with ThreadPoolExecutor(12) as pool:
+        asked = [list(range(first, first + 3)) for first in range(0, 36, 3)]
+        answers = [pool.submit(batcher, crops_of(numbers)) for numbers in asked]
+        begun.set()
+        for numbers, answer in zip(asked, answers, strict=True):
+            assert answer.result().glob.ravel().tolist() == numbers
+    batcher.close()
+
+    assert sum(sizes) == 36
+    assert len(sizes) < 12
+    assert max(sizes) < MAX_BATCH + 3
+
+
+def test_an_error_reaches_all_that_asked_and_the_next_ones_are_answered() -> None:
+    def broken(crops: Sequence[Image]) -> Features:
+        if crops[0][0, 0, 0] == 9:
+            raise ValueError("no GPU")
+        return read(crops)
+
+    batcher = Batcher(broken)
+    with pytest.raises(ValueError, match="no GPU"):
+        batcher(crops_of([9]))
+
+    assert batcher(crops_of([1])).glob.tolist() == [[1.0]]
+    batcher.close()
