@@ -28,6 +28,7 @@ from monitor.cluster.journal_actor import JournalActor
 from monitor.cluster.keeper import UnreachableError
 from monitor.cluster.watch_actor import ClassifierActor, Standing, Task, WatchActor
 from monitor.config import Config
+from monitor.output import log_to_stderr
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ PING_S = 1.0  # for all answers of one round
 LOST_S = 3.0  # without an answer, once it has answered
 BEGIN_S = 15.0  # for a first answer: a process starts, a model is loaded
 SUSPECT_S = 15.0  # for which nothing is placed on a node that lost something
+COPY_S = 5.0  # for a journal to reach its copy
 CONCURRENCY = 16
 
 
@@ -56,7 +58,7 @@ class Placed:
     begun_s: float
     heard_s: float | None = None  # its newest answer
     standing: Any = None
-    state_dir: Path | None = None
+    number: int = 0  # of a keeper, larger than that of any before
 
     def is_lost(self, now_s: float) -> bool:
         """Whether it does not answer any more, or never did."""
@@ -88,9 +90,12 @@ class Coordinator:
             state_dir: class sets are kept there, on this node; journals in a folder of each node.
             classifiers: `gpu`, an actor for each GPU, or `node`, one for each node.
         """
+        log_to_stderr(config.log_format)
         self._config, self._config_path, self._state_dir = config, config_path, state_dir
         self._classifiers_on = classifiers
         self._lock, self._ended = threading.RLock(), threading.Event()
+        self._terms = threading.Lock()  # never held while somebody is called: who is called may ask for it
+        self._behind = 0  # keepers up to this number are no copies: the leader went on without them
         self._classifier: Classifier = classifier_of(config, state_dir)
         self._store: ClassSetStore = open_classes(self._classifier, state_dir)
         self._version = self._store.active_version()
@@ -99,6 +104,7 @@ class Coordinator:
         self._term = self._number = 0
         self._leader: Placed | None = None
         self._copy: Placed | None = None
+        self._next_keeper: Placed | None = None  # starts, and is then made what is needed
         self._watchers: dict[str, Placed] = {}
         self._classifiers: dict[str, Placed] = {}
         self._suspected: dict[str, float] = {}
@@ -112,12 +118,12 @@ class Coordinator:
         leader = self._leader
         return None if leader is None else leader.actor
 
-    def allows_alone(self, term: int) -> bool:
+    def allows_alone(self, term: int, copy: int) -> bool:
         """Tell a leader that lost its copy whether it may go on without one: where nobody was made leader since."""
-        with self._lock:
+        with self._terms:
             if term != self._term:
                 return False
-            self._copy = None
+            self._behind = max(self._behind, copy)
             return True
 
     def news(self) -> News:
@@ -185,8 +191,8 @@ class Coordinator:
     def _everybody(self) -> dict[str, Placed]:
         everybody = {f"watcher {name}": placed for name, placed in self._watchers.items()}
         everybody |= {f"classifier {node}": placed for node, placed in self._classifiers.items()}
-        everybody |= {name: placed for name, placed in (("leader", self._leader), ("copy", self._copy)) if placed}
-        return everybody
+        keepers = {"leader": self._leader, "copy": self._copy, "keeper": self._next_keeper}
+        return everybody | {name: placed for name, placed in keepers.items() if placed is not None}
 
     def _mend(self) -> None:
         """Replace who is lost, and place what is not there yet."""
@@ -218,8 +224,10 @@ class Coordinator:
             del self._classifiers[which]
         elif kind == "leader":
             self._leader = None
-        else:
+        elif kind == "copy":
             self._copy = None
+        else:
+            self._next_keeper = None
 
     def _nodes(self, now_s: float) -> list[Node]:
         """Return the nodes that may be used: alive as far as Ray knows, and nothing was lost there lately."""
@@ -232,50 +240,82 @@ class Coordinator:
         return trusted or alive
 
     def _place_journal(self, nodes: list[Node]) -> None:
-        """See to it that there are a leader and a copy, on two nodes."""
-        able = [node for node in nodes if self._may_keep(node)] or nodes
+        """See to it that there are a leader and a copy, on two nodes; nobody is waited for here."""
         if self._leader is None:
-            self._term += 1
-            chosen, self._copy = self._copy or self._new_keeper(able), None
-            if chosen is None:
-                return
-            copy = self._new_keeper([node for node in able if node.id != chosen.node])
-            if not self._begins(chosen, copy):
-                return
-            self._leader, self._copy = chosen, copy
-        elif self._copy is None and (others := [node for node in able if node.id != self._leader.node]):
-            copy = self._new_keeper(others)
-            try:
-                call(self._leader.actor, "follow_up", copy.actor if copy else None, timeout_s=BEGIN_S)
-                self._copy = copy
-            except WildlaneError as error:
-                log.warning("there is no copy of the journal yet: %s", error)
+            self._promote()
+        if self._copy is not None and self._copy.number <= self._behind:
+            ray.kill(self._copy.actor)
+            self._copy = None
+        ready = self._next_keeper is not None and self._next_keeper.heard_s is not None
+        if self._leader is None and ready:
+            self._begin_anew()
+        elif self._leader is not None and self._copy is None and ready:
+            self._let_follow(self._leader)
+        elif (self._leader is None or self._copy is None) and self._next_keeper is None:
+            taken = self._leader.node if self._leader is not None else ""
+            able = [node for node in nodes if self._may_keep(node)] or nodes
+            if others := [node for node in able if node.id != taken]:
+                self._next_keeper = self._new_keeper(others)
 
-    def _begins(self, chosen: Placed, copy: Placed | None) -> bool:
-        """Let a keeper lead; tell whether it does."""
+    def _promote(self) -> None:
+        """Let the copy lead, where it has everything."""
+        with self._terms:
+            copy, self._copy = self._copy, None
+            if copy is None or copy.number <= self._behind:
+                return
+            self._term += 1
+        if self._leads(copy):
+            self._leader = copy
+
+    def _begin_anew(self) -> None:
+        """Let a fresh keeper lead: at the start, or where both ends were lost."""
+        if self._term:
+            log.error("the journal is lost with both its nodes: a new one begins")
+        with self._terms:
+            self._term += 1
+        keeper, self._next_keeper = self._next_keeper, None
+        assert keeper is not None  # whoever asks has seen to it
+        if self._leads(keeper):
+            self._leader = keeper
+
+    def _leads(self, keeper: Placed) -> bool:
+        """Let a keeper lead, alone at first; tell whether it does."""
         try:
-            call(chosen.actor, "lead", self._term, None if copy is None else copy.actor, timeout_s=2 * BEGIN_S)
+            journal = call(keeper.actor, "lead", self._term)
         except WildlaneError as error:
-            log.error("the journal can't be led on node %s: %s", chosen.node[:8], error)  # noqa: TRY400  # one line
-            self._suspected[chosen.node] = time.monotonic()
+            log.error("the journal can't be led on node %s: %s", keeper.node[:8], error)  # noqa: TRY400  # one line
+            self._suspected[keeper.node] = time.monotonic()
+            ray.kill(keeper.actor)
             return False
-        chosen.heard_s = time.monotonic()
-        if copy is not None:
-            copy.heard_s = chosen.heard_s
+        log.info("the journal %s is led on node %s in term %d", journal, keeper.node[:8], self._term)
         return True
+
+    def _let_follow(self, leader: Placed) -> None:
+        """Make the next keeper the copy of the leader's journal."""
+        keeper, self._next_keeper = self._next_keeper, None
+        assert keeper is not None  # whoever asks has seen to it
+        try:
+            call(leader.actor, "follow_up", keeper.actor, keeper.number, timeout_s=COPY_S)
+        except WildlaneError as error:
+            log.warning("there is no copy of the journal yet: %s", error)
+            ray.kill(keeper.actor)
+        else:
+            self._copy = keeper
+            log.info("its copy is on node %s", keeper.node[:8])
 
     def _may_keep(self, node: Node) -> bool:
         wanted = self._config.cluster.journal_nodes
         return all(node.labels.get(name) == value for name, value in wanted.items())
 
-    def _new_keeper(self, nodes: list[Node]) -> Placed | None:
-        if not nodes:
-            return None
+    def _new_keeper(self, nodes: list[Node]) -> Placed:
         node = self._least_busy(nodes)
         state_dir = self._state_dir / "nodes" / node.id[:12]
         zones = frozenset(zone for group in self._groups for zone in group.zones)
         me = ray.get_runtime_context().current_actor
-        return self._place(JournalActor, node, self._config, state_dir, zones, me)
+        placed = self._place(JournalActor, node, self._config, state_dir, zones, me)
+        self._number += 1
+        placed.number = self._number
+        return placed
 
     def _place_classifiers(self, nodes: list[Node]) -> None:
         for node in nodes:

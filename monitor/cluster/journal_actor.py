@@ -21,6 +21,7 @@ from monitor.cluster.calls import call
 from monitor.cluster.keeper import FencedError, Keeper
 from monitor.cluster.remote import Claim, Level, ReplacedError
 from monitor.config import Config
+from monitor.output import log_to_stderr
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class RemoteCopy:
 
     def begin(self, term: int, content: bytes) -> None:
         """Begin with the whole journal."""
-        call(self._actor, "begin", term, content, timeout_s=30.0)
+        call(self._actor, "begin", term, content)
 
     def receive(self, term: int, alerts: Sequence[str], delivered: int) -> None:
         """Take commits."""
@@ -50,13 +51,14 @@ class JournalActor:
 
     def __init__(self, config: Config, state_dir: Path, zones: frozenset[str], coordinator: Any) -> None:  # noqa: ANN401
         """Open the folder; lead or copy nothing yet."""
+        log_to_stderr(config.log_format)
         self._config, self._zones, self._coordinator = config, zones, coordinator
         self._keeper = Keeper(state_dir)
         self._publisher: Publisher | None = None
         self._claims: dict[str, Claim] = {}
         self._healths: dict[str, schema.SiteHealth] = {}
         self._orders: dict[str, list[Order]] = {}
-        self._problem_told = ""
+        self._problem_told, self._copy_number = "", 0
         self._ended = threading.Event()
 
     def ping(self) -> bool:
@@ -71,9 +73,9 @@ class JournalActor:
         """Take the leader's commits; see `Keeper.receive`."""
         self._keeper.receive(term, alerts, delivered)
 
-    def lead(self, term: int, copy: Any | None) -> str:  # noqa: ANN401
-        """Lead from now on; return the journal's id."""
-        journal = self._keeper.lead(term, None if copy is None else RemoteCopy(copy), self._may_go_on_alone)
+    def lead(self, term: int) -> str:
+        """Lead from now on, without a copy yet; return the journal's id."""
+        journal = self._keeper.lead(term, None, self._may_go_on_alone)
         online, offline = self._status("online", self._problem()), self._status("offline", "")
         self._publisher = Publisher(
             address_of(self._config, self._config.broker.port),
@@ -88,9 +90,10 @@ class JournalActor:
         log.info("the journal %s is led from here in term %d", journal.id, term)
         return str(journal.id)
 
-    def follow_up(self, copy: Any | None) -> None:  # noqa: ANN401
-        """Go on with another copy."""
-        self._keeper.follow_up(None if copy is None else RemoteCopy(copy))
+    def follow_up(self, copy: Any, number: int) -> None:  # noqa: ANN401
+        """Go on with another copy; the coordinator knows it by its number."""
+        self._copy_number = number
+        self._keeper.follow_up(RemoteCopy(copy))
 
     def append(self, claim: Claim, drafts: Sequence[Draft]) -> list[schema.Alert]:
         """Commit and publish situation versions of zones that the caller speaks for."""
@@ -157,7 +160,7 @@ class JournalActor:
 
     def _may_go_on_alone(self, term: int) -> bool:
         try:
-            return bool(call(self._coordinator, "allows_alone", term))
+            return bool(call(self._coordinator, "allows_alone", term, self._copy_number))
         except Exception:  # whatever is wrong with the coordinator: without its word we are fenced
             log.exception("the coordinator does not answer")
             return False

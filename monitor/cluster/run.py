@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -46,10 +47,13 @@ def run_cluster(
     Raises:
         ConfigError: the cluster can't be reached.
     """
+    wanted = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         ray.init(address=None if address == "auto" else address, log_to_driver=True, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"--cluster {address}: can't be reached ({error})") from None
+    for number, handler in wanted.items():  # Ray ends the program at once, with all that is open
+        signal.signal(number, handler)
     try:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "max_concurrency": CONCURRENCY, "scheduling_strategy": here}

@@ -31,6 +31,7 @@ from monitor.cluster.groups import Group
 from monitor.cluster.keeper import FencedError, UnreachableError
 from monitor.cluster.remote import Claim, RemoteEncoder, RemoteJournal, RemotePublisher, ReplacedError
 from monitor.config import Config
+from monitor.output import log_to_stderr
 from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Policy
 from monitor.values import Frame
@@ -78,6 +79,7 @@ class WatchActor:
     def __init__(self, task: Task, class_set: ClassSet, coordinator: Any, classifier: Any | None) -> None:  # noqa: ANN401
         """Build the parts and begin."""
         config, group = task.config, task.group
+        log_to_stderr(config.log_format)
         self._task, self._coordinator = task, coordinator
         self._leader: Any = None
         self._stop, self._orders = threading.Event(), list[Order]()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.conftest import ROOT, free_port, wait_until
@@ -20,17 +22,14 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "PYTHONPATH": st
 class SimulatedNode:
     """A node: its own Ray processes, in a session of the operating system's own, so that all can be killed at once."""
 
-    def __init__(self, address: str, folder: Path, *, head: bool = False, labels: str = "") -> None:
+    def __init__(self, address: str, folder: Path, *, head: bool = False) -> None:
         port = address.rpartition(":")[2]
         where = ["--head", f"--port={port}", "--include-dashboard=false"] if head else [f"--address={address}"]
-        options = ["--num-cpus=1", "--object-store-memory=100000000", f"--temp-dir={folder}"] if head else [
-            "--num-cpus=1",
-            "--object-store-memory=100000000",
-        ]
-        named = [f"--labels={labels}"] if labels else []
+        options = ["--num-cpus=1", "--object-store-memory=100000000"]
+        options += [f"--temp-dir={folder}"] if head else []
         self.log = (folder / f"node-{port}-{time.monotonic_ns()}.log").open("w+")
         self.process = subprocess.Popen(
-            [RAY, "start", "--block", "--disable-usage-stats", *where, *options, *named],
+            [RAY, "start", "--block", "--disable-usage-stats", *where, *options],
             env=os.environ | QUIET,
             stdout=self.log,
             stderr=self.log,
@@ -38,27 +37,73 @@ class SimulatedNode:
         )
 
     def kill(self) -> None:
-        """Kill every process of the node."""
-        subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=False)
+        """Kill every process of the node, decoders included, as a power cut does."""
+        if self.process.returncode is not None:
+            return
+        for pid in tree(self.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.log.close()
 
+    @property
+    def id(self) -> str:
+        """Ray's name of it."""
+        raylet = next(pid for pid in tree(self.process.pid) if b"/raylet/raylet" in arguments(pid))
+        return re.search(rb"--node_id=(\w+)", arguments(raylet)).group(1).decode()
+
+
+def arguments(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+    except OSError:
+        return b""
+
+
+def tree(root: int) -> list[int]:
+    """Return a process and all that it started, and those in turn."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError, ValueError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found
+
+
+class SimulatedCluster:
+    """A head, where the coordinator is, and nodes that may be killed."""
+
+    def __init__(self, folder: Path, nodes: int) -> None:
+        self._folder, self.address = folder, f"127.0.0.1:{free_port()}"
+        self.head = self._started(head=True)
+        self.others = [self._started() for _ in range(nodes - 1)]
+
+    def add(self) -> SimulatedNode:
+        """Start one more node."""
+        self.others.append(self._started())
+        return self.others[-1]
+
+    def stop(self) -> None:
+        for node in [*self.others, self.head]:
+            node.kill()
+
+    def _started(self, *, head: bool = False) -> SimulatedNode:
+        node = SimulatedNode(self.address, self._folder, head=head)
+        wait_until(lambda: "Ray runtime started" in log(node), seconds=60, what="a node is up")
+        return node
+
 
 @contextmanager
-def simulated(nodes: int) -> Iterator[tuple[str, list[SimulatedNode]]]:
-    """Start a head and `nodes - 1` others."""
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as name:
-        folder, address = Path(name), f"127.0.0.1:{free_port()}"
-        started = [SimulatedNode(address, folder, head=True)]
-        wait_until(lambda: "Ray runtime started" in log(started[0]), seconds=60, what="the head is up")
-        for _ in range(nodes - 1):
-            started.append(SimulatedNode(address, folder))
-            wait_until(lambda: "Ray runtime started" in log(started[-1]), seconds=60, what="a node is up")
+def simulated(nodes: int) -> Iterator[SimulatedCluster]:
+    """Start a cluster of so many nodes; the head is one of them."""
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as name:  # short: sockets
+        cluster = SimulatedCluster(Path(name), nodes)
         try:
-            yield address, started
+            yield cluster
         finally:
-            for node in started:
-                node.kill()
+            cluster.stop()
 
 
 def log(node: SimulatedNode) -> str:

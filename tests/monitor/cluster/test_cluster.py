@@ -1,0 +1,164 @@
+"""A site on a Ray cluster of simulated nodes, with a real broker: the same situations, and what a lost node costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from monitor.alerts.schema import Alert
+from monitor.alerts.verify import verify
+from tests.conftest import (
+    DEMO_CLIP,
+    ROOT,
+    WILDLANE,
+    Listener,
+    Mosquitto,
+    RtspServer,
+    clip_stream,
+    wait_until,
+    write_config,
+)
+from tests.monitor.cluster.simulated import QUIET, SimulatedCluster, simulated
+
+AGAIN_S = 15.0  # within which every camera must be watched again
+KILLS = {"sample": 1, "full": 20}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SimulatedCluster]:
+    with simulated(3) as made:
+        yield made
+
+
+class Site:
+    """`wildlane run --cluster`, as a user starts it."""
+
+    def __init__(self, config: Path, state: Path, address: str) -> None:
+        self.folder, self._log = config.parent, (config.parent / "log.txt").open("w+")
+        command = [*WILDLANE, "run", "--cluster", address, "--config", str(config), "--state", str(state)]
+        with (config.parent / "alerts.jsonl").open("w") as out:
+            self.process = subprocess.Popen(command, env=os.environ | QUIET, stdout=out, stderr=self._log, cwd=ROOT)
+
+    def log(self) -> str:
+        return (self.folder / "log.txt").read_text()
+
+    def alerts(self) -> list[Alert]:
+        return [Alert.model_validate_json(line) for line in (self.folder / "alerts.jsonl").read_text().splitlines()]
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
+        self._log.close()
+
+
+def told(alerts: list[Alert]) -> list[tuple[str, str, str]]:
+    """What was told, in the order of each zone: zone, class, phase."""
+    facts = [(alert.data.where.zone.id, alert.data.animal.class_, alert.data.situation.phase) for alert in alerts]
+    return sorted(facts, key=lambda fact: fact[0])  # stable
+
+
+def seconds(alerts: list[Alert]) -> list[float]:
+    """When each was told, since the first of its zone."""
+    first: dict[str, float] = {}
+    times = sorted((alert.data.where.zone.id, alert.time.timestamp()) for alert in alerts)
+    return [at - first.setdefault(zone, at) for zone, at in times]
+
+
+def test_the_same_clips_lead_to_the_same_situations_on_one_machine_and_on_a_cluster(
+    cluster: SimulatedCluster, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    cameras = {"north": str(DEMO_CLIP), "south": str(DEMO_CLIP)}
+    alone = write_config(tmp_path / "c.toml", cameras, mosquitto.port)
+    run = subprocess.run(
+        [*WILDLANE, "run", "--config", alone, "--state", tmp_path / "alone"],
+        capture_output=True, text=True, check=True, cwd=ROOT, timeout=90,
+    )  # fmt: skip
+    expected = [Alert.model_validate_json(line) for line in run.stdout.splitlines()]
+    listener = mosquitto.listen("wildlane/v1/test/#")
+    site = Site(alone, tmp_path / "state", cluster.address)
+    site.process.wait(120)
+    site.stop()
+    listener.stop()
+
+    assert site.process.returncode == 0, site.log()
+    got = [Alert.model_validate_json(payload) for payload in listener.got("/event/")]
+    assert told(got) == told(expected)
+    assert max(abs(here - there) for here, there in zip(seconds(got), seconds(expected), strict=True)) < 1.0
+    assert all(verdict.complete for verdict in verify(got))
+    assert sorted(alert.id for alert in site.alerts()) == sorted(alert.id for alert in got)
+    health = json.loads(listener.got("/health")[-1])
+    assert set(health["cameras"]) == set(cameras)
+    assert health["newest"] == len(got)
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(3600)
+def test_a_node_that_dies_with_its_disk_takes_no_alert_with_it(
+    request: pytest.FixtureRequest,
+    mosquitto: Mosquitto,
+    rtsp: Callable[[dict[str, dict[str, str]]], RtspServer],
+    tmp_path: Path,
+) -> None:
+    kills = KILLS["full" if request.config.getoption("--drills-in-full") else "sample"]
+    names = ("north", "south", "east", "west")
+    server = rtsp({f"/{name}": clip_stream(DEMO_CLIP) for name in names})
+    cameras = {name: server.url.replace("/camera", f"/{name}") for name in names}
+    config, state = write_config(tmp_path / "c.toml", cameras, mosquitto.port), tmp_path / "state"
+    listener, rng = mosquitto.listen("wildlane/v1/test/#"), random.Random(7)
+    with simulated(4) as cluster:
+        site = Site(config, state, cluster.address)
+        zones = Zones(listener, names)
+        zones.wait(60)
+        gaps = []
+        for number in range(kills):
+            time.sleep(rng.uniform(2, 12))
+            node = cluster.others.pop(rng.randrange(len(cluster.others)))
+            disk = state / "nodes" / node.id[:12]
+            zones.forget()
+            node.kill()
+            shutil.rmtree(disk, ignore_errors=True)
+            gaps.append(zones.wait(60))
+            print(f"kill {number + 1}: watched again after {gaps[-1]:.1f} s", flush=True)
+            cluster.add()
+        time.sleep(5)
+        site.stop()
+        wait_until(lambda: "offline" in listener.got("/status")[-1], seconds=20, what="goodbye")
+    listener.stop(checked=False)
+    got = [Alert.model_validate_json(payload) for payload in listener.got("/event/")]
+    verdicts = verify(got)
+
+    print([verdict.answer() for verdict in verdicts], f"longest gap {max(gaps):.1f} s")
+    assert len({alert.data.journal for alert in got}) == 1
+    assert all(verdict.complete for verdict in verdicts)
+    assert max(gaps) <= AGAIN_S
+
+
+class Zones:
+    """When somebody last said how things are in each zone, and knew: a level is told at least every ten seconds."""
+
+    def __init__(self, listener: Listener, names: tuple[str, ...]) -> None:
+        self._listener, self._names = listener, names
+        self._before = dict.fromkeys(names, 0)
+
+    def known(self, name: str) -> int:
+        return sum('"level":"unknown"' not in payload for payload in self._listener.got(f"/state/{name}"))
+
+    def forget(self) -> None:
+        self._before = {name: self.known(name) for name in self._names}
+
+    def wait(self, seconds: float) -> float:
+        """Wait until all are known anew; return how long it took."""
+        begun_s = time.monotonic()
+        wait_until(
+            lambda: all(self.known(name) > self._before[name] for name in self._names), seconds=seconds, what="levels"
+        )
+        return time.monotonic() - begun_s
