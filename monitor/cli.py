@@ -8,8 +8,9 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -99,11 +100,20 @@ def run(
         daemon.run()
 
 
-def _run_cluster(context: Context, address: str, stop: threading.Event) -> None:
+@contextmanager
+def _ray() -> Iterator[None]:
+    """Say what to install where Ray is missing."""
     try:
-        from monitor.cluster.run import run_cluster
+        yield
     except ModuleNotFoundError as error:
-        raise ConfigError(f"--cluster needs Ray ({error}); run: pip install 'wildlane[cluster]'") from None
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
+        raise ConfigError("a cluster needs Ray, which is not installed; run: pip install 'wildlane[cluster]'") from None
+
+
+def _run_cluster(context: Context, address: str, stop: threading.Event) -> None:
+    with _ray():
+        from monitor.cluster.run import run_cluster
     run_cluster(context.config, context.path, context.state_dir, address=address, stop=stop, tell=print_line)
 
 
@@ -173,6 +183,7 @@ def replay(
 def bench(
     clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Recordings.")],
     cameras: Annotated[str, typer.Option(help="How many cameras watch it live: N, or several as N,M,...")] = "1",
+    nodes: Annotated[int | None, typer.Option(min=1, max=16, help="And on a cluster of simulated nodes.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a picture of it.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -181,6 +192,9 @@ def bench(
     """Measure the live path beside bare decoding of the same clip, in one run."""
     from monitor import bench as measuring
 
+    if nodes is not None:
+        with _ray():
+            from monitor.cluster.measure import measure_cost
     counts = _counts(cameras)
     context = Context(config, state)
     build = context.pipelines(None)
@@ -191,6 +205,8 @@ def bench(
         speeds = measuring.measure_speeds(clip, build, DEFAULT_RATE_HZ, say)
         lives = [measuring.measure_live(clip, context.config, count, say) for count in counts]
         answers.append(measuring.answer(clip, speeds, lives, encode.provider))
+        if nodes is not None:
+            answers[-1]["cluster"] = asdict(measure_cost(clip, context.config, counts[-1], nodes, say))
         if not as_json:
             _print_bench(answers[-1])
     if as_json:
@@ -210,6 +226,11 @@ def _counts(text: str) -> list[int]:
 def _print_bench(told: dict[str, Any]) -> None:
     print_line(f"{told['clip']}: {told['pipeline_fps']:.0f} frames/s, {told['ratio']:.2f} x a bare read loop")
     print_line(f"    bare: read {told['read_fps']:.0f}, grab {told['grab_fps']:.0f} frames/s; on {told['provider']}")
+    if "cluster" in told:
+        cost = told["cluster"]
+        where = f"{cost['cameras']} cameras on {cost['nodes']} simulated nodes"
+        times = f"{cost['cluster_ms']:.1f} ms of a core, {cost['ratio']:.2f} x one process ({cost['alone_ms']:.1f})"
+        print_line(f"    cluster: {where}, a frame takes {times}; Ray itself {cost['ray_per_s']:.2f} of a core")
     stages = ", ".join(f"{name} {value:.2f}" for name, value in told["stage_ms"].items())
     print_line(f"    ms an analysed frame: {stages}; {told['crops_per_s']:.0f} crops/s")
     for live in told["growth"]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
+from pydantic import BaseModel, ConfigDict
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from adapters.class_set import ClassSetStore
@@ -28,6 +29,7 @@ from monitor.cluster.journal_actor import JournalActor
 from monitor.cluster.keeper import UnreachableError
 from monitor.cluster.watch_actor import ClassifierActor, Standing, Task, WatchActor
 from monitor.config import Config
+from monitor.notes import read_note, write_note
 from monitor.output import log_to_stderr
 
 log = logging.getLogger(__name__)
@@ -35,18 +37,38 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 PING_S = 1.0  # for all answers of one round
 LOST_S = 3.0  # without an answer, once it has answered
-BEGIN_S = 15.0  # for a first answer: a process starts, a model is loaded
+BEGIN_S, MOST_BEGIN_S = 10.0, 80.0  # for a first answer: a process starts, a model is loaded; doubled where it failed
 SUSPECT_S = 15.0  # for which nothing is placed on a node that lost something
+FORMER_S, AFTER_LOSS_S = (
+    60.0,
+    5.0,
+)  # for which the disk of an earlier run's, or of a lost leader's journal is waited for
+NOTE, DISK = "cluster.json", "disk"  # DISK: a label of nodes that share a host
 COPY_S = 5.0  # for a journal to reach its copy
 CONCURRENCY = 16
 
 
 class Node(NamedTuple):
-    """A node of the cluster: its id, its labels, and how many GPUs it has."""
+    """A node of the cluster: its id, its labels, how many GPUs it has, and the name of its disk."""
 
     id: str
     labels: dict[str, str]
     gpus: int
+    disk: str
+
+
+class Whole(BaseModel):
+    """A note on the coordinator's disk, so that a run after this one numbers nothing twice.
+
+    Attributes:
+        term: the newest that was given out.
+        disks: those that have every event of the journal.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    term: int = 0
+    disks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -59,10 +81,12 @@ class Placed:
     heard_s: float | None = None  # its newest answer
     standing: Any = None
     number: int = 0  # of a keeper, larger than that of any before
+    disk: str = ""  # of a keeper
+    patience_s: float = BEGIN_S  # for its first answer
 
     def is_lost(self, now_s: float) -> bool:
         """Whether it does not answer any more, or never did."""
-        return now_s - (self.heard_s or self.begun_s) > (LOST_S if self.heard_s else BEGIN_S)
+        return now_s - (self.heard_s or self.begun_s) > (LOST_S if self.heard_s else self.patience_s)
 
 
 @dataclass
@@ -101,13 +125,17 @@ class Coordinator:
         self._version = self._store.active_version()
         self._class_set: ClassSet = self._store.load(self._classifier)
         self._groups = groups_of(zones_of(config, list(config.cameras)))
-        self._term = self._number = 0
+        self._file, self._number = state_dir / NOTE, 0
+        former = read_note(self._file, Whole)
+        self._term, self._whole = former.term, set(former.disks)  # disks that have every event
+        self._lost_s, self._led = time.monotonic(), False  # since when nobody leads; whether anybody did
         self._leader: Placed | None = None
         self._copy: Placed | None = None
         self._next_keeper: Placed | None = None  # starts, and is then made what is needed
         self._watchers: dict[str, Placed] = {}
         self._classifiers: dict[str, Placed] = {}
         self._suspected: dict[str, float] = {}
+        self._patience_s: dict[str, float] = {}  # with whom never answered, by name
         self._alerts: list[str] = []
         self._info_told_to: Any = None
         self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
@@ -124,6 +152,8 @@ class Coordinator:
             if term != self._term:
                 return False
             self._behind = max(self._behind, copy)
+            if self._leader is not None:
+                self._note({self._leader.disk})
             return True
 
     def news(self) -> News:
@@ -200,6 +230,8 @@ class Coordinator:
         for name, placed in self._everybody().items():
             if placed.is_lost(now_s):
                 log.warning("%s on node %s is lost", name, placed.node[:8])
+                again_s = BEGIN_S if placed.heard_s else min(MOST_BEGIN_S, 2 * placed.patience_s)
+                self._patience_s[name] = again_s
                 self._suspected[placed.node] = now_s
                 ray.kill(placed.actor)
                 self._drop(name)
@@ -213,7 +245,8 @@ class Coordinator:
         self._place_classifiers(nodes)
         for group in self._groups:
             if group.name not in self._watchers:
-                self._watchers[group.name] = self._new_watcher(group, nodes)
+                self._watchers[group.name] = placed = self._new_watcher(group, nodes)
+                placed.patience_s = self._patience_s.get(f"watcher {group.name}", BEGIN_S)
         self._take_up_classes()
 
     def _drop(self, name: str) -> None:
@@ -223,7 +256,7 @@ class Coordinator:
         elif kind == "classifier":
             del self._classifiers[which]
         elif kind == "leader":
-            self._leader = None
+            self._leader, self._lost_s = None, time.monotonic()
         elif kind == "copy":
             self._copy = None
         else:
@@ -231,9 +264,15 @@ class Coordinator:
 
     def _nodes(self, now_s: float) -> list[Node]:
         """Return the nodes that may be used: alive as far as Ray knows, and nothing was lost there lately."""
+        known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         alive = [
-            Node(node["NodeID"], node["Labels"], int(node["Resources"].get("GPU", 0)))
-            for node in ray.nodes()  # type: ignore[no-untyped-call]
+            Node(
+                node["NodeID"],
+                node["Labels"],
+                int(node["Resources"].get("GPU", 0)),
+                node["Labels"].get(DISK, node["NodeManagerHostname"]),
+            )
+            for node in known
             if node["Alive"] and node["Resources"].get("CPU", 0) > 0
         ]
         trusted = [node for node in alive if now_s - self._suspected.get(node.id, float("-inf")) > SUSPECT_S]
@@ -248,14 +287,28 @@ class Coordinator:
             self._copy = None
         ready = self._next_keeper is not None and self._next_keeper.heard_s is not None
         if self._leader is None and ready:
-            self._begin_anew()
+            self._begin()
         elif self._leader is not None and self._copy is None and ready:
             self._let_follow(self._leader)
         elif (self._leader is None or self._copy is None) and self._next_keeper is None:
-            taken = self._leader.node if self._leader is not None else ""
+            taken = self._leader.disk if self._leader is not None else ""
             able = [node for node in nodes if self._may_keep(node)] or nodes
-            if others := [node for node in able if node.id != taken]:
+            if self._leader is None:
+                able = self._with_everything(able)
+            if others := [node for node in able if node.disk != taken]:
                 self._next_keeper = self._new_keeper(others)
+
+    def _with_everything(self, nodes: list[Node]) -> list[Node]:
+        """Return the nodes whose disks have all that an earlier run, or leader, numbered; all where there is none."""
+        if not self._whole:
+            return nodes
+        found = [node for node in nodes if node.disk in self._whole]
+        patience_s = AFTER_LOSS_S if self._led else FORMER_S
+        if not found and time.monotonic() - self._lost_s > patience_s:
+            log.error("the journal is lost with %s: a new one begins", ", ".join(sorted(self._whole)))
+            self._note(set())
+            return nodes
+        return found
 
     def _promote(self) -> None:
         """Let the copy lead, where it has everything."""
@@ -264,19 +317,24 @@ class Coordinator:
             if copy is None or copy.number <= self._behind:
                 return
             self._term += 1
+            self._note({copy.disk})
         if self._leads(copy):
             self._leader = copy
 
-    def _begin_anew(self) -> None:
-        """Let a fresh keeper lead: at the start, or where both ends were lost."""
-        if self._term:
-            log.error("the journal is lost with both its nodes: a new one begins")
-        with self._terms:
-            self._term += 1
+    def _begin(self) -> None:
+        """Let a keeper lead that was none: of what its disk has, or a new journal."""
         keeper, self._next_keeper = self._next_keeper, None
         assert keeper is not None  # whoever asks has seen to it
+        with self._terms:
+            self._term += 1
+            self._note({keeper.disk})
         if self._leads(keeper):
             self._leader = keeper
+
+    def _note(self, disks: set[str]) -> None:
+        """Note which disks have every event, before anything is numbered that others lack."""
+        write_note(self._file, Whole(term=self._term, disks=tuple(sorted(disks))))
+        self._whole = disks
 
     def _leads(self, keeper: Placed) -> bool:
         """Let a keeper lead, alone at first; tell whether it does."""
@@ -287,6 +345,7 @@ class Coordinator:
             self._suspected[keeper.node] = time.monotonic()
             ray.kill(keeper.actor)
             return False
+        self._led = True
         log.info("the journal %s is led on node %s in term %d", journal, keeper.node[:8], self._term)
         return True
 
@@ -301,6 +360,9 @@ class Coordinator:
             ray.kill(keeper.actor)
         else:
             self._copy = keeper
+            with self._terms:
+                if keeper.number > self._behind:
+                    self._note({leader.disk, keeper.disk})
             log.info("its copy is on node %s", keeper.node[:8])
 
     def _may_keep(self, node: Node) -> bool:
@@ -309,12 +371,12 @@ class Coordinator:
 
     def _new_keeper(self, nodes: list[Node]) -> Placed:
         node = self._least_busy(nodes)
-        state_dir = self._state_dir / "nodes" / node.id[:12]
+        state_dir = self._state_dir / "journals" / node.disk
         zones = frozenset(zone for group in self._groups for zone in group.zones)
         me = ray.get_runtime_context().current_actor
         placed = self._place(JournalActor, node, self._config, state_dir, zones, me)
         self._number += 1
-        placed.number = self._number
+        placed.number, placed.disk = self._number, node.disk
         return placed
 
     def _place_classifiers(self, nodes: list[Node]) -> None:

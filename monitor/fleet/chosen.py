@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.errors import StoreError
-from monitor.fleet.names import FOLDER
-from monitor.fleet.notes import Release, read_note, write_note
+from monitor.fleet.names import FOLDER, NAME
+from monitor.notes import read_note, write_note
 
 log = logging.getLogger(__name__)
 
+Release = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 NOTE, MODELS = "model.json", "models"
 MOST_STARTS = 3  # of the program with a model that is not proven yet; a power cut may be one of them
 

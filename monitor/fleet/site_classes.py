@@ -16,9 +16,10 @@ from adapters.errors import ConfigError, InputError
 from adapters.golden import GoldenSet
 from adapters.teaching import take_in
 from monitor.alerts.schema import ReleasePart
+from monitor.fleet.chosen import Release
 from monitor.fleet.names import FOLDER
-from monitor.fleet.notes import Release, read_note, write_note
 from monitor.fleet.updates import Offered
+from monitor.notes import read_note, write_note
 
 TAKEN = "classes.json"
 

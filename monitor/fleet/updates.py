@@ -16,8 +16,8 @@ from tuf.ngclient import Updater, UpdaterConfig
 from adapters.errors import ConfigError, InputError
 from adapters.runtime import MANIFEST
 from adapters.signature import SIGNATURE
+from monitor.fleet.chosen import Release
 from monitor.fleet.names import FOLDER, Kind
-from monitor.fleet.notes import Release
 from monitor.fleet.releases import ASSIGNMENTS, class_target, model_target
 
 MOST_METADATA_BYTES = 2_000_000

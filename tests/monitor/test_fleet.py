@@ -26,12 +26,12 @@ from monitor.alerts.schema import ReleasePart, SiteStatus
 from monitor.alerts.session import Address
 from monitor.alerts.subscriber import Subscriber
 from monitor.fleet.follow import Follower, Following
-from monitor.fleet.notes import write_note
 from monitor.fleet.releases import Releases
 from monitor.fleet.rollout import TOPICS, Board, Plan, roll_out
 from monitor.fleet.site_classes import SiteClasses
 from monitor.fleet.site_model import SiteModel
 from monitor.fleet.updates import Updates
+from monitor.notes import write_note
 from tests.conftest import DEMO_CLIP, Program, free_port, wait_until, wildlane
 from tests.monitor.centre import Centre, PowerCut, class_file, key, served
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT, free_port, wait_until
 
+NUMBERS = itertools.count()
 RAY = Path(sys.executable).with_name("ray")
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "PYTHONPATH": str(ROOT)}
 
@@ -27,6 +28,8 @@ class SimulatedNode:
         where = ["--head", f"--port={port}", "--include-dashboard=false"] if head else [f"--address={address}"]
         options = ["--num-cpus=1", "--object-store-memory=100000000"]
         options += [f"--temp-dir={folder}"] if head else []
+        self.disk = f"disk-{next(NUMBERS)}"
+        options.append(f"--labels=disk={self.disk}")
         self.log = (folder / f"node-{port}-{time.monotonic_ns()}.log").open("w+")
         self.process = subprocess.Popen(
             [RAY, "start", "--block", "--disable-usage-stats", *where, *options],
@@ -45,19 +48,6 @@ class SimulatedNode:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.log.close()
-
-    @property
-    def id(self) -> str:
-        """Ray's name of it."""
-        raylet = next(pid for pid in tree(self.process.pid) if b"/raylet/raylet" in arguments(pid))
-        return re.search(rb"--node_id=(\w+)", arguments(raylet)).group(1).decode()
-
-
-def arguments(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
-    except OSError:
-        return b""
 
 
 def tree(root: int) -> list[int]:

@@ -100,6 +100,23 @@ def test_the_same_clips_lead_to_the_same_situations_on_one_machine_and_on_a_clus
     assert health["newest"] == len(got)
 
 
+def test_a_run_after_another_goes_on_with_its_journal(
+    cluster: SimulatedCluster, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "c.toml", {"north": str(DEMO_CLIP)}, mosquitto.port)
+    listener = mosquitto.listen("wildlane/v1/test/#")
+    for wanted in (2, 4):
+        site = Site(config, tmp_path / "state", cluster.address)
+        wait_until(lambda wanted=wanted: len(listener.got("/event/")) >= wanted, seconds=60, what="events")
+        site.stop()
+    listener.stop()
+    got = [Alert.model_validate_json(payload) for payload in listener.got("/event/")]
+
+    (verdict,) = verify(got)
+    assert verdict.complete
+    assert (verdict.first, verdict.last, verdict.without_end) == (1, len(got), [])
+
+
 @pytest.mark.drill
 @pytest.mark.timeout(3600)
 def test_a_node_that_dies_with_its_disk_takes_no_alert_with_it(
@@ -120,9 +137,10 @@ def test_a_node_that_dies_with_its_disk_takes_no_alert_with_it(
         zones.wait(60)
         gaps = []
         for number in range(kills):
-            time.sleep(rng.uniform(2, 12))
+            wait_until(lambda: '"online"' in listener.got("/status")[-1], seconds=60, what="the journal has a copy")
+            time.sleep(rng.uniform(0, 10))
             node = cluster.others.pop(rng.randrange(len(cluster.others)))
-            disk = state / "nodes" / node.id[:12]
+            disk = state / "journals" / node.disk
             zones.forget()
             node.kill()
             shutil.rmtree(disk, ignore_errors=True)

@@ -1,20 +1,18 @@
-"""What a site notes of its releases: small files of JSON that a power cut leaves whole, and damage does not stop."""
+"""Notes: small files of JSON that a power cut leaves whole, and whose damage stops nothing."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from adapters.errors import StoreError
 from adapters.files import write_whole
-from monitor.fleet.names import NAME
 
 log = logging.getLogger(__name__)
 
-Release = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Note = TypeVar("Note", bound=BaseModel)
 
 
