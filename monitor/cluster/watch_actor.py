@@ -92,7 +92,9 @@ class WatchActor:
         sources = [source for source in sources_of(config, task.config_path) if source.name in group.cameras]
         self._fleet = Fleet(sources, time.monotonic, lost=self._lost)
         self._fleet.open()
-        self._classifier = classifier_of(config, task.state_dir)
+        # one thread: others of the node have its other cores, and two for the same crops take a tenth more in all
+        own = config.model_copy(update={"device": config.device.model_copy(update={"threads": 1})})
+        self._classifier = classifier_of(own, task.state_dir)
         if classifier is not None:
             self._classifier.encode = RemoteEncoder(self._classifier.encode, classifier)  # type: ignore[assignment]
         zones = zones_of(config, group.cameras)
