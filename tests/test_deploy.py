@@ -148,14 +148,32 @@ def test_the_fleets_objects_keep_to_kubernetes_own_schema() -> None:
 
 
 def is_locked_up(pod: dict) -> None:
-    (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["automountServiceAccountToken"] is False
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+def test_the_clusters_pods_keep_to_kubernetes_own_schema_and_its_journal_has_two_nodes() -> None:
+    folder = DEPLOY / "kubernetes/cluster"
+    claim, ray = yaml.safe_load_all((folder / "raycluster.yaml").read_text())
+    policy, config = read(folder / "networkpolicy.yaml"), load_config(folder / "config.toml")
+    groups = {group["groupName"]: group for group in ray["spec"]["workerGroupSpecs"]}
+    for shipped in (claim, policy):
+        kubernetes_validate.validate(shipped, KUBERNETES, strict=True)
+    for group in (ray["spec"]["headGroupSpec"], *groups.values()):  # KubeRay's own schema is in no package
+        template = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": group["template"]}
+        kubernetes_validate.validate(template, KUBERNETES, strict=True)
+        is_locked_up(group["template"]["spec"])
+
+    assert (ray["apiVersion"], ray["kind"], set(groups)) == ("ray.io/v1", "RayCluster", {"journals", "gpus"})
+    assert groups["journals"]["replicas"] == groups["journals"]["minReplicas"] == 2
+    assert groups["journals"]["rayStartParams"]["labels"] == "journal=yes"
+    assert config.cluster.journal_nodes == {"journal": "yes"}
 
 
 def test_a_fleets_site_is_probed_and_gets_what_its_folder_makes() -> None:
