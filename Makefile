@@ -16,13 +16,16 @@ help:
 demo: $(VENV)/.installed | packages
 	$(BIN)/wildlane demo --out out
 
+# needs the cores too, and has no clock
+HEAVY := tests/faults/test_fuzz.py
+
 # What learns needs the cores, what watches mostly waits for its clock: the one is tested beside the other, at the lowest
 # priority, so that it takes no time from it.
 test: $(VENV)/.installed-dev | packages test-packages
 	@$(MAKE) --no-print-directory check
 	@mkdir -p out
-	@nice -n 19 $(BIN)/python -m pytest tests/adapters --durations=10 > out/test-adapters.log 2>&1 & learning=$$!; \
-	$(BIN)/python -m pytest --ignore=tests/adapters --durations=15; watching=$$?; \
+	@nice -n 19 $(BIN)/python -m pytest tests/adapters $(HEAVY) --durations=10 > out/test-adapters.log 2>&1 & learning=$$!; \
+	$(BIN)/python -m pytest --ignore=tests/adapters $(HEAVY:%=--ignore=%) --durations=15; watching=$$?; \
 	wait $$learning; learning=$$?; cat out/test-adapters.log; exit $$((watching || learning))
 
 drills: $(VENV)/.installed-dev | packages test-packages drill-packages

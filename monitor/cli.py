@@ -100,6 +100,18 @@ def run(
         daemon.run()
 
 
+@app.command("leave-node", epilog="Example: wildlane leave-node rack-2 --cluster 10.0.0.1:6379")
+def leave_node(
+    node: Annotated[str, typer.Argument(help="Its Ray label `disk`, else its host's name.")],
+    cluster: Annotated[str, typer.Option(metavar="ADDRESS", help="The cluster's head, host:port.")] = "auto",
+    config: ConfigOption = None,
+) -> None:
+    """Let a site that runs on a cluster leave a node, without a gap, before it is stopped."""
+    with _ray():
+        from monitor.cluster.run import drain
+    drain(Context(config, None).config, node, address=cluster, say=say)
+
+
 @contextmanager
 def _ray() -> Iterator[None]:
     """Say what to install where Ray is missing."""

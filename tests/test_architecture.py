@@ -30,7 +30,7 @@ ROOM_OF = {
         "monitor/console/accounts.py",
     },
     "tuf": {"monitor/fleet/releases.py", "monitor/fleet/updates.py"},
-    "ray": {f"monitor/cluster/{name}.py" for name in ("calls", "coordinator", "run")},
+    "ray": {f"monitor/cluster/{name}.py" for name in ("calls", "coordinator", "measure", "nodes", "pair", "run")},
     "tomllib": {"monitor/config.py", "monitor/toml_text.py"},
     "starlette": {f"monitor/console/{name}.py" for name in CONSOLE},
 }

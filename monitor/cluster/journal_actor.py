@@ -73,9 +73,9 @@ class JournalActor:
         """Take the leader's commits; see `Keeper.receive`."""
         self._keeper.receive(term, alerts, delivered)
 
-    def lead(self, term: int) -> str:
+    def lead(self, term: int, anew: bool) -> str:  # noqa: FBT001  # a call over the network has no names
         """Lead from now on, without a copy yet; return the journal's id."""
-        journal = self._keeper.lead(term, None, self._may_go_on_alone)
+        journal = self._keeper.lead(term, None, self._may_go_on_alone, anew=anew)
         online, offline = self._status("online", self._problem()), self._status("offline", "")
         self._publisher = Publisher(
             address_of(self._config, self._config.broker.port),

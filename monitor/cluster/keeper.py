@@ -24,7 +24,7 @@ from adapters.files import write_whole
 from monitor.alerts.compose import Draft
 from monitor.alerts.journal import Journal
 from monitor.alerts.schema import Alert
-from monitor.alerts.storage import FILE, MARK
+from monitor.alerts.storage import FILE, MARK, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -120,13 +120,16 @@ class Keeper:
                 self.journal.mark_delivered(delivered)
                 self._told_delivered = delivered
 
-    def lead(self, term: int, copy: Copy | None, allowed_alone: Callable[[int], bool]) -> Journal:
+    def lead(
+        self, term: int, copy: Copy | None, allowed_alone: Callable[[int], bool], *, anew: bool = False
+    ) -> Journal:
         """Number events from now on, under a new term; return the journal.
 
         Args:
             term: newer than any before.
             copy: gets the journal as it is now, and every commit; None to go on alone.
             allowed_alone: asked with the term where the copy is lost: whether to go on without one.
+            anew: with a new journal; one that is there has not all that was numbered, and is set aside.
 
         Raises:
             FencedError: it has heard of a newer term.
@@ -134,6 +137,9 @@ class Keeper:
         with self._lock:
             self._enter(term)
             self._allowed_alone = allowed_alone
+            if anew and self._journal is None and (self._state_dir / FILE).exists():
+                set_aside(self._state_dir / FILE)
+                (self._state_dir / MARK).unlink(missing_ok=True)
             if self._journal is None:
                 self._journal = self._opened()
             self._name = self._journal.id

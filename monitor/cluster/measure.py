@@ -18,7 +18,8 @@ from ray.cluster_utils import Cluster
 from adapters.errors import InputError
 from monitor.alerts.broker import EmbeddedBroker
 from monitor.bench import SITE, measure_live
-from monitor.cluster.coordinator import DISK, News
+from monitor.cluster.coordinator import News
+from monitor.cluster.nodes import DISK
 from monitor.cluster.run import run_cluster
 from monitor.config import BrokerConfig, CameraConfig, Config
 

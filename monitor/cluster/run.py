@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from adapters.errors import ConfigError
 from monitor.cluster.calls import call
-from monitor.cluster.coordinator import CONCURRENCY, Coordinator, News
+from monitor.cluster.coordinator import Coordinator, News
+from monitor.cluster.nodes import CONCURRENCY
 from monitor.config import Config
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 NEWS_EVERY_S = 0.5
 BEGIN_S = 60.0
 END_S = 60.0
+NAME = "coordinator"
 
 
 def run_cluster(
@@ -58,6 +61,7 @@ def run_cluster(
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "max_concurrency": CONCURRENCY, "scheduling_strategy": here}
         arguments = (config, config_path.resolve(), state_dir.resolve(), config.cluster.classifiers)
+        options |= {"name": NAME, "namespace": namespace_of(config)}
         coordinator = ray.remote(Coordinator).options(**options).remote(*arguments)
         news = call(coordinator, "news", timeout_s=BEGIN_S)
         while not stop.wait(NEWS_EVERY_S) and not news.finished:
@@ -65,6 +69,38 @@ def run_cluster(
             _tell(news, tell, watch)
         _tell(call(coordinator, "stop", timeout_s=END_S), tell, watch)
         log.info("stopped")
+    finally:
+        ray.shutdown()
+
+
+def namespace_of(config: Config) -> str:
+    """Return where a site's coordinator is found by its name."""
+    return f"wildlane-{config.site}"
+
+
+def drain(config: Config, disk: str, *, address: str, say: Callable[[str], None]) -> None:
+    """Let a running site leave a node, and wait until it has.
+
+    Args:
+        config: of the site.
+        disk: the node's name: its Ray label `disk`, else its host's name.
+        address: of the cluster's head.
+        say: told of the progress.
+
+    Raises:
+        ConfigError: the cluster can't be reached, the site does not run there, or there is no such node.
+    """
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False, namespace=namespace_of(config))
+        coordinator = ray.get_actor(NAME)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--cluster {address}: the site does not run there ({error})") from None
+    try:
+        call(coordinator, "drain", disk, timeout_s=BEGIN_S)
+        say(f"{disk}: gets nothing new, and is being left")
+        while not call(coordinator, "is_left", disk, timeout_s=BEGIN_S):
+            time.sleep(NEWS_EVERY_S)
+        say(f"{disk}: nothing is there any more")
     finally:
         ray.shutdown()
 

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 HEALTH_EVERY_S = 30.0
 EXCHANGE_S = 0.2  # between looks whether there is something to say
+WARM_UP_S = 6.0  # for the first picture
 HEAR_S = 1.0  # at most between exchanges: people's orders come with the answer
 
 
@@ -161,6 +162,7 @@ class WatchActor:
 
     def _run(self) -> None:
         try:
+            self._warm_up()
             for alert in self._journal.end_left_open():
                 self._alerts.append(alert.json_text())
             health, told = Every(HEALTH_EVERY_S), None
@@ -184,6 +186,16 @@ class WatchActor:
             log.exception("the watcher of %s ended", self._task.group.name)
             self._fleet.close()
             raise
+
+    def _warm_up(self) -> None:
+        """Wait for a first picture: until then a watcher that this one follows may watch on."""
+        deadline_s = time.monotonic() + WARM_UP_S
+        while not self._stop.is_set() and not self._fleet.finished and time.monotonic() < deadline_s:
+            self._fleet.wait(self._stop, EXCHANGE_S)
+            if frames := self._fleet.frames():
+                for frame in frames:
+                    self._fleet.release(frame)
+                return
 
     def _take_orders(self) -> list[Order]:
         orders, self._orders = self._orders, []

@@ -24,6 +24,7 @@ from tests.conftest import (
     RtspServer,
     clip_stream,
     wait_until,
+    wildlane,
     write_config,
 )
 from tests.monitor.cluster.simulated import QUIET, SimulatedCluster, simulated
@@ -67,9 +68,10 @@ def told(alerts: list[Alert]) -> list[tuple[str, str, str]]:
 
 
 def seconds(alerts: list[Alert]) -> list[float]:
-    """When each was told, since the first of its zone."""
+    """When each situation began and ended, since the first of its zone; how soon it is named depends on the frames."""
     first: dict[str, float] = {}
-    times = sorted((alert.data.where.zone.id, alert.time.timestamp()) for alert in alerts)
+    told = [alert for alert in alerts if alert.data.situation.phase != "update"]
+    times = sorted((alert.data.where.zone.id, alert.time.timestamp()) for alert in told)
     return [at - first.setdefault(zone, at) for zone, at in times]
 
 
@@ -115,6 +117,37 @@ def test_a_run_after_another_goes_on_with_its_journal(
     (verdict,) = verify(got)
     assert verdict.complete
     assert (verdict.first, verdict.last, verdict.without_end) == (1, len(got), [])
+
+
+def test_a_node_is_left_without_a_gap_before_it_is_stopped(
+    mosquitto: Mosquitto, rtsp: Callable[[dict[str, dict[str, str]]], RtspServer], tmp_path: Path
+) -> None:
+    names = ("north", "south")
+    server = rtsp({f"/{name}": clip_stream(DEMO_CLIP) for name in names})
+    cameras = {name: server.url.replace("/camera", f"/{name}") for name in names}
+    config, state = write_config(tmp_path / "c.toml", cameras, mosquitto.port), tmp_path / "state"
+    listener = mosquitto.listen("wildlane/v1/test/#")
+    with simulated(3) as cluster:
+        site = Site(config, state, cluster.address)
+        Zones(listener, names).wait(60)
+        wait_until(lambda: '"online"' in listener.got("/status")[-1], seconds=60, what="the journal has a copy")
+        told = {name: len(listener.got(f"/state/{name}")) for name in names}
+        node = cluster.others[0]
+        left = wildlane("leave-node", node.disk, "--cluster", cluster.address, "--config", config)
+        node.kill()
+        time.sleep(6)
+        levels = [level for name in names for level in listener.got(f"/state/{name}")[told[name] :]]
+        wrong = wildlane("leave-node", "elsewhere", "--cluster", cluster.address, "--config", config)
+        site.stop()
+    listener.stop()
+
+    assert left.returncode == 0, left.stderr
+    assert f"{node.disk}: nothing is there any more" in left.stderr
+    assert levels
+    assert not any('"level":"unknown"' in level for level in levels)
+    assert (wrong.returncode, "there is no node 'elsewhere'" in wrong.stderr) == (2, True)
+    got = [Alert.model_validate_json(payload) for payload in listener.got("/event/")]
+    assert all(verdict.complete and not verdict.without_end for verdict in verify(got))
 
 
 @pytest.mark.drill

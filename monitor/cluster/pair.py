@@ -1,0 +1,211 @@
+"""The journal's two ends, as the coordinator sees them: who leads in which term, and whose disk has everything.
+
+What is noted on the coordinator's disk comes before what it allows: a run after this one, or a leader after a lost one,
+begins with a disk that has every event, or, where there is none left, with a new journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from pydantic import BaseModel, ConfigDict
+
+from adapters.errors import WildlaneError
+from monitor.cluster.calls import call
+from monitor.cluster.journal_actor import JournalActor
+from monitor.cluster.nodes import Node, Nodes, Placed, least_busy, place
+from monitor.config import Config
+from monitor.notes import read_note, write_note
+
+log = logging.getLogger(__name__)
+
+FORMER_S = 60.0  # for which the disks of an earlier run's journal are waited for
+AFTER_LOSS_S = 5.0  # for which those of a leader that was lost are
+COPY_S = 5.0  # for a journal to reach its copy
+NOTE, FOLDER = "cluster.json", "journals"
+
+
+class Whole(BaseModel):
+    """The note.
+
+    Attributes:
+        term: the newest that was given out.
+        disks: those that have every event of the journal.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    term: int = 0
+    disks: tuple[str, ...] = ()
+
+
+class Pair:
+    """The two ends of a site's journal.
+
+    Attributes:
+        leader, copy: who they are; None while there is none.
+        term: the newest that was given out.
+    """
+
+    def __init__(self, config: Config, state_dir: Path, zones: frozenset[str], nodes: Nodes) -> None:
+        """Read what an earlier run noted.
+
+        Args:
+            config: of the site.
+            state_dir: the note is there on this node, and journals in a folder of each keeper's node.
+            zones: of the site.
+            nodes: what may be used.
+        """
+        self._config, self._state_dir, self._zones, self._nodes = config, state_dir, zones, nodes
+        former = read_note(state_dir / NOTE, Whole)
+        self.term, self._whole = former.term, set(former.disks)
+        self.leader: Placed | None = None
+        self.copy: Placed | None = None
+        self._next: Placed | None = None  # a keeper that starts, and is then made what is needed
+        self._terms = threading.Lock()  # never held while somebody is called: who is called may ask for it
+        self._behind = 0  # keepers up to this number are no copies: the leader went on without them
+        self._number = 0
+        self._lost_s, self._led = time.monotonic(), False  # since when nobody leads; whether anybody did
+
+    def allows_alone(self, term: int, copy: int) -> bool:
+        """Tell a leader that lost its copy whether it may go on without: where nobody was made leader since."""
+        with self._terms:
+            leader = self.leader
+            if term != self.term or leader is None:
+                return False
+            self._behind = max(self._behind, copy)
+            self._note({leader.disk})
+            return True
+
+    def everybody(self) -> dict[str, Placed]:
+        """Return the keepers by what they are."""
+        keepers = {"leader": self.leader, "copy": self.copy, "keeper": self._next}
+        return {name: placed for name, placed in keepers.items() if placed is not None}
+
+    def drop(self, name: str) -> None:
+        """Forget a keeper that is lost."""
+        if name == "leader":
+            self.leader, self._lost_s = None, time.monotonic()
+        elif name == "copy":
+            self.copy = None
+        else:
+            self._next = None
+
+    def tend(self, nodes: Sequence[Node], others: Iterable[Placed]) -> None:
+        """See to it that there are a leader and a copy, on two nodes; nobody is waited for here.
+
+        Args:
+            nodes: that may be used.
+            others: actors that are placed already.
+        """
+        if self.leader is None:
+            self._promote()
+        self._leave_drained()
+        if self.copy is not None and self.copy.number <= self._behind:
+            ray.kill(self.copy.actor)
+            self.copy = None
+        keeper = self._next
+        if keeper is not None and keeper.heard_s is not None and (self.leader is None or self.copy is None):
+            self._next = None
+            if self.leader is None:
+                self._begin(keeper)
+            else:
+                self._let_follow(self.leader, keeper)
+        elif keeper is None and (self.leader is None or self.copy is None):
+            self._start_next(nodes, others)
+
+    def _start_next(self, nodes: Sequence[Node], others: Iterable[Placed]) -> None:
+        able = [node for node in nodes if node.has(self._config.cluster.journal_nodes)] or list(nodes)
+        if self.leader is None:
+            able = self._with_everything(able)
+        else:
+            taken = self.leader.disk
+            able = [node for node in able if node.disk != taken]
+        if able:
+            node = least_busy(able, others)
+            me: Any = ray.get_runtime_context().current_actor
+            folder = self._state_dir / FOLDER / node.disk
+            self._next = place(JournalActor, node, self._config, folder, self._zones, me)
+            self._number += 1
+            self._next.number, self._next.disk = self._number, node.disk
+
+    def _with_everything(self, nodes: list[Node]) -> list[Node]:
+        """Return the nodes whose disks have all that was numbered; all nodes where nothing was, or all is lost."""
+        if not self._whole:
+            return nodes
+        found = [node for node in nodes if node.disk in self._whole]
+        patience_s = AFTER_LOSS_S if self._led else FORMER_S
+        if not found and time.monotonic() - self._lost_s > patience_s:
+            log.error("the journal is lost with %s: a new one begins", ", ".join(sorted(self._whole)))
+            self._note(set())
+            return nodes
+        return found
+
+    def _leave_drained(self) -> None:
+        """Take the ends off drained nodes: the copy at once, the leader once there is a copy elsewhere."""
+        if self.copy is None:
+            return
+        if self.copy.disk in self._nodes.drained:
+            self._behind = max(self._behind, self.copy.number)
+        elif self.leader is not None and self.leader.disk in self._nodes.drained:
+            ray.kill(self.leader.actor)
+            self.drop("leader")
+            self._promote()
+
+    def _promote(self) -> None:
+        """Let the copy lead, where it has everything."""
+        with self._terms:
+            copy, self.copy = self.copy, None
+            if copy is None or copy.number <= self._behind:
+                return
+            self.term += 1
+            self._note({copy.disk})
+        self._let_lead(copy, anew=False)
+
+    def _begin(self, keeper: Placed) -> None:
+        """Let a keeper lead that was none: with what its disk has, or with a new journal."""
+        with self._terms:
+            anew = not self._whole
+            self.term += 1
+            self._note(set() if anew else {keeper.disk})
+        self._let_lead(keeper, anew=anew)
+        with self._terms:
+            if anew and self.leader is keeper:  # not before: what lies on its disk is set aside only now
+                self._note({keeper.disk})
+
+    def _let_lead(self, keeper: Placed, *, anew: bool) -> None:
+        """Let a keeper lead, alone at first."""
+        try:
+            journal = call(keeper.actor, "lead", self.term, anew)
+        except WildlaneError as error:
+            log.error("the journal can't be led on node %s: %s", keeper.node[:8], error)  # noqa: TRY400  # one line
+            self._nodes.suspect(keeper.node)
+            ray.kill(keeper.actor)
+            return
+        self.leader, self._led = keeper, True
+        log.info("the journal %s is led on node %s in term %d", journal, keeper.node[:8], self.term)
+
+    def _let_follow(self, leader: Placed, keeper: Placed) -> None:
+        """Make a keeper the copy of the leader's journal."""
+        try:
+            call(leader.actor, "follow_up", keeper.actor, keeper.number, timeout_s=COPY_S)
+        except WildlaneError as error:
+            log.warning("there is no copy of the journal yet: %s", error)
+            ray.kill(keeper.actor)
+            return
+        with self._terms:
+            if keeper.number > self._behind:
+                self._note({leader.disk, keeper.disk})
+        self.copy = keeper
+        log.info("its copy is on node %s", keeper.node[:8])
+
+    def _note(self, disks: set[str]) -> None:
+        """Note which disks have every event, before anything is numbered that others lack."""
+        write_note(self._state_dir / NOTE, Whole(term=self.term, disks=tuple(sorted(disks))))
+        self._whole = disks
