@@ -166,10 +166,18 @@ class Coordinator:
             if isinstance(answer, Exception):
                 placed.give_up()
                 continue
+            if placed.heard_s is None and name.startswith("classifier"):
+                self._use(placed)
             placed.heard_s = now_s
             placed.standing = answer
             if isinstance(answer, Standing):
                 self._alerts += answer.alerts
+
+    def _use(self, classifier: Placed) -> None:
+        """Let the watchers of its node, and of nodes without one, encode at a classifier that has just begun."""
+        for watcher in (*self._watchers.values(), *self._successors.values()):
+            if watcher.node == classifier.node or watcher.node not in self._classifiers:
+                watcher.actor.use_classifier.remote(classifier.actor)
 
     def _everybody(self) -> dict[str, Placed]:
         everybody = {f"watcher {name}": placed for name, placed in self._watchers.items()}
@@ -269,10 +277,12 @@ class Coordinator:
             number=self._number,
         )
         me = ray.get_runtime_context().current_actor
-        classifier = self._classifiers.get(node.id) or next(iter(self._classifiers.values()), None)
-        encoder = None if classifier is None else classifier.actor
         log.info("cameras %s: watched on node %s", ", ".join(group.cameras), node.id[:8])
-        return place(WatchActor, node, task, self._class_set, me, encoder)
+        placed = place(WatchActor, node, task, self._class_set, me)
+        ready = {at: classifier for at, classifier in self._classifiers.items() if classifier.heard_s is not None}
+        if (classifier := ready.get(node.id, next(iter(ready.values()), None))) is not None:
+            placed.actor.use_classifier.remote(classifier.actor)
+        return placed
 
     def _take_up_classes(self) -> None:
         """Give the watchers what was taught meanwhile, and consumers word of it."""

@@ -20,6 +20,7 @@ from monitor.assembly import address_of
 from monitor.cluster.calls import call
 from monitor.cluster.keeper import FencedError, Keeper
 from monitor.cluster.remote import Claim, Level, ReplacedError
+from monitor.cluster.voices import Voices
 from monitor.config import Config
 from monitor.output import log_to_stderr
 
@@ -56,7 +57,7 @@ class JournalActor:
         self._keeper = Keeper(state_dir)
         self._publisher: Publisher | None = None
         self._claims: dict[str, Claim] = {}
-        self._healths: dict[str, schema.SiteHealth] = {}
+        self._voices = Voices()
         self._orders: dict[str, list[Order]] = {}
         self._problem_told, self._copy_number = "", 0
         self._ended = threading.Event()
@@ -116,13 +117,12 @@ class JournalActor:
         self._check(claim)
         if self._publisher is None:
             raise FencedError("this keeper does not lead")
+        if self._voices.hear(claim.group, levels, time.monotonic()):
+            self._tell_health(self._publisher)
         for level in levels:
-            if level.topic == "health":
-                self._healths[claim.group] = schema.SiteHealth.model_validate_json(level.payload)
-                self._tell_health()
-            elif level.is_mirror:
+            if level.is_mirror:
                 self._publisher.mirror(level.topic, level.payload, expires_s=level.expires_s)
-            else:
+            elif level.topic != "health":
                 self._publisher.set_level(level.topic, level.payload, expires_s=level.expires_s, qos=level.qos)
         for order in self._publisher.orders():
             self._orders.setdefault(self._group_of(order), []).append(order)
@@ -179,24 +179,10 @@ class JournalActor:
         )
         return status.model_dump_json(by_alias=True)
 
-    def _tell_health(self) -> None:
+    def _tell_health(self, publisher: Publisher) -> None:
         """Publish the health of all watchers' cameras as one."""
-        assert self._publisher is not None  # who is asked leads
-        parts = list(self._healths.values())
-        journal = self._keeper.journal
-        unsent, parked = journal.counts()
-        warnings = {warning for part in parts for warning in part.warnings}
-        whole = parts[-1].model_copy(
-            update={
-                "cameras": {name: health for part in parts for name, health in part.cameras.items()},
-                "journal": journal.id,
-                "newest": journal.newest(),
-                "unsent": unsent,
-                "parked": parked,
-                "warnings": tuple(sorted(warnings)),
-            }
-        )
-        self._publisher.set_level("health", whole.model_dump_json(by_alias=True), expires_s=None, qos=0)
+        if (health := self._voices.health(self._keeper.journal)) is not None:
+            publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
 
     def _tick(self) -> None:
         """Tell the copy what the broker has; end a leader that was replaced, before it says anything."""
@@ -210,6 +196,10 @@ class JournalActor:
             if not self._keeper.leads:
                 time.sleep(TICK_S)  # who waits for an answer gets it
                 os._exit(1)  # a goodbye would overwrite what the new leader says
+            if unknown := self._voices.newly_silent(time.monotonic()):
+                for state in unknown:
+                    self._publisher.set_level(f"state/{state.zone}", state.model_dump_json(by_alias=True))
+                self._tell_health(self._publisher)
             if (problem := self._problem()) != self._problem_told:
                 self._problem_told = problem
                 self._publisher.announce(self._status("online", problem))

@@ -7,7 +7,8 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from queue import SimpleQueue
+from typing import Any, NamedTuple, TypeVar
 
 from adapters.classes import ClassSet
 from adapters.encoder import Features, Image
@@ -24,6 +25,7 @@ from monitor.assembly import (
     zones_of,
 )
 from monitor.cameras.fleet import Fleet
+from monitor.cameras.stream import CameraError
 from monitor.clock import Clock, Every
 from monitor.cluster.batcher import Batcher
 from monitor.cluster.calls import call
@@ -39,7 +41,10 @@ from monitor.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 HEALTH_EVERY_S = 30.0
+STUCK_S = 10.0  # a loop that has not gone round for so long is dead
 EXCHANGE_S = 0.2  # between looks whether there is something to say
 WARM_UP_S = 6.0  # for the first picture
 HEAR_S = 1.0  # at most between exchanges: people's orders come with the answer
@@ -77,27 +82,26 @@ class Standing(NamedTuple):
 class WatchActor:
     """Watches from its beginning until it is stopped, or replaced."""
 
-    def __init__(self, task: Task, class_set: ClassSet, coordinator: Any, classifier: Any | None) -> None:  # noqa: ANN401
+    def __init__(self, task: Task, class_set: ClassSet, coordinator: Any) -> None:  # noqa: ANN401
         """Build the parts and begin."""
         config, group = task.config, task.group
         log_to_stderr(config.log_format)
         self._task, self._coordinator = task, coordinator
         self._leader: Any = None
-        self._stop, self._orders = threading.Event(), list[Order]()
-        self._alerts: list[str] = []
+        self._stop, self._orders, self._alerts = threading.Event(), SimpleQueue[Order](), SimpleQueue[str]()
         self._new_class_set: ClassSet | None = None
-        self._frames = 0
+        self._frames, self._moved_s = 0, time.monotonic()
         claim = Claim(group.name, task.number, group.zones)
         self._claim, self._journal = claim, RemoteJournal(claim, self._find_leader, self._stop)
         self._publisher = RemotePublisher()
         sources = [source for source in sources_of(config, task.config_path) if source.name in group.cameras]
         self._fleet = Fleet(sources, time.monotonic, lost=self._lost)
         self._fleet.open()
-        # one thread: others of the node have its other cores, and two for the same crops take a tenth more in all
-        own = config.model_copy(update={"device": config.device.model_copy(update={"threads": 1})})
-        self._classifier = classifier_of(own, task.state_dir)
-        if classifier is not None:
-            self._classifier.encode = RemoteEncoder(self._classifier.encode, classifier)  # type: ignore[assignment]
+        # the GPU is the classifier's. One thread: others of the node have its other cores, and two for the same crops
+        # take a tenth more in all
+        device = config.device.model_copy(update={"provider": "cpu", "threads": 1})
+        self._classifier = classifier_of(config.model_copy(update={"device": device}), task.state_dir)
+        self._own_encoder = self._classifier.encode
         zones = zones_of(config, group.cameras)
         facts = facts_of(config, self._classifier.encoder_hash)
         clock = Clock()
@@ -126,14 +130,20 @@ class WatchActor:
             lambda situation: None,
         )
         parts = (self._fleet, self._pipeline, self._policy, self._reports)
-        self._watcher = Watcher(*parts, looked=self._looked, told=lambda alert: self._alerts.append(alert.json_text()))
+        self._watcher = Watcher(*parts, looked=self._looked, told=lambda alert: self._alerts.put(alert.json_text()))
         self._loop = threading.Thread(target=self._run, name="watch", daemon=True)
         self._loop.start()
         threading.Thread(target=self._exchange, name="exchange", daemon=True).start()
 
     def ping(self) -> Standing:
-        """Tell how it does."""
-        alerts, self._alerts = tuple(self._alerts), []
+        """Tell how it does.
+
+        Raises:
+            CameraError: its loop has ended, or stands still.
+        """
+        still_s = time.monotonic() - self._moved_s
+        if not self._fleet.finished and (still_s > STUCK_S or not self._loop.is_alive()):
+            raise CameraError(f"the watcher of {self._task.group.name} has not moved for {still_s:.0f} s")
         healths = self._fleet.healths.values()
         return Standing(
             finished=self._fleet.finished,
@@ -141,8 +151,12 @@ class WatchActor:
             overloaded=any(health.overloaded for health in healths),
             frames=self._frames,
             crops=self._pipeline.crops,
-            alerts=alerts,
+            alerts=tuple(_taken(self._alerts)),
         )
+
+    def use_classifier(self, actor: Any) -> None:  # noqa: ANN401
+        """Let the crops meet those of others at an actor from now on."""
+        self._classifier.encode = RemoteEncoder(self._own_encoder, actor)  # type: ignore[assignment]
 
     def take_up(self, class_set: ClassSet) -> None:
         """Use another class set from the next frame on."""
@@ -152,9 +166,10 @@ class WatchActor:
         """End what is open, and the watching; return the alerts that nobody was told of yet."""
         self._stop.set()
         self._loop.join(10.0)
-        return tuple(self._alerts)
+        return tuple(_taken(self._alerts))
 
     def _find_leader(self) -> Any:  # noqa: ANN401
+        self._moved_s = time.monotonic()  # who waits for the journal does not stand still
         self._leader = call(self._coordinator, "leader")
         if self._leader is None:
             raise UnreachableError("nobody leads yet")
@@ -164,10 +179,11 @@ class WatchActor:
         try:
             self._warm_up()
             for alert in self._journal.end_left_open():
-                self._alerts.append(alert.json_text())
+                self._alerts.put(alert.json_text())
             health, told = Every(HEALTH_EVERY_S), None
             while not self._stop.is_set() and not self._fleet.finished:
-                self._watcher.step(self._stop, self._take_orders)
+                self._watcher.step(self._stop, lambda: _taken(self._orders))
+                self._moved_s = time.monotonic()
                 if (class_set := self._new_class_set) is not None:
                     self._new_class_set = None
                     self._pipeline.take_up(class_set)
@@ -197,10 +213,6 @@ class WatchActor:
                     self._fleet.release(frame)
                 return
 
-    def _take_orders(self) -> list[Order]:
-        orders, self._orders = self._orders, []
-        return orders
-
     def _exchange(self) -> None:
         """Bring what is to be said to whoever leads, and bring back what people ask; all anew to a new leader."""
         told_to, told_s = None, 0.0
@@ -211,7 +223,8 @@ class WatchActor:
                 if not levels and time.monotonic() - told_s < HEAR_S:
                     continue
                 try:
-                    self._orders += call(leader, "exchange", self._claim, levels)
+                    for order in call(leader, "exchange", self._claim, levels):
+                        self._orders.put(order)
                 except (UnreachableError, FencedError):
                     self._publisher.give_back(levels)
                     raise
@@ -234,6 +247,11 @@ class WatchActor:
 
     def _lost(self, camera: str, _reason: str) -> None:
         self._pipeline.forget_camera(camera)
+
+
+def _taken(waiting: SimpleQueue[T]) -> list[T]:
+    """Return what waits."""
+    return [waiting.get() for _ in range(waiting.qsize())]
 
 
 class ClassifierActor:

@@ -162,7 +162,8 @@ def test_a_node_that_dies_with_its_disk_takes_no_alert_with_it(
     names = ("north", "south", "east", "west")
     server = rtsp({f"/{name}": clip_stream(DEMO_CLIP) for name in names})
     cameras = {name: server.url.replace("/camera", f"/{name}") for name in names}
-    config, state = write_config(tmp_path / "c.toml", cameras, mosquitto.port), tmp_path / "state"
+    state, meeting = tmp_path / "state", '[cluster]\nclassifiers = "node"'
+    config = write_config(tmp_path / "c.toml", cameras, mosquitto.port, meeting)
     listener, rng = mosquitto.listen("wildlane/v1/test/#"), random.Random(7)
     with simulated(4) as cluster:
         site = Site(config, state, cluster.address)
