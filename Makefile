@@ -16,16 +16,18 @@ help:
 demo: $(VENV)/.installed | packages
 	$(BIN)/wildlane demo --out out
 
-# needs the cores too, and has no clock
+# needs the cores too, and has no clock; and what waits for pages, beside what waits for cameras
 HEAVY := tests/faults/test_fuzz.py
+BESIDE := tests/monitor/console
 
 # What learns needs the cores, what watches mostly waits for its clock: the one is tested beside the other, at the lowest
 # priority, so that it takes no time from it.
 test: $(VENV)/.installed-dev | packages test-packages
 	@$(MAKE) --no-print-directory check
 	@mkdir -p out
-	@nice -n 19 $(BIN)/python -m pytest tests/adapters $(HEAVY) --durations=10 > out/test-adapters.log 2>&1 & learning=$$!; \
-	$(BIN)/python -m pytest --ignore=tests/adapters $(HEAVY:%=--ignore=%) --durations=15; watching=$$?; \
+	@(nice -n 19 $(BIN)/python -m pytest tests/adapters $(HEAVY) --durations=10; heavy=$$?; \
+	$(BIN)/python -m pytest $(BESIDE) --durations=5; exit $$((heavy || $$?))) > out/test-adapters.log 2>&1 & learning=$$!; \
+	$(BIN)/python -m pytest tests --ignore=tests/adapters $(HEAVY:%=--ignore=%) $(BESIDE:%=--ignore=%) --durations=15; watching=$$?; \
 	wait $$learning; learning=$$?; cat out/test-adapters.log; exit $$((watching || learning))
 
 drills: $(VENV)/.installed-dev | packages test-packages drill-packages

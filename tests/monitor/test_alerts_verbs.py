@@ -115,7 +115,8 @@ def test_what_is_gone_from_a_journal_is_missing_first_and_last_too(
 def life_of(journal: Journal, *phases: tuple[int, Phase]) -> list[Alert]:
     start, end = one_life()
     versions = [replace(end if phase is Phase.END else start, version=number, phase=phase) for number, phase in phases]
-    return journal.append([draft(situation) for situation in versions])
+    first = journal.newest() + 1  # not by the journal itself, which tells no version twice
+    return [draft(situation).numbered(first + i, journal.id, 1) for i, situation in enumerate(versions)]
 
 
 @pytest.mark.parametrize(
