@@ -189,7 +189,7 @@ class _Sampler:
         if self._frames < self._from or now - self._newest[0] < SAMPLE_EVERY_S:
             return
         decoders = _decoders()
-        used_s = _cpu_s(os.getpid()) + sum(map(_cpu_s, decoders))
+        used_s = cpu_s(os.getpid()) + sum(map(cpu_s, decoders))
         if self._begun is None:
             self._begun, self._from = (now, used_s), self._frames
         self._newest = (now, used_s, self._frames)
@@ -215,23 +215,25 @@ def _decoders() -> list[int]:
     children = [
         int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()
     ]
-    return [pid for pid in children if b"monitor.cameras.decoder" in _read_proc(pid, "cmdline")]
+    return [pid for pid in children if b"monitor.cameras.decoder" in read_proc(pid, "cmdline")]
 
 
-def _read_proc(pid: int, name: str) -> bytes:
+def read_proc(pid: int, name: str) -> bytes:
+    """Return a file of a process; nothing where the process has just ended."""
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:  # it has just ended
         return b""
 
 
-def _cpu_s(pid: int) -> float:
-    fields = _read_proc(pid, "stat").rpartition(b") ")[2].split()
+def cpu_s(pid: int) -> float:
+    """Return the processor time of a process so far."""
+    fields = read_proc(pid, "stat").rpartition(b") ")[2].split()
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK") if len(fields) > 12 else 0.0  # utime, stime
 
 
 def _pss_mb(pid: int) -> float:
-    lines = _read_proc(pid, "smaps_rollup").decode().splitlines()
+    lines = read_proc(pid, "smaps_rollup").decode().splitlines()
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
 
 

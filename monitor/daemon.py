@@ -12,17 +12,15 @@ from datetime import time as dt_time
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from adapters.classes import ClassSet
 from adapters.errors import ConfigError, StoreError, WildlaneError
-from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.broker import EmbeddedBroker
 from monitor.alerts.consumers import Order
 from monitor.alerts.journal import Journal
-from monitor.alerts.mqtt import Publisher
-from monitor.alerts.reports import Machine, Reports
+from monitor.alerts.reports import Machine, Reports, publisher_of, status_of
 from monitor.alerts.session import Address, check_reachable
 from monitor.assembly import (
     address_of,
@@ -159,7 +157,7 @@ class Daemon:
             scenery=Scenery(self._in_force.background),
             stages=Stages(self._metrics.stage_took),
         )
-        self._publisher = _publisher(config.site, address, self._journal, _ids(zones))
+        self._publisher = publisher_of(config.site, address, self._journal, _ids(zones), self._journal.problem)
         self._watchdog = Watchdog({"publisher": self._publisher.promise})
         self._info: Callable[[ClassSet], schema.SiteInfo] = partial(info_of, config, facts)
         self._snapshots = Snapshots(state_dir, config.retention_days, config.console.url)
@@ -308,7 +306,7 @@ class Daemon:
                 self._reports.tell_health(self._fleet.healths, self._pipeline.class_set, machine)
             if (problem := self._problem()) != problem_told:
                 problem_told = problem
-                self._publisher.announce(_status(self._config.site, "online", self._journal, problem))
+                self._publisher.announce(status_of(self._config.site, "online", self._journal.id, problem))
             if self._reload.is_set():
                 self._reload.clear()
                 self._take_up_config()
@@ -397,22 +395,3 @@ class Daemon:
 
 def _ids(zones: Mapping[str, Sequence[Zone]]) -> frozenset[str]:
     return frozenset(zone.id for drawn in zones.values() for zone in drawn)
-
-
-def _publisher(site: str, address: Address, journal: Journal, zones: frozenset[str]) -> Publisher:
-    problem = journal.problem  # more is known only once it publishes
-    online, offline = _status(site, "online", journal, problem), _status(site, "offline", journal, problem)
-    return Publisher(address, journal, root=f"wildlane/v1/{site}", online=online, offline=offline, zones=zones)
-
-
-def _status(site: str, word: Literal["online", "offline"], journal: Journal, problem: str) -> str:
-    """Return the birth or the will; a site in trouble is born degraded."""
-    status = schema.SiteStatus(
-        site=site,
-        status="degraded" if word == "online" and problem else word,
-        since=datetime.now(UTC),
-        software=VERSION,
-        journal=journal.id,
-        problem=problem or None,
-    )
-    return status.model_dump_json(by_alias=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from adapters.classes import ClassSet
+from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.certificates import Validity
 from monitor.alerts.compose import Draft, SiteFacts
 from monitor.alerts.journal import Journal
 from monitor.alerts.mirrors import Mirrors, Prefixes
 from monitor.alerts.mqtt import LEVEL_EXPIRES_S, Publisher
+from monitor.alerts.session import Address
 from monitor.cameras.health import HealthMonitor
 from monitor.clock import Clock, Every
 from monitor.policy import Situation
@@ -175,6 +177,31 @@ def _cameras_of(zones: Mapping[str, Sequence[Zone]]) -> dict[str, list[str]]:
         for zone in drawn:
             cameras.setdefault(zone.id, []).append(camera)
     return cameras
+
+
+def publisher_of(site: str, address: Address, journal: Journal, zones: frozenset[str], problem: str) -> Publisher:
+    """Return a publisher of a site's journal, which is born as `problem` says; more is known only once it publishes."""
+    return Publisher(
+        address,
+        journal,
+        root=f"wildlane/v1/{site}",
+        online=status_of(site, "online", journal.id, problem),
+        offline=status_of(site, "offline", journal.id, problem),
+        zones=zones,
+    )
+
+
+def status_of(site: str, word: Literal["online", "offline"], journal: str, problem: str) -> str:
+    """Return the birth or the will of a journal's publisher; a site in trouble is born degraded."""
+    status = schema.SiteStatus(
+        site=site,
+        status="degraded" if word == "online" and problem else word,
+        since=datetime.now(UTC),
+        software=VERSION,
+        journal=journal,
+        problem=problem or None,
+    )
+    return status.model_dump_json(by_alias=True)
 
 
 def wall_clock(now_s: float) -> Callable[[float], datetime]:

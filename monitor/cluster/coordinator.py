@@ -44,10 +44,7 @@ class News:
     alerts: list[str] = field(default_factory=list)
     finished: bool = False
     watched: tuple[str, ...] = ()  # cameras that see
-    places: dict[str, str] = field(default_factory=dict)  # what -> node
-    term: int = 0
     frames: int = 0
-    crops: int = 0
 
 
 class Coordinator:
@@ -118,16 +115,11 @@ class Coordinator:
             standings = {name: placed.standing for name, placed in self._watchers.items() if placed.standing}
             groups = {group.name: group for group in self._groups}
             seeing = [name for name, standing in standings.items() if standing.sees == len(groups[name].cameras)]
-            places = {f"watcher {name}": placed.node for name, placed in self._watchers.items()}
-            places |= {name: placed.node for name, placed in self._pair.everybody().items()}
             return News(
                 alerts=alerts,
                 finished=bool(standings) and all(name in standings and standings[name].finished for name in groups),
                 watched=tuple(camera for name in seeing for camera in groups[name].cameras),
-                places=places,
-                term=self._pair.term,
                 frames=sum(standing.frames for standing in standings.values()),
-                crops=sum(standing.crops for standing in standings.values()),
             )
 
     def stop(self) -> News:

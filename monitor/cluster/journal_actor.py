@@ -7,15 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from monitor import VERSION
 from monitor.alerts import schema
 from monitor.alerts.compose import Draft
 from monitor.alerts.consumers import Order
 from monitor.alerts.mqtt import Publisher
+from monitor.alerts.reports import publisher_of, status_of
 from monitor.assembly import address_of
 from monitor.cluster.calls import call
 from monitor.cluster.keeper import FencedError, Keeper
@@ -77,15 +76,8 @@ class JournalActor:
     def lead(self, term: int, anew: bool) -> str:  # noqa: FBT001  # a call over the network has no names
         """Lead from now on, without a copy yet; return the journal's id."""
         journal = self._keeper.lead(term, None, self._may_go_on_alone, anew=anew)
-        online, offline = self._status("online", self._problem()), self._status("offline", "")
-        self._publisher = Publisher(
-            address_of(self._config, self._config.broker.port),
-            journal,
-            root=f"wildlane/v1/{self._config.site}",
-            online=online,
-            offline=offline,
-            zones=self._zones,
-        )
+        address = address_of(self._config, self._config.broker.port)
+        self._publisher = publisher_of(self._config.site, address, journal, self._zones, self._problem())
         self._publisher.start()
         threading.Thread(target=self._tick, name="tick", daemon=True).start()
         log.info("the journal %s is led from here in term %d", journal.id, term)
@@ -168,17 +160,6 @@ class JournalActor:
     def _problem(self) -> str:
         return "" if self._keeper.has_copy else WITHOUT_COPY
 
-    def _status(self, word: Literal["online", "offline"], problem: str) -> str:
-        status = schema.SiteStatus(
-            site=self._config.site,
-            status="degraded" if word == "online" and problem else word,
-            since=datetime.now(UTC),
-            software=VERSION,
-            journal=self._keeper.journal.id,
-            problem=problem or None,
-        )
-        return status.model_dump_json(by_alias=True)
-
     def _tell_health(self, publisher: Publisher) -> None:
         """Publish the health of all watchers' cameras as one."""
         if (health := self._voices.health(self._keeper.journal)) is not None:
@@ -202,4 +183,5 @@ class JournalActor:
                 self._tell_health(self._publisher)
             if (problem := self._problem()) != self._problem_told:
                 self._problem_told = problem
-                self._publisher.announce(self._status("online", problem))
+                status = status_of(self._config.site, "online", self._keeper.journal.id, problem)
+                self._publisher.announce(status)

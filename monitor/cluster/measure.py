@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 
 from adapters.errors import InputError
 from monitor.alerts.broker import EmbeddedBroker
-from monitor.bench import SITE, measure_live
+from monitor.bench import SITE, cpu_s, measure_live, read_proc
 from monitor.cluster.coordinator import News
 from monitor.cluster.nodes import DISK
 from monitor.cluster.run import run_cluster
@@ -31,10 +31,10 @@ OURS = (
     b"monitor.cameras.decoder",
 )
 RAYS = (b"raylet", b"gcs_server", b"ray/_private", b"ray/dashboard", b"ray::IDLE")
-TICKS = os.sysconf("SC_CLK_TCK")
-WARM_UP_S = 3.0  # after every camera is watched; the same is left off at the end
+WARM_UP_S = 3.0  # after every camera is watched
 STORE_BYTES = 100_000_000
-SAMPLE_EVERY_S, SETTLE_S = 2.0, 2.0
+SAMPLE_EVERY_S = 2.0
+SETTLE_S = 2.0  # left off at the end: who has ended takes its processor time along
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +123,5 @@ def _nodes(count: int) -> Iterator[str]:
 
 def _cpu_s(marks: tuple[bytes, ...]) -> float:
     """Return the processor time so far of all processes whose command line holds one of the marks."""
-    total = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(mark in (folder / "cmdline").read_bytes() for mark in marks):
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                total += int(fields[11]) + int(fields[12])
-        except OSError:  # it has just ended
-            continue
-    return total / TICKS
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return sum(cpu_s(pid) for pid in pids if any(mark in read_proc(pid, "cmdline") for mark in marks))

@@ -75,7 +75,6 @@ class Standing(NamedTuple):
     sees: int  # cameras that are not blind
     overloaded: bool
     frames: int  # analysed so far
-    crops: int  # classified so far
     alerts: tuple[str, ...]  # since it was asked last
 
 
@@ -150,7 +149,6 @@ class WatchActor:
             sees=sum(health.health.state != "blind" for health in healths),
             overloaded=any(health.overloaded for health in healths),
             frames=self._frames,
-            crops=self._pipeline.crops,
             alerts=tuple(_taken(self._alerts)),
         )
 
