@@ -16,19 +16,26 @@ help:
 demo: $(VENV)/.installed | packages
 	$(BIN)/wildlane demo --out out
 
-# needs the cores too, and has no clock; and what waits for pages, beside what waits for cameras
-HEAVY := tests/faults/test_fuzz.py
-BESIDE := tests/monitor/console
+# What learns needs the cores; what watches mostly waits for its clock, and so do pages and commands: they are tested
+# beside each other, the first at the lowest priority, so that it takes no time from the others. Then nodes, of many
+# processes each, which are to be back in time.
+LEARNING := $(filter-out tests/adapters/test_c%,$(wildcard tests/adapters/test_*.py)) tests/adapters/evaluation tests/adapters/training \
+	tests/faults/test_fuzz.py tests/monitor/cluster/test_learning.py
+WAITING := tests/monitor/console tests/test_cli.py tests/faults/test_roll_out.py \
+	$(addprefix tests/monitor/test_,accept.py backup.py calibrate.py fleet.py model_releases.py report.py)
+NODES := $(filter-out $(LEARNING),$(wildcard tests/monitor/cluster/test_*.py))
+WATCHING := tests $(LEARNING:%=--ignore=%) $(WAITING:%=--ignore=%) $(NODES:%=--ignore=%)
+PYTEST := $(BIN)/python -m pytest --durations=15
 
-# What learns needs the cores, what watches mostly waits for its clock: the one is tested beside the other, at the lowest
-# priority, so that it takes no time from it.
 test: $(VENV)/.installed-dev | packages test-packages
 	@$(MAKE) --no-print-directory check
 	@mkdir -p out
-	@(nice -n 19 $(BIN)/python -m pytest tests/adapters $(HEAVY) --durations=10; heavy=$$?; \
-	$(BIN)/python -m pytest $(BESIDE) --durations=5; exit $$((heavy || $$?))) > out/test-adapters.log 2>&1 & learning=$$!; \
-	$(BIN)/python -m pytest tests --ignore=tests/adapters $(HEAVY:%=--ignore=%) $(BESIDE:%=--ignore=%) --durations=15; watching=$$?; \
-	wait $$learning; learning=$$?; cat out/test-adapters.log; exit $$((watching || learning))
+	@nice -n 19 $(PYTEST) $(LEARNING) > out/test-learning.log 2>&1 & learning=$$!; \
+	$(PYTEST) $(WAITING) > out/test-waiting.log 2>&1 & waiting=$$!; \
+	$(PYTEST) $(WATCHING); watching=$$?; \
+	wait $$waiting; waiting=$$?; cat out/test-waiting.log; \
+	$(PYTEST) $(NODES); nodes=$$?; \
+	wait $$learning; learning=$$?; cat out/test-learning.log; exit $$((watching || waiting || nodes || learning))
 
 drills: $(VENV)/.installed-dev | packages test-packages drill-packages
 	$(BIN)/python tools/drills.py

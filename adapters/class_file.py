@@ -28,6 +28,7 @@ from adapters.classes import ClassAttributes, KeptShot, Origin, Shot, Size, chec
 from adapters.classifier import Classifier
 from adapters.encoder import SHOT_VIEWS, Features
 from adapters.errors import InputError
+from adapters.files import write_whole
 from adapters.provenance import Provenance
 from adapters.signature import private_key, public_key
 from adapters.stills import decode_picture
@@ -139,14 +140,13 @@ def write_classes(
     parts[MANIFEST] = json.dumps({name: _sha256(part) for name, part in parts.items()}, indent=1).encode()
     if key is not None:
         parts[SIGNATURE] = private_key(key).sign(parts[MANIFEST])
-    draft = path.with_name(f"{path.name}.part")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, part in parts.items():
+            file.writestr(name, part)
     try:
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as file:
-            for name, part in parts.items():
-                file.writestr(name, part)
-        draft.replace(path)
+        write_whole(path, packed.getvalue())
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise InputError(f"{path}: can't be written ({error.strerror})") from None
 
 

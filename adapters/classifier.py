@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.encoder import LOOKS, Encoder, Features, Image, unit
+from adapters.errors import ModelError
 from adapters.knowledge import KnowledgeBase
 from adapters.negatives import Negatives
 from adapters.rivals import Rivals
-from adapters.runtime import ADAPT, MATCH, MODELS, Device, Graph, Precision
+from adapters.runtime import ADAPT, KNOWLEDGE, MATCH, MODELS, Device, Graph, Precision, file_hash
 from adapters.stills import LEAST_PX
 
 UNKNOWN: Final = "unknown-animal"
@@ -104,12 +106,35 @@ class Classifier:
         Raises:
             ModelError: a file is missing or altered, or the device does not work.
         """
-        self.folder = folder
+        self.folder, self._threads = folder, threads
         self.encode = Encoder(folder, device=device, precision=precision, threads=threads)
-        self._match = Graph(folder, MATCH, "cpu", threads=1)  # under a millisecond; a copy to the GPU would cost more
-        self._adapt = Graph(folder, ADAPT, "cpu", threads=threads)
-        self.knowledge = KnowledgeBase.load(folder)
+        self._open()
+
+    def _open(self) -> None:
+        self._match = Graph(self.folder, MATCH, "cpu", threads=1)  # under a millisecond; a copy to a GPU costs more
+        self._adapt = Graph(self.folder, ADAPT, "cpu", threads=self._threads)
+        self.knowledge = KnowledgeBase.load(self.folder)
         self.encoder_hash = self.encode.hash
+
+    def __getstate__(self) -> dict[str, object]:
+        """Travel to another process as where the graphs lie."""
+        state = {"folder": self.folder.absolute(), "encode": self.encode, "_threads": self._threads}
+        return state | {"hashes": self._hashes()}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Open the graphs again, on the device that is there.
+
+        Raises:
+            ModelError: they are missing, or others than where it came from.
+        """
+        hashes = state.pop("hashes")
+        self.__dict__.update(state)
+        self._open()
+        if self._hashes() != hashes:
+            raise ModelError(f"{self.folder}: holds another model on {platform.node()} than where the work began")
+
+    def _hashes(self) -> list[str]:
+        return [file_hash(self.folder, name) for name in (MATCH, ADAPT, KNOWLEDGE)]
 
     @property
     def provider(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -123,6 +124,7 @@ class Encoder:
 
     Attributes:
         hash: SHA-256 of the graph in full precision; class memories name it.
+        threads: CPU threads within an operator.
         precision: fp32, fp16 or int8.
         lost_device: the GPU failed, and the CPU has taken over.
     """
@@ -148,7 +150,8 @@ class Encoder:
         Raises:
             ModelError: the file is missing or altered, lacks its metadata, or the device does not work.
         """
-        self._folder, self._name, self._wanted, self._threads = folder, name, precision, threads
+        self._folder, self._name, self._wanted, self.threads = folder, name, precision, threads
+        self._device: Device = device
         self.took: Callable[[int, float], None] = lambda crops, seconds: None  # told of each run of the graph
         self.lost_device, self._change = False, threading.Lock()
         try:
@@ -171,10 +174,14 @@ class Encoder:
                 f"{folder / name}: its metadata lacks a usable {error}; export it with `wildlane model export`"
             ) from None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process as where the graph lies; there it takes the device that it finds."""
+        return _again, (self._folder.absolute(), self._name, self._device, self._wanted, self.threads, self.hash)
+
     def _load(self, device: Proved) -> None:
         self.precision = _precision(self._wanted, device)
         name = VARIANTS[self.precision] if self._name == ENCODE else self._name
-        self._graph = Graph(self._folder, name, device, threads=self._threads)
+        self._graph = Graph(self._folder, name, device, threads=self.threads)
 
     @property
     def provider(self) -> str:
@@ -230,6 +237,13 @@ class Encoder:
     def looks(self, crops: Sequence[Image]) -> Features:
         """Return the features of n stills in their `LOOKS` views, those of one after another: (n * LOOKS, ...)."""
         return self([view for crop in crops for view in look_views(crop)])
+
+
+def _again(folder: Path, name: str, device: Device, precision: Precision, threads: int, expected: str) -> Encoder:
+    encode = Encoder(folder, name, device=device, precision=precision, threads=threads)
+    if encode.hash != expected:
+        raise ModelError(f"{folder / name}: is another graph on {platform.node()} than where the work began")
+    return encode
 
 
 def joined(parts: Sequence[Features]) -> Features:

@@ -266,7 +266,8 @@ class Background:
 
 
 def _opened(file: Path | str) -> sqlite3.Connection:
-    db = sqlite3.connect(file, isolation_level=None, timeout=10)
+    # a cluster's coordinator uses it from several threads, one at a time
+    db = sqlite3.connect(file, isolation_level=None, timeout=10, check_same_thread=False)
     with closed_if_unusable(db):
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA foreign_keys = ON")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import warnings
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from adapters.errors import InputError
+from adapters.errors import InputError, WildlaneError
 
 MAX_PIXELS = 89_000_000  # just below where Pillow calls it a decompression bomb; no camera gives more
 PNG_START, PNG_END, PNG_TAIL_BYTES = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82", 65_536
@@ -18,7 +20,23 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 LEAST_PX = 10  # of a side: less holds no shape
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+class PictureFile(Protocol):
+    """A file, as far as it is asked for here: a path, or a member of an archive."""
+
+    def exists(self) -> bool:
+        """Tell whether there is anything."""
+
+    def is_file(self) -> bool:
+        """Tell whether it is a regular file."""
+
+    def is_dir(self) -> bool:
+        """Tell whether it is a folder."""
+
+    def read_bytes(self) -> bytes:
+        """Return its content."""
+
+
+def read_picture(path: PictureFile) -> NDArray[np.uint8]:
     """Return a still as uint8 (height, width, 3), BGR, turned upright by its EXIF orientation.
 
     Grey, CMYK, palette and 16-bit pictures are converted; transparency is laid on grey.
@@ -26,20 +44,41 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: the file is missing, unreadable, cut short, of another format, or larger than `MAX_PIXELS`.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise InputError(f"{path}: is no regular file, expected a picture")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such picture") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, expected a picture") from None
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror})") from None
+    with reading(path):
+        try:
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise InputError(f"{path}: is no regular file, expected a picture")
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such picture") from None
+        except IsADirectoryError:
+            raise InputError(f"{path}: is a folder, expected a picture") from None
     return decode_picture(content, str(path))
 
 
-def read_learnable(path: Path) -> NDArray[np.uint8]:
+def store_of(path: object) -> Any | None:  # noqa: ANN401  # of fsspec, which has no types
+    """Return what a URL's path, or a picture behind one, is read through; None for what is on this machine."""
+    return getattr(path, "fs", None)
+
+
+@contextmanager
+def reading(path: object) -> Iterator[None]:
+    """Say in a line what a disk, or the store that a path is in, does not give.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror or error})") from None
+    except Exception as error:
+        if isinstance(error, WildlaneError) or store_of(path) is None:
+            raise
+        raise InputError(f"{path}: can't be read ({error})") from None  # each kind of store has errors of its own
+
+
+def read_learnable(path: PictureFile) -> NDArray[np.uint8]:
     """Return a still as `read_picture` does.
 
     Raises:

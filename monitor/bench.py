@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from adapters.errors import InputError
+from adapters.workers import Say
 from monitor.alerts.schema import Alert
 from monitor.alerts.session import Address
 from monitor.alerts.subscriber import Subscriber
@@ -34,8 +35,6 @@ WARM_UP = 3  # analysed frames of a camera that are not counted
 SAMPLE_EVERY_S = 0.5
 SITE = "bench"
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Speeds:
@@ -49,27 +48,44 @@ class Speeds:
     crops_per_s: float
 
 
+class Sample(NamedTuple):
+    """How far a live run was at an instant."""
+
+    clock_s: float
+    frames: int  # analysed so far, of all cameras
+    cpu_s: float  # of all that works on them so far, without what the measuring takes
+
+
 @dataclass
 class Live:
     """What a live run of some cameras showed.
 
     Attributes:
         cameras: how many.
+        samples: two or more.
         latency_s: from the capture of each analysed frame to the decision about it.
         alert_latency_s: from the capture of the frame that confirmed an animal to a subscriber's receipt.
         decoder_mb: proportional set size of each camera's process, with its half of the shared frames.
         memory_mb: the same of all processes together.
-        cpu_s: of all processes, for one analysed frame.
-        analysed_per_s: frames of all cameras.
     """
 
     cameras: int
+    samples: list[Sample] = field(default_factory=list)
     latency_s: list[float] = field(default_factory=list)
     alert_latency_s: list[float] = field(default_factory=list)
     decoder_mb: list[float] = field(default_factory=list)
     memory_mb: list[float] = field(default_factory=list)
-    cpu_s: float = 0.0
-    analysed_per_s: float = 0.0
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor seconds of all processes, for one analysed frame."""
+        return (self.samples[-1].cpu_s - self.samples[0].cpu_s) / (self.samples[-1].frames - self.samples[0].frames)
+
+    @property
+    def analysed_per_s(self) -> float:
+        """Frames of all cameras."""
+        seconds = self.samples[-1].clock_s - self.samples[0].clock_s
+        return (self.samples[-1].frames - self.samples[0].frames) / seconds
 
     def answer(self) -> dict[str, Any]:
         """Return it as the contract words it."""
@@ -85,7 +101,7 @@ class Live:
         }
 
 
-def measure_speeds(clip: Path, build: Callable[[str], Pipeline], analysis_rate_hz: float, progress: Progress) -> Speeds:
+def measure_speeds(clip: Path, build: Callable[[str], Pipeline], analysis_rate_hz: float, progress: Say) -> Speeds:
     """Measure a clip: bare reading, bare grabbing, and the live path with nothing skipped.
 
     Raises:
@@ -109,19 +125,16 @@ def measure_speeds(clip: Path, build: Callable[[str], Pipeline], analysis_rate_h
     )
 
 
-def measure_live(clip: Path, config: Config, cameras: int, progress: Progress) -> Live:
+def measure_live(clip: Path, config: Config, cameras: int, progress: Say) -> Live:
     """Let the daemon watch a clip at its own speed as so many cameras, with its own broker and a real subscriber.
 
     Raises:
         InputError: the clip is too short for that.
     """
     progress(f"{clip.name}: live, {cameras} camera{'s' if cameras > 1 else ''}")
-    live, sampler = Live(cameras), _Sampler(cameras)
-    watched = {
-        f"camera-{number}": CameraConfig(source=str(clip.absolute()), analysis_rate_hz=_rate_of(config))
-        for number in range(cameras)
-    }
-    own = config.alone(SITE, watched)
+    live = Live(cameras)
+    sampler = _Sampler(live)
+    own = site_of(clip, config, cameras)
 
     def watch(frame: Frame, _: Outcome) -> None:
         live.latency_s.append(time.time() - frame.captured_s)
@@ -136,15 +149,17 @@ def measure_live(clip: Path, config: Config, cameras: int, progress: Progress) -
         live.alert_latency_s = arrivals.latencies()
         subscriber.close()
     del live.latency_s[: WARM_UP * cameras]
-    if not live.latency_s or not sampler.cpu_s():
+    if not live.latency_s or len(live.samples) < 2:
         raise InputError(f"{clip}: too short to be measured live; two seconds are enough")
-    live.decoder_mb, live.memory_mb = sampler.decoder_mb, sampler.memory_mb
-    live.cpu_s, live.analysed_per_s = sampler.cpu_s(), sampler.rate()
     return live
 
 
-def _rate_of(config: Config) -> float:
-    return next((camera.analysis_rate_hz for camera in config.cameras.values()), 5.0)
+def site_of(clip: Path, config: Config, cameras: int) -> Config:
+    """Return a site whose cameras all show a clip, at the rate of the first camera of a configuration."""
+    camera = CameraConfig(source=str(clip.absolute()))
+    for first in list(config.cameras.values())[:1]:
+        camera = camera.model_copy(update={"analysis_rate_hz": first.analysis_rate_hz})
+    return config.alone(SITE, {f"camera-{number}": camera for number in range(cameras)})
 
 
 class _Arrivals:
@@ -173,41 +188,25 @@ class _Arrivals:
 
 
 class _Sampler:
-    """Processor time and memory of this process and its decoders, while they run."""
+    """Looks at processor time and memory of this process and its decoders, while they run."""
 
-    def __init__(self, cameras: int) -> None:
-        self._from, self._frames = WARM_UP * cameras, 0
-        self._begun: tuple[float, float] | None = None  # (clock, processor seconds)
-        self._newest = (0.0, 0.0, 0)
-        self.decoder_mb: list[float] = []
-        self.memory_mb: list[float] = []
+    def __init__(self, live: Live) -> None:
+        self._live, self._frames, self._own_s = live, 0, 0.0
 
     def frame(self) -> None:
         """Note an analysed frame; now and then look at the processes."""
         self._frames += 1
-        now = time.monotonic()
-        if self._frames < self._from or now - self._newest[0] < SAMPLE_EVERY_S:
+        now_s, samples = time.monotonic(), self._live.samples
+        if self._frames < WARM_UP * self._live.cameras or (samples and now_s - samples[-1].clock_s < SAMPLE_EVERY_S):
             return
+        begun_s = time.thread_time()
         decoders = _decoders()
-        used_s = cpu_s(os.getpid()) + sum(map(cpu_s, decoders))
-        if self._begun is None:
-            self._begun, self._from = (now, used_s), self._frames
-        self._newest = (now, used_s, self._frames)
+        used_s = cpu_s(os.getpid()) + sum(map(cpu_s, decoders)) - self._own_s
+        samples.append(Sample(now_s, self._frames, used_s))
         sizes_mb = [mb for mb in map(_pss_mb, decoders) if mb]
-        self.decoder_mb += sizes_mb
-        self.memory_mb.append(_pss_mb(os.getpid()) + sum(sizes_mb))
-
-    def cpu_s(self) -> float:
-        """Return processor seconds for one analysed frame; 0 where the clip was too short to tell."""
-        if self._begun is None or self._newest[2] == self._from:
-            return 0.0
-        return (self._newest[1] - self._begun[1]) / (self._newest[2] - self._from)
-
-    def rate(self) -> float:
-        """Return analysed frames a second, of all cameras."""
-        if self._begun is None or self._newest[2] == self._from:
-            return 0.0
-        return (self._newest[2] - self._from) / (self._newest[0] - self._begun[0])
+        self._live.decoder_mb += sizes_mb
+        self._live.memory_mb.append(_pss_mb(os.getpid()) + sum(sizes_mb))
+        self._own_s += time.thread_time() - begun_s
 
 
 def _decoders() -> list[int]:
@@ -224,6 +223,18 @@ def read_proc(pid: int, name: str) -> bytes:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:  # it has just ended
         return b""
+
+
+def below(root: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        if stat := read_proc(int(folder.name), "stat"):
+            parents[int(folder.name)] = int(stat.rpartition(b") ")[2].split()[1])
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found[1:]
 
 
 def cpu_s(pid: int) -> float:

@@ -15,13 +15,12 @@ from adapters.errors import TeachError
 from adapters.golden import GoldenSet
 from adapters.site_knowledge import Background
 from adapters.teaching import refute
+from adapters.workers import Say
 from monitor.pipeline import Learn, Outcome, Pipeline
 from monitor.policy import Phase
 from monitor.replay import recording, replay
 from monitor.stills import cut
 from monitor.values import Frame
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Calibration:
         return asdict(self) | {"hours": round(self.hours, 4)}
 
 
-def calibrate(clips: Sequence[Path], site: Site, analysis_rate_hz: float, progress: Progress) -> Calibration:
+def calibrate(clips: Sequence[Path], site: Site, analysis_rate_hz: float, progress: Say) -> Calibration:
     """Learn the background of recordings, tell what was taken for an animal on them to be none, and look again.
 
     Args:
@@ -124,7 +123,7 @@ class _Round:
         self.alarms: list[FalseAlarm] = []
         self.crops: list[LabelledCrop] = []
 
-    def watch(self, clips: Sequence[Path], progress: Progress) -> None:
+    def watch(self, clips: Sequence[Path], progress: Say) -> None:
         for clip in clips:
             progress(clip.name)
 

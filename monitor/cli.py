@@ -8,8 +8,8 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -20,6 +20,7 @@ from adapters.errors import ConfigError, InputError, WildlaneError
 from monitor import VERSION
 from monitor.cli_alerts import alerts_app
 from monitor.cli_classes import classes_app
+from monitor.cli_cluster import ClusterOption, cost_on_nodes, leave_node, run_on_cluster, with_address
 from monitor.cli_fleet import fleet_app
 from monitor.cli_learning import evaluate, model_app
 from monitor.cli_operate import accept, backup, calibrate, restore, service_app
@@ -29,7 +30,7 @@ from monitor.output import log_to_stderr, print_answers, print_line, progress_of
 
 log = logging.getLogger(__name__)
 
-MOST_CAMERAS = 64  # of a benchmark
+MOST_CAMERAS, SIMULATED_NODES = 64, 3  # of a benchmark
 
 EXAMPLES = """
 Examples:
@@ -60,6 +61,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(service_app, name="service")
 app.add_typer(fleet_app, name="fleet")
+app.command("leave-node", epilog="Example: wildlane leave-node rack-2 --cluster 10.0.0.1:6379")(leave_node)
 app.command(epilog="Example: wildlane evaluate --images photos --condition infrared")(evaluate)
 app.command(epilog="Example: wildlane accept --site recordings --out acceptance.html")(accept)
 app.command(epilog="Example: wildlane calibrate night.mp4 rain.mp4 rush-hour.mp4")(calibrate)
@@ -74,9 +76,7 @@ BoxOption = Annotated[
 
 @app.command(epilog="Example: wildlane run --config /etc/wildlane/config.toml")
 def run(
-    cluster: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Spread over a Ray cluster: its head's host:port, or `auto`.")
-    ] = None,
+    cluster: ClusterOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
@@ -89,7 +89,7 @@ def run(
     with outlets():
         log_to_stderr(context.config.log_format)
         if cluster is not None:
-            _run_cluster(context, cluster, stop)
+            run_on_cluster(context, cluster, stop)
             return
         from monitor.daemon import Daemon
 
@@ -98,35 +98,6 @@ def run(
         )
         signal.signal(signal.SIGHUP, lambda number, frame: daemon.reload())
         daemon.run()
-
-
-@app.command("leave-node", epilog="Example: wildlane leave-node rack-2 --cluster 10.0.0.1:6379")
-def leave_node(
-    node: Annotated[str, typer.Argument(help="Its Ray label `disk`, else its host's name.")],
-    cluster: Annotated[str, typer.Option(metavar="ADDRESS", help="The cluster's head, host:port.")] = "auto",
-    config: ConfigOption = None,
-) -> None:
-    """Let a site that runs on a cluster leave a node, without a gap, before it is stopped."""
-    with _ray():
-        from monitor.cluster.run import drain
-    drain(Context(config, None).config, node, address=cluster, say=say)
-
-
-@contextmanager
-def _ray() -> Iterator[None]:
-    """Say what to install where Ray is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ray":
-            raise
-        raise ConfigError("a cluster needs Ray, which is not installed; run: pip install 'wildlane[cluster]'") from None
-
-
-def _run_cluster(context: Context, address: str, stop: threading.Event) -> None:
-    with _ray():
-        from monitor.cluster.run import run_cluster
-    run_cluster(context.config, context.path, context.state_dir, address=address, stop=stop, tell=print_line)
 
 
 @app.command(epilog="Example: wildlane demo --out out")
@@ -195,7 +166,8 @@ def replay(
 def bench(
     clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Recordings.")],
     cameras: Annotated[str, typer.Option(help="How many cameras watch it live: N, or several as N,M,...")] = "1",
-    nodes: Annotated[int | None, typer.Option(min=1, max=16, help="And on a cluster of simulated nodes.")] = None,
+    cluster: Annotated[bool, typer.Option("--cluster", help="And on a Ray cluster of simulated nodes.")] = False,
+    nodes: Annotated[int | None, typer.Option(min=1, max=16, help="How many of them; default 3.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a picture of it.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -204,9 +176,9 @@ def bench(
     """Measure the live path beside bare decoding of the same clip, in one run."""
     from monitor import bench as measuring
 
-    if nodes is not None:
-        with _ray():
-            from monitor.cluster.measure import measure_cost
+    if nodes is not None and not cluster:
+        raise ConfigError("--nodes: says how many nodes --cluster is to have; give both")
+    measure_cost = cost_on_nodes() if cluster else None
     counts = _counts(cameras)
     context = Context(config, state)
     build = context.pipelines(None)
@@ -217,8 +189,10 @@ def bench(
         speeds = measuring.measure_speeds(clip, build, DEFAULT_RATE_HZ, say)
         lives = [measuring.measure_live(clip, context.config, count, say) for count in counts]
         answers.append(measuring.answer(clip, speeds, lives, encode.provider))
-        if nodes is not None:
-            answers[-1]["cluster"] = asdict(measure_cost(clip, context.config, counts[-1], nodes, say))
+        if measure_cost is not None:
+            answers[-1]["cluster"] = asdict(
+                measure_cost(clip, context.config, counts[-1], nodes or SIMULATED_NODES, say)
+            )
         if not as_json:
             _print_bench(answers[-1])
     if as_json:
@@ -241,8 +215,10 @@ def _print_bench(told: dict[str, Any]) -> None:
     if "cluster" in told:
         cost = told["cluster"]
         where = f"{cost['cameras']} cameras on {cost['nodes']} simulated nodes"
-        times = f"{cost['cluster_ms']:.1f} ms of a core, {cost['ratio']:.2f} x one process ({cost['alone_ms']:.1f})"
-        print_line(f"    cluster: {where}, a frame takes {times}; Ray itself {cost['ray_per_s']:.2f} of a core")
+        each = ", ".join(f"{ratio:.2f}" for ratio in cost["ratios"])
+        print_line(f"    cluster: {where}, a frame takes {cost['ratio']:.2f} x one process ({each} in each round):")
+        print_line(f"        {cost['cluster_ms']:.1f} ms of a core for {cost['alone_ms']:.1f}; Ray itself "
+                   f"{cost['ray_per_s']:.2f} of a core, {cost['ratio_with_ray']:.2f} x with that")  # fmt: skip
     stages = ", ".join(f"{name} {value:.2f}" for name, value in told["stage_ms"].items())
     print_line(f"    ms an analysed frame: {stages}; {told['crops_per_s']:.0f} crops/s")
     for live in told["growth"]:
@@ -385,7 +361,7 @@ def main_options(
 def main() -> NoReturn:
     """Run the command; every expected error is one line and its exit status."""
     try:
-        status = app(standalone_mode=False)
+        status = app(with_address(sys.argv[1:]), standalone_mode=False)
     except WildlaneError as error:
         say(f"error: {error}")
         status = error.exit_status

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapters.errors import ConfigError
+from monitor.cli_cluster import ClusterOption, workers
 from monitor.context import ConfigOption, Context, JsonOption, StateOption
 from monitor.output import print_line, say
 
@@ -20,11 +21,18 @@ if TYPE_CHECKING:
     from adapters.training.evolve import Evolved
     from adapters.training.finetune import Finetuned
 
+ImagesOption = Annotated[
+    str,
+    typer.Option(
+        metavar="PLACE", help="Folder or URL that holds a folder of pictures for each class, or tar files of such."
+    ),
+]
+
 model_app = typer.Typer(help="The training side; needs the extra `train`.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def evaluate(
-    images: Annotated[Path, typer.Option(help="Folder that holds a folder of pictures for each class.")],
+    images: ImagesOption,
     ways: Annotated[int, typer.Option(min=1, max=100, help="Classes in an episode.")] = 5,
     shots: Annotated[str, typer.Option(help="Pictures of each class to learn from: 1,5 reports both.")] = "1,5",
     episodes: Annotated[int, typer.Option(min=1, help="Tasks to draw.")] = 600,
@@ -36,11 +44,13 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for episodes, rows and plot; default in the state folder.")
     ] = None,
+    cluster: ClusterOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
     """Measure few-shot accuracy of what is deployed, beside the baselines, on the same episodes."""
+    from adapters.class_folders import folder_at
     from adapters.evaluation.conditions import VIEWS
     from adapters.evaluation.evaluate import Task
     from adapters.evaluation.evaluate import evaluate as run
@@ -50,7 +60,7 @@ def evaluate(
         raise ConfigError(f"--condition {condition}: expected one of {', '.join(VIEWS)}")
     context = Context(config, state)
     task = Task(
-        images=images,
+        images=folder_at(images),
         condition=condition,
         ways=ways,
         shots=_shots(shots),
@@ -58,8 +68,9 @@ def evaluate(
         slow_episodes=slow_episodes,
         seed=seed,
     )
-    evaluation = run(context.classifier(), task, say)
-    folder = out or context.state_dir / "evaluations" / f"{images.resolve().name}-{condition}-{ways}way"
+    folder = out or context.state_dir / "evaluations" / f"{_name_of(images)}-{condition}-{ways}way"
+    with workers(cluster, folder) as who:
+        evaluation = run(context.classifier(), task, say, workers=who)
     for line in save(evaluation, task, folder):
         say(line)
     if as_json:
@@ -67,6 +78,11 @@ def evaluate(
         return
     for row in evaluation.rows:
         print_line(_table_line(row))
+
+
+def _name_of(place: str) -> str:
+    """Return the last part of a path or a URL."""
+    return place.rstrip("/").rpartition("/")[2] if "://" in place else Path(place).resolve().name
 
 
 def _shots(text: str) -> tuple[int, ...]:
@@ -95,18 +111,37 @@ def model_train(
     start: Annotated[Path | None, typer.Option(help="Weights of an earlier backbone to go on from.")] = None,
     backbone_steps: Annotated[int | None, typer.Option(min=1, help="Length of the backbone's training.")] = None,
     head_steps: Annotated[int | None, typer.Option(min=1, help="Length of the head's training.")] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PLACE", help="Further classes for the head, where `evaluate` could read them."),
+    ] = None,
+    cluster: ClusterOption = None,
 ) -> None:
-    """Train backbone and head, and export what can be deployed: hours on two CPU cores."""
+    """Train backbone and head, and export what can be deployed: hours on two CPU cores.
+
+    On a cluster every node must see --data and --out; one process on each takes its part of every step.
+    """
+    from adapters.class_folders import folder_at
+
     with _training_side():
         from adapters.training.train import Plan, train
         from monitor.training_crops import cutout_crops, road_crops
 
-    plan = Plan(data=data, out=out, road_crops=road_crops, cutout_crops=cutout_crops, start=start)
+    further = tuple(folder_at(place) for place in more or ())
+    plan = Plan(
+        data=data.absolute(),
+        out=out.absolute(),
+        road_crops=road_crops,
+        cutout_crops=cutout_crops,
+        start=start and start.absolute(),
+        more=further,
+    )
     if backbone_steps is not None:
         plan = replace(plan, backbone=replace(plan.backbone, steps=backbone_steps))
     if head_steps is not None:
         plan = replace(plan, head=replace(plan.head, steps=head_steps))
-    say(f"to deploy: {train(plan, say)}")
+    with workers(cluster, out) as who:
+        say(f"to deploy: {train(replace(plan, workers=who), say)}")
 
 
 @model_app.command("export", epilog="Example: wildlane model export --run runs/first --out adapters/models")
@@ -131,7 +166,7 @@ def model_export(
 
 @model_app.command("finetune", epilog="Example: wildlane model finetune --images pictures --out models/site")
 def model_finetune(
-    images: Annotated[Path, typer.Option(help="Folder that holds a folder of pictures for each class.")],
+    images: ImagesOption,
     out: Annotated[Path, typer.Option(help="Folder of the new model; name it in config.toml as `models_dir`.")],
     blocks: Annotated[int, typer.Option(min=1, max=16, help="Last blocks of the encoder that move.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Batches of 16 pictures.")] = 200,
@@ -140,11 +175,13 @@ def model_finetune(
     state: StateOption = None,
 ) -> None:
     """Fine-tune the encoder on pictures of a site: a new last layer, the layers before the last blocks frozen."""
+    from adapters.class_folders import folder_at
+
     with _training_side():
         from adapters.training.finetune import Tuning, finetune
 
     models = Context(config, state).models_dir
-    result = finetune(images, out, Tuning(blocks=blocks, steps=steps), models=models, say=say)
+    result = finetune(folder_at(images), out, Tuning(blocks=blocks, steps=steps), models=models, say=say)
     if as_json:
         _print_result(result, out)
         return
@@ -154,7 +191,7 @@ def model_finetune(
 
 @model_app.command("evolve", epilog="Example: wildlane model evolve --images pictures --out models/site")
 def model_evolve(
-    images: Annotated[Path, typer.Option(help="Folder that holds a folder of pictures for each class.")],
+    images: ImagesOption,
     out: Annotated[Path, typer.Option(help="Folder of the new model; name it in config.toml as `models_dir`.")],
     generations: Annotated[int, typer.Option(min=1, help="Rounds of the search.")] = 10,
     population: Annotated[int, typer.Option(min=4, max=100, help="Heads in a round.")] = 24,
@@ -164,11 +201,13 @@ def model_evolve(
     state: StateOption = None,
 ) -> None:
     """Search by a genetic algorithm how the head learns and decides best on pictures of a site."""
+    from adapters.class_folders import folder_at
+
     with _training_side():
         from adapters.training.evolve import Breeding, evolve
 
     breeding = Breeding(generations=generations, population=population, episodes=episodes)
-    result = evolve(images, out, breeding, models=Context(config, state).models_dir, say=say)
+    result = evolve(folder_at(images), out, breeding, models=Context(config, state).models_dir, say=say)
     if as_json:
         _print_result(result, out)
         return

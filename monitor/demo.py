@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from adapters.workers import Say
 from monitor.alerts.schema import Alert
 from monitor.config import CameraConfig, Config, shipped
 from monitor.daemon import Daemon
@@ -14,7 +15,7 @@ from monitor.drawing import Recorder, draw_video
 CLIP = "demo/crossing.mp4"
 
 
-def run_demo(config: Config, out: Path, *, tell: Callable[[Alert], None], say: Callable[[str], None]) -> Path:
+def run_demo(config: Config, out: Path, *, tell: Callable[[Alert], None], say: Say) -> Path:
     """Play the clip through the daemon at its own speed, then draw it.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -25,7 +25,7 @@ STAGES_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 STATES = ("ok", "degraded", "blind")
 
 
-Probe = Callable[[], tuple[str, ...]]  # what is wrong, in plain words; nothing where all is well
+Probe = Callable[[], Sequence[str]]  # what is wrong, in plain words; nothing where all is well
 
 
 class Metrics:

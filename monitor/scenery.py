@@ -33,6 +33,11 @@ class View:
     box: Box
     looks_like: NDArray[np.float32]
 
+    def is_same(self, other: View) -> bool:
+        """Tell whether it is the same view, not only one of the same place."""
+        same_place = self.camera == other.camera and self.box == other.box
+        return same_place and np.array_equal(self.looks_like, other.looks_like)
+
     def is_of(self, camera: str, box: Box) -> bool:
         """Tell whether a box is of the same place."""
         small, large = sorted((self.box.area, box.area))
@@ -68,6 +73,11 @@ class Scenery:
         self._learning = [(place, until_s) for place, until_s in self._learning if now_s < until_s]
         self._learning.append((view, now_s + LEARN_S))
         self._remember(view)
+
+    def add(self, view: View) -> None:
+        """Know a view that is kept already; one that is known is not added again. Any thread may call it."""
+        if not any(known.is_same(view) for known in self._views):
+            self._views.append(view)
 
     def knows(self, view: View, now_s: float) -> bool:
         """Tell whether a place looks as it did when it was dismissed."""

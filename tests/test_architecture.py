@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for room in ("monitor", "adapters") for path in (ROOT / room).rglob("*.py"))
 CONSOLE = ("access", "app", "cameras", "classes", "labels", "operate", "pages", "server", "sites", "situations")
+CLUSTER = ("calls", "coordinator", "learning", "measure", "nodes", "pair", "run")
 ROOM_OF = {
     "onnxruntime": {"adapters/runtime.py"},
     "paho": {"monitor/alerts/session.py", "monitor/alerts/mqtt.py", "monitor/alerts/subscriber.py"},
@@ -30,7 +31,8 @@ ROOM_OF = {
         "monitor/console/accounts.py",
     },
     "tuf": {"monitor/fleet/releases.py", "monitor/fleet/updates.py"},
-    "ray": {f"monitor/cluster/{name}.py" for name in ("calls", "coordinator", "measure", "nodes", "pair", "run")},
+    "ray": {f"monitor/cluster/{name}.py" for name in CLUSTER},
+    "upath": {"adapters/class_folders.py"},
     "tomllib": {"monitor/config.py", "monitor/toml_text.py"},
     "starlette": {f"monitor/console/{name}.py" for name in CONSOLE},
 }

@@ -343,6 +343,13 @@ def test_bench_tells_speed_beside_bare_decoding(small_clip: Path, tmp_path: Path
     assert [live["cameras"] for live in told["growth"]] == [1, 2]
 
 
+def test_bench_refuses_nodes_of_no_cluster(small_clip: Path, tmp_path: Path) -> None:
+    result = wildlane("bench", small_clip, "--nodes", "3", state=tmp_path)
+
+    assert result.returncode == 2
+    assert "--nodes: says how many nodes --cluster is to have" in result.stderr
+
+
 @pytest.mark.parametrize("cameras", ["0", "x", "1,", "65"])
 def test_bench_refuses_a_number_of_cameras_that_is_none(small_clip: Path, tmp_path: Path, cameras: str) -> None:
     result = wildlane("bench", small_clip, "--cameras", cameras, state=tmp_path)

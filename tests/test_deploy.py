@@ -173,6 +173,11 @@ def test_the_clusters_pods_keep_to_kubernetes_own_schema_and_its_journal_has_two
     assert (ray["apiVersion"], ray["kind"], set(groups)) == ("ray.io/v1", "RayCluster", {"journals", "gpus"})
     assert groups["journals"]["replicas"] == groups["journals"]["minReplicas"] == 2
     assert groups["journals"]["rayStartParams"]["labels"] == "journal=yes"
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    generated = {secret["name"] for secret in kustomization["secretGenerator"]}
+    named = set(re.findall(r"(?:secretName|secretKeyRef: {name): ([\w-]+)", (folder / "raycluster.yaml").read_text()))
+    assert named == generated
+    assert kustomization["generatorOptions"]["disableNameSuffixHash"], "a RayCluster's names are not rewritten"
     assert config.cluster.journal_nodes == {"journal": "yes"}
 
 

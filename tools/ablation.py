@@ -20,18 +20,19 @@ import numpy as np
 import torch
 
 from adapters.classifier import Classifier
-from adapters.encoder import LOOKS, Encoder, Features
+from adapters.encoder import LOOKS, Features
 from adapters.evaluation.conditions import VIEWS
 from adapters.evaluation.episodes import Item
 from adapters.evaluation.evaluate import Task, evaluate
 from adapters.evaluation.methods import Answers, Encoded, Wildlane
 from adapters.runtime import SHIPPED, copy_models, write_manifest
 from adapters.training.attention import Head
-from adapters.training.bank import build
+from adapters.training.bank import Bank
 from adapters.training.calibration import calibrate
 from adapters.training.export import STATISTICS, export_head, load_head
 from adapters.training.meta_train import PARTS, HeadRecipe, class_tokens, train_head
 from adapters.training.statistics import head_statistics
+from adapters.training.train import bank_of
 
 
 class FirstLook(Encoded):
@@ -65,10 +66,7 @@ class PlainShots(Wildlane):
 def variants(run: Path, out: Path, steps: int) -> Iterator[Wildlane]:
     """Train what is not trained yet, and yield each variant as `evaluate` takes it."""
     models = run / "models"
-    encode = Encoder(models)
-    banks = tuple(
-        build(run, role, run / "head" / f"bank-{role}", encode, HeadRecipe().seed, print) for role in ("train", "tune")
-    )
+    banks = Bank.load(bank_of(run, "train")), Bank.load(bank_of(run, "tune"))
     with np.load(run / STATISTICS) as stored:
         mu = torch.from_numpy(stored["mu"])
     start = head_statistics(run / STATISTICS)

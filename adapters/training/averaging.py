@@ -9,7 +9,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +24,7 @@ from adapters.training.domains import DOMAIN_SHARES, DOMAINS, random_square, sho
 from adapters.training.export import export_encode
 from adapters.training.pictures import read_for_training
 from adapters.training.splits import class_folders
+from adapters.workers import Say
 
 NONE = (0.0, 0.0)
 SHARES = (
@@ -61,7 +61,7 @@ def average(pretrained: Weights, trained: Weights, shares: Shares) -> Weights:
     }
 
 
-def best_average(data: Path, trained: Weights, seed: int, say: Callable[[str], None]) -> tuple[Shares, Weights]:
+def best_average(data: Path, trained: Weights, seed: int, say: Say) -> tuple[Shares, Weights]:
     """Return the shares that name degraded tuning classes best and clean ones hardly worse, and their weights."""
     backbone = folded_lite()
     pretrained = {name: value.clone() for name, value in backbone.state_dict().items()}

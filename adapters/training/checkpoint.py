@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from adapters.errors import InputError
+from adapters.files import write_whole
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], facts: dict[str, str] | None = None) -> None:
     """Write weights, whole or not at all; parts that several names share are stored under each of them."""
-    with _draft(path) as draft:
-        save_file({name: value.contiguous().clone() for name, value in weights.items()}, draft, facts)
+    write_whole(path, save_tensors({name: value.contiguous().clone() for name, value in weights.items()}, facts))
 
 
 def save_arrays(path: Path, **arrays: object) -> None:
     """Write arrays as .npz, whole or not at all."""
-    with _draft(path) as draft, draft.open("wb") as file:
-        np.savez(file, **arrays)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_whole(path, content.getvalue())
 
 
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """Give a file beside the path, which takes its place once it is written."""
-    draft = path.with_name(f"{path.name}.part")
-    yield draft
-    draft.replace(path)
+def log_step(folder: Path, step: int, losses: Mapping[str, float]) -> None:
+    """Write down the losses of a step."""
+    with (folder / LOG).open("a") as file:
+        file.write(json.dumps({"step": step, **losses}) + "\n")
 
 
 def save(

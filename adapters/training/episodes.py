@@ -97,7 +97,7 @@ class Sampler:
         """Return an episode of varying size."""
         bank, taught = self._bank, self._bank.taught
         ways = round(float(np.exp(rng.uniform(0, np.log(min(MOST_WAYS, len(taught) // 2))))))
-        strangers = int(rng.integers(2, min(MOST_STRANGERS, len(taught) - ways) + 1))
+        strangers = int(rng.integers(2, min(MOST_STRANGERS, len(taught) - ways - 1) + 1))  # one is left for M
         if rng.random() < MINED:
             order = self._weak.neighbours(int(rng.choice(taught)), taught, ways + strangers, rng)
             order = [int(order[i]) for i in rng.permutation(len(order))]

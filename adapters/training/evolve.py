@@ -11,7 +11,6 @@ References:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,13 +29,14 @@ from adapters.evaluation.figures import auroc
 from adapters.knowledge import KnowledgeBase
 from adapters.runtime import MODELS, SHIPPED, STARTER, copy_models, read_verified, write_manifest
 from adapters.training.attention import Head
-from adapters.training.bank import Bank, fill
+from adapters.training.bank import Bank, EncodeViews, Material, fill
 from adapters.training.calibration import calibration_error
 from adapters.training.descent import N_STEPS
 from adapters.training.episodes import Episode
 from adapters.training.export import deployed_head, export_head
 from adapters.training.meta_train import validation_episodes
 from adapters.training.site_pictures import site_pictures
+from adapters.workers import Here, Say
 
 FACTORS = ("decay", "norm bound", "temperature", "gate of regions", "gate of descent")  # powers of two around what is
 N_GENES = N_STEPS + len(FACTORS) + 1  # the last one shifts *none*
@@ -64,9 +64,7 @@ class Evolved:
     kept: bool
 
 
-def evolve(
-    images: Path, out: Path, breeding: Breeding, *, models: Path = MODELS, say: Callable[[str], None] = print
-) -> Evolved:
+def evolve(images: Path, out: Path, breeding: Breeding, *, models: Path = MODELS, say: Say = print) -> Evolved:
     """Search on one half of each class's pictures, judge on the other, and write a model folder where that gained.
 
     Args:
@@ -154,7 +152,7 @@ def _deployed(models: Path) -> tuple[Head, Tensor, Tensor]:
     return deployed_head(models), torch.from_numpy(knowledge.keys), torch.from_numpy(knowledge.mu)
 
 
-def _halves(images: Path, folder: Path, encode: Encoder, seed: int, say: Callable[[str], None]) -> tuple[Bank, Bank]:
+def _halves(images: Path, folder: Path, encode: Encoder, seed: int, say: Say) -> tuple[Bank, Bank]:
     rng = np.random.default_rng((seed, 21))
     site = site_pictures(
         images,
@@ -166,6 +164,7 @@ def _halves(images: Path, folder: Path, encode: Encoder, seed: int, say: Callabl
     banks = []
     for name, first in (("searched", 0), ("judged", 1)):
         half = [(row, label) for label, rows in enumerate(site.shuffled) for row in rows[first::2]]
-        material = (*site.read(half), list(site.pool.classes))
-        banks.append(fill(material, folder / name, encode, rng, {}, say))
+        pictures, labels = site.read(half)
+        material = Material(list(pictures), labels, list(site.pool.classes))
+        banks.append(fill(material, folder / name, EncodeViews(encode, seed), {}, Here(), say))
     return banks[0], banks[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,7 @@ from adapters.training.attention import Adapt, AnimalWeights, Head, HeadStatisti
 from adapters.training.backbone import LITE1, Backbone, folded_lite, load_backbone
 from adapters.training.checkpoint import save_weights
 from adapters.training.variants import write_variants
+from adapters.workers import Say
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ CALIBRATION = "calibration.npz"  # pictures to measure the ranges of activations
 Axes = dict[int, Dim]
 
 
-def export_pretrained(backbone_name: str, out: Path, *, progress: Callable[[str], None] = lambda line: None) -> None:
+def export_pretrained(backbone_name: str, out: Path, *, progress: Say = lambda line: None) -> None:
     """Write encode.onnx of a pretrained network and the manifest that names it: where a training may start.
 
     Raises:
@@ -57,7 +57,7 @@ def export_pretrained(backbone_name: str, out: Path, *, progress: Callable[[str]
     write_manifest(out, [ENCODE])
 
 
-def export_run(run: Path, out: Path, *, progress: Callable[[str], None] = lambda line: None) -> None:
+def export_run(run: Path, out: Path, *, progress: Say = lambda line: None) -> None:
     """Write what a finished training deploys, each graph checked against torch, and the manifest.
 
     Args:
@@ -101,7 +101,7 @@ def export_run(run: Path, out: Path, *, progress: Callable[[str], None] = lambda
     write_manifest(out, SHIPPED)
 
 
-def export_head(head: Head, out: Path, *, progress: Callable[[str], None] = lambda line: None) -> None:
+def export_head(head: Head, out: Path, *, progress: Say = lambda line: None) -> None:
     """Write adapt.onnx and match.onnx of a head, and its weights beside them; the manifest is the caller's to write."""
     progress(f"{ADAPT}: {export_adapt(head.adapt, out / ADAPT):.1e} from torch")
     progress(f"{MATCH}: {export_match(head.match, out / MATCH):.1e} from torch")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,6 +34,7 @@ from adapters.training.export import export_encode
 from adapters.training.optimisation import as_numbers, begin, one_cycle, take_step
 from adapters.training.site_pictures import Labelled, site_pictures
 from adapters.training.variants import write_variants
+from adapters.workers import Say
 
 LEAST_PICTURES = 5  # of a class
 HELD_OUT = 0.25  # of each class's pictures: judge, before and after
@@ -77,9 +77,7 @@ class Lessons:
     held_labels: NDArray[np.int64]
 
 
-def finetune(
-    images: Path, out: Path, tuning: Tuning, *, models: Path = MODELS, say: Callable[[str], None] = print
-) -> Finetuned:
+def finetune(images: Path, out: Path, tuning: Tuning, *, models: Path = MODELS, say: Say = print) -> Finetuned:
     """Fine-tune, judge on held-out pictures, and write a model folder where that gained; else write nothing.
 
     Args:
@@ -149,9 +147,7 @@ def held_out_accuracy(models: Path, lessons: Lessons) -> float:
     return 100 * float((weights[:, :-1].argmax(axis=1) == lessons.held_labels).mean())
 
 
-def _train(
-    backbone: EfficientNetLite, models: Path, lessons: Lessons, tuning: Tuning, say: Callable[[str], None]
-) -> EfficientNetLite:
+def _train(backbone: EfficientNetLite, models: Path, lessons: Lessons, tuning: Tuning, say: Say) -> EfficientNetLite:
     mu = torch.from_numpy(KnowledgeBase.load(models).mu)
     before = copy.deepcopy(backbone).requires_grad_(requires_grad=False)
     last_layer = nn.Linear(backbone.d_pooled, len(lessons.classes), bias=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,9 +19,10 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from adapters.evaluation.figures import auroc
+from adapters.training import together
 from adapters.training.attention import Head, HeadStatistics, unit
 from adapters.training.bank import CLEAN_VIEWS, N_VIEWS, Bank
-from adapters.training.checkpoint import resume, save, save_weights
+from adapters.training.checkpoint import log_step, resume, save, save_weights
 from adapters.training.episodes import Episode, Sampler, WeakPoints
 from adapters.training.gradient_reversal import DomainCritic, strength_at
 from adapters.training.losses import (
@@ -32,8 +32,9 @@ from adapters.training.losses import (
     region_overlap,
 )
 from adapters.training.optimisation import as_numbers, begin, move_average, one_cycle, take_step
+from adapters.workers import Say
 
-WEIGHTS, LOG = "head.safetensors", "log.jsonl"
+WEIGHTS = "head.safetensors"
 PARTS = ("regions", "knowledge", "descent", "hard-attention", "reversal", "metric")  # what an ablation leaves out
 
 
@@ -185,22 +186,28 @@ def _validation_episode(bank: Bank, shots: int, m_rows: Tensor, rng: Generator) 
 
 @torch.no_grad()
 def validate(head: Head, episodes: list[Episode], mu: Tensor, m_tokens: Tensor) -> dict[str, float]:
-    """Return accuracy and AUROC in per cent, on clean and on degraded queries, and their mean as `score`."""
-    right: dict[str, list[float]] = {"clean": [], "degraded": [], "1-shot": [], "5-shot": []}
-    known = []
-    for episode in episodes:
+    """Return accuracy and AUROC in per cent, on clean and on degraded queries, and their mean as `score`.
+
+    Who learns together shares the episodes out; each gets the figures of all.
+    """
+    names = ("clean", "degraded", "1-shot", "5-shot", "auroc")
+    told = torch.zeros(len(names), 2, dtype=torch.float64)  # sum and count
+
+    def count(name: str, values: Tensor) -> None:
+        told[names.index(name)] += torch.tensor([values.double().sum(), len(values)])
+
+    for episode in episodes[together.rank() :: together.size()]:
         logit, none_logit, _ = answer(head, episode, mu, m_tokens)
         taught = episode.target < logit.shape[1]
-        hit = (logit.argmax(dim=1) == episode.target)[taught].numpy()
-        degraded = episode.domains[taught].numpy().astype(bool)
-        right["clean"] += hit[~degraded].tolist()
-        right["degraded"] += hit[degraded].tolist()
-        right[f"{episode.tok.shape[1] // CLEAN_VIEWS}-shot"] += hit.tolist()
+        hit = (logit.argmax(dim=1) == episode.target)[taught]
+        degraded = episode.domains[taught].bool()
+        count("clean", hit[~degraded])
+        count("degraded", hit[degraded])
+        count(f"{episode.tok.shape[1] // CLEAN_VIEWS}-shot", hit)
         margin = (logit - none_logit).amax(dim=1)
-        known.append(auroc(margin[taught].numpy(), margin[~taught].numpy()))
-    figures = {name: 100 * float(np.mean(values)) for name, values in right.items()} | {
-        "auroc": 100 * float(np.mean(known))
-    }
+        count("auroc", torch.tensor([auroc(margin[taught].numpy(), margin[~taught].numpy())]))
+    sums, counts = together.add_up(told).T
+    figures = dict(zip(names, (100 * sums / counts).tolist(), strict=True))
     return figures | {"score": (figures["clean"] + figures["degraded"] + figures["auroc"]) / 3}
 
 
@@ -217,7 +224,7 @@ def train_head(
     statistics: HeadStatistics,
     mu: Tensor,
     *,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> Path:
     """Meta-train, or go on where a killed run stopped, and return the file of the best averaged weights.
 
@@ -245,23 +252,26 @@ def train_head(
             say(f"    {a_step_s:.3f} s a step, {a_step_s * (recipe.steps - training.step) / 60:.0f} min left")
         if training.step == recipe.steps:
             break
-        episode = sampler.draw(np.random.default_rng((recipe.seed, training.step)))
+        episode = sampler.draw(np.random.default_rng((recipe.seed, together.batch_number(training.step))))
         losses = training.advance(episode, weak_points)
-        with (out / LOG).open("a") as file:
-            file.write(json.dumps({"step": training.step, **losses}) + "\n")
+        if together.rank() == 0:
+            log_step(out, training.step, losses)
     for shown, taken_for, share in weak_points.worst(train.classes):
         say(f"weak point: {shown} is taken for {taken_for} with weight {share:.2f}")
     return out / WEIGHTS
 
 
-def _validate_and_save(
-    training: MetaTraining, judge: list[Episode], practice: Practice, out: Path, say: Callable[[str], None]
-) -> None:
+def _validate_and_save(training: MetaTraining, judge: list[Episode], practice: Practice, out: Path, say: Say) -> None:
     figures = validate(training.average, judge, training.mu, training.m_tokens)
+    together.average(practice.confusion)  # until now each practised by its own; a checkpoint has one
+    together.average(practice.by_domain)
+    if together.rank() > 0:
+        return
     say(f"step {training.step}/{training.recipe.steps}  " + "  ".join(f"{k} {v:.2f}" for k, v in figures.items()))
     if figures["score"] > practice.best:
         practice.best.fill_(figures["score"])
-        facts = {"recipe": json.dumps(asdict(training.recipe)), "step": str(training.step), **_text(figures)}
+        facts = {"recipe": json.dumps(asdict(training.recipe)), "processes": str(together.size())}
+        facts |= {"step": str(training.step), **_text(figures)}
         save_weights(out / WEIGHTS, training.average.state_dict(), facts)
     save(out, training.parts, training.optimiser, training.step, asdict(training.recipe))
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adapters.training import together
+
 KEPT_BYTES = 1 << 30  # blocks up to this size, and as much free memory, stay with the process
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -29,7 +31,7 @@ def begin(seed: int, threads: int) -> None:
 def take_step(
     optimiser: torch.optim.Optimizer, losses: Mapping[str, Tensor], *, rate: float, clipped: nn.Module, most_norm: float
 ) -> None:
-    """Descend on the sum of the losses.
+    """Descend on the sum of the losses, with all who learn together.
 
     Args:
         optimiser: a parameter group with a `share` learns at that multiple of the rate.
@@ -42,6 +44,7 @@ def take_step(
         group["lr"] = rate * group.get("share", 1.0)
     optimiser.zero_grad(set_to_none=True)
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    together.average_gradients(value for group in optimiser.param_groups for value in group["params"])
     nn.utils.clip_grad_norm_(clipped.parameters(), most_norm)
     optimiser.step()
 

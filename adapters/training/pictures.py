@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.errors import InputError
-from adapters.stills import read_learnable
+from adapters.stills import PictureFile, read_learnable
 from adapters.training.splits import SOURCES, Source, class_folders
 
 # Kinds that no road camera will meet. They would only teach the probe that water, petals and sand are animals.
@@ -50,7 +50,7 @@ class LabelledPicture:
     animal: bool
 
 
-def read_for_training(path: Path) -> NDArray[np.uint8]:
+def read_for_training(path: PictureFile) -> NDArray[np.uint8]:
     """Return a picture, uint8 (height, width, 3), BGR, no side above `LARGEST_PX`: a folder of them fits into memory.
 
     Raises:

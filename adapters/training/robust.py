@@ -20,31 +20,31 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
-from safetensors.torch import save_file
 from torch import Tensor
 
 from adapters.encoder import Encoder
 from adapters.errors import InputError
 from adapters.runtime import PRETRAINED, write_manifest
+from adapters.training import together
 from adapters.training.attention import unit
 from adapters.training.averaging import average
 from adapters.training.backbone import LITE1, EfficientNetLite, folded_lite, load_backbone
-from adapters.training.checkpoint import resume, save
+from adapters.training.checkpoint import log_step, resume, save, save_weights
 from adapters.training.domains import DOMAIN_SHARES, DOMAINS, Picture, random_square, shoot
 from adapters.training.export import export_encode
 from adapters.training.gradient_reversal import DomainCritic, strength_at
 from adapters.training.optimisation import as_numbers, begin, move_average, one_cycle, take_step
 from adapters.training.pictures import read_for_training
 from adapters.training.splits import class_folders
+from adapters.workers import Say
 
-LOG = "log.jsonl"
 WEIGHTS = "trained.safetensors"  # the running mean of the weights
 TEACHER, TAUGHT = "teacher", "class_means.npy"
 PROTOTYPE_PICTURES = 30  # of a class
@@ -93,7 +93,7 @@ class Batch:
 
 
 class Pictures:
-    """All training pictures in memory, by class; every batch depends on the seed and its step alone."""
+    """All training pictures in memory, by class; every batch depends on the seed and its number alone."""
 
     def __init__(self, data: Path, recipe: Recipe) -> None:
         large = class_folders(data, "species", "train") + class_folders(data, "caltech-animals", "train")
@@ -112,13 +112,13 @@ class Pictures:
         self._recipe = recipe
         self.count = sum(len(pictures) for pictures in self.classes)
 
-    def batch(self, step: int) -> Batch:
-        """Return the batch of a step."""
-        rng, recipe = np.random.default_rng((self._recipe.seed, step)), self._recipe
+    def batch(self, number: int) -> Batch:
+        """Return a batch by its number."""
+        rng, recipe = np.random.default_rng((self._recipe.seed, number)), self._recipe
         clean, shot, labels, domains = [], [], [], []
         for label in rng.choice(len(self.classes), recipe.classes_a_batch, replace=False, p=self._chance):
-            for number in rng.choice(len(self.classes[label]), recipe.pictures_a_class, replace=False):
-                crop = random_square(self.classes[label][number], rng, share=(recipe.crop_share, 1.0))
+            for row in rng.choice(len(self.classes[label]), recipe.pictures_a_class, replace=False):
+                crop = random_square(self.classes[label][row], rng, share=(recipe.crop_share, 1.0))
                 crop = crop[:, ::-1].copy() if rng.random() < 0.5 else crop
                 domain = 0 if rng.random() < recipe.clean_share else int(rng.choice(len(DOMAINS), p=DOMAIN_SHARES))
                 clean.append(shoot(crop, "clean", rng))
@@ -219,9 +219,7 @@ class Training:
         }
 
 
-def train(
-    data: Path, out: Path, recipe: Recipe, *, start: Path | None = None, say: Callable[[str], None] = print
-) -> Path:
+def train(data: Path, out: Path, recipe: Recipe, start: Path | None = None, say: Say = print) -> Path:
     """Train, or go on where a killed run stopped, and return the file of the averaged weights.
 
     Args:
@@ -238,7 +236,8 @@ def train(
         recipe = replace(recipe, start=hashlib.sha256(start.read_bytes()).hexdigest())
     pictures = Pictures(data, recipe)
     out.mkdir(parents=True, exist_ok=True)
-    teacher = Teacher(out / TEACHER, pictures.classes, recipe.threads)
+    with together.first_alone():
+        teacher = Teacher(out / TEACHER, pictures.classes, recipe.threads)
     training = Training(recipe, teacher, start)
     training.step = resume(out, training.parts, training.optimiser, asdict(recipe))
     say(f"{pictures.count} pictures; from step {training.step} to {recipe.steps}")
@@ -249,15 +248,17 @@ def train(
             told = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
             left_min = a_step_s * (recipe.steps - training.step) / 60
             say(f"step {training.step}/{recipe.steps}  {told}  {a_step_s:.2f} s a step, {left_min:.0f} min left")
-    save_file(training.average.state_dict(), out / WEIGHTS, {"recipe": json.dumps(asdict(recipe)), "backbone": LITE1})
+    if together.rank() == 0:
+        facts = {"recipe": json.dumps(asdict(recipe)), "backbone": LITE1, "processes": str(together.size())}
+        save_weights(out / WEIGHTS, training.average.state_dict(), facts)
     return out / WEIGHTS
 
 
 def _steps(training: Training, pictures: Pictures, out: Path) -> Iterator[dict[str, float]]:
     while training.step < training.recipe.steps:
-        losses = training.advance(pictures.batch(training.step))
-        with (out / LOG).open("a") as file:
-            file.write(json.dumps({"step": training.step, **losses}) + "\n")
-        if training.step % training.recipe.checkpoint_every == 0:
+        losses = training.advance(pictures.batch(together.batch_number(training.step)))
+        if together.rank() == 0:
+            log_step(out, training.step, losses)
+        if training.step % training.recipe.checkpoint_every == 0 and together.rank() == 0:
             save(out, training.parts, training.optimiser, training.step, asdict(training.recipe))
         yield losses

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from adapters.class_folders import ClassFolder
 from adapters.errors import InputError
 
 Role = Literal["train", "tune", "report"]
@@ -17,14 +17,6 @@ SOURCES: tuple[Source, ...] = get_args(Source)
 N_SPECIES_REPORT, N_SPECIES_TUNE = 30, 10
 N_MINI_TUNE = 16  # of mini-ImageNet's 64 train classes; its 16 validation classes are for reporting
 NEAR_HELD_BACK = frozenset({"rhino", "scorpion", "wild_cat"})  # Caltech's, whose kind is a tune or report class
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassFolder:
-    """A class of one source: its name and its pictures."""
-
-    name: str
-    pictures: tuple[Path, ...]
 
 
 def class_folders(data: Path, source: Source, role: Role) -> list[ClassFolder]:

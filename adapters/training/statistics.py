@@ -96,13 +96,15 @@ def _square(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def head_statistics(path: Path) -> HeadStatistics:
     """Read what the head starts from, as `train` stores it."""
     with np.load(path, allow_pickle=False) as stored:
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(stored[name])) for name in stored.files}
-    numbers = ("temperature", "none_cosine")
-    return HeadStatistics(
-        **{name: tensors[name] for name in ("projection", "token_mean", "regions")},
-        **{name: float(tensors[name].reshape(())) for name in numbers},
-        animal=AnimalWeights(*(tensors[f"animal_{name}"] for name in AnimalWeights._fields)),
-    )
+
+        def tensor(name: str) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(stored[name]))
+
+        return HeadStatistics(
+            **{name: tensor(name) for name in ("projection", "token_mean", "regions")},
+            **{name: float(tensor(name).reshape(())) for name in ("temperature", "none_cosine")},
+            animal=AnimalWeights(*(tensor(f"animal_{name}") for name in AnimalWeights._fields)),
+        )
 
 
 def fit_temperature(

@@ -6,8 +6,8 @@ A run's folder afterwards holds `backbone.safetensors`, `statistics.npz`, `head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from adapters.encoder import Encoder
 from adapters.runtime import ENCODE, HEAD, MANIFEST, write_manifest
-from adapters.training import robust
+from adapters.training import meta_train, robust
 from adapters.training.animal_probe import CutoutCrops, RoadCrops, add_clips
 from adapters.training.averaging import best_average
 from adapters.training.backbone import EfficientNetLite, folded_lite
-from adapters.training.bank import Bank, build
+from adapters.training.bank import Bank, Source, build
 from adapters.training.calibration import calibrate
-from adapters.training.checkpoint import save_arrays, save_weights
+from adapters.training.checkpoint import CHECKPOINT, save_arrays, save_weights
 from adapters.training.export import (
     BACKBONE,
     CALIBRATION,
@@ -34,10 +34,11 @@ from adapters.training.export import (
     load_head,
 )
 from adapters.training.meta_train import HeadRecipe, class_tokens, train_head
-from adapters.training.splits import SOURCES, class_folders
+from adapters.training.splits import SOURCES, Role, class_folders
 from adapters.training.statistics import SEED, fit_base, head_statistics
+from adapters.workers import Here, Say, Workers
 
-Say = Callable[[str], None]
+HEAD_RUN = "head"  # folder of the head's checkpoint, log and banks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,8 @@ class Plan:
         out: the run's folder.
         road_crops, cutout_crops: what the daemon would crop out of a road clip, without and with animals pasted in.
         start: weights of an earlier backbone to go on from.
+        more: folders of further classes, for the head alone.
+        workers: who works.
         backbone, head: every number of the two trainings.
     """
 
@@ -57,6 +60,8 @@ class Plan:
     road_crops: RoadCrops
     cutout_crops: CutoutCrops
     start: Path | None = None
+    more: tuple[Path, ...] = ()
+    workers: Workers = field(default_factory=Here)
     backbone: robust.Recipe = field(default_factory=robust.Recipe)
     head: HeadRecipe = field(default_factory=HeadRecipe)
 
@@ -74,8 +79,13 @@ def train(plan: Plan, say: Say = print) -> Path:
         write_manifest(models, [ENCODE])
     encode = Encoder(models, threads=plan.head.threads)
     mu = _statistics(plan, encode, say)
-    train_bank = build(plan.data, "train", plan.out / "head" / "bank-train", encode, plan.head.seed, say)
-    tune_bank = build(plan.data, "tune", plan.out / "head" / "bank-tune", encode, plan.head.seed, say)
+    train_bank, tune_bank = (
+        build(source, bank_of(plan.out, source.role), encode, plan.head.seed, plan.workers, say)
+        for source in (
+            Source(data=plan.data, role="train", more=plan.more),
+            Source(data=plan.data, role="tune"),
+        )
+    )
     _head(plan, train_bank, tune_bank, mu, say)
     export_run(plan.out, models, progress=say)
     return models
@@ -84,8 +94,11 @@ def train(plan: Plan, say: Say = print) -> Path:
 def _backbone(plan: Plan, say: Say) -> EfficientNetLite:
     path = plan.out / BACKBONE
     if not path.exists():
-        trained = robust.train(plan.data, plan.out / "backbone", plan.backbone, start=plan.start, say=say)
-        shares, weights = best_average(plan.data, load_file(trained), plan.backbone.seed, say)
+        folder = plan.out / "backbone"
+        plan.workers.train(
+            partial(robust.train, plan.data, folder, plan.backbone, plan.start), folder / CHECKPOINT, say
+        )
+        shares, weights = best_average(plan.data, load_file(folder / robust.WEIGHTS), plan.backbone.seed, say)
         save_weights(path, weights, {"shares_of_trained": str(shares)})
     return folded_lite(path)
 
@@ -100,7 +113,23 @@ def _statistics(plan: Plan, encode: Encoder, say: Say) -> Tensor:
         save_arrays(plan.out / CALIBRATION, pictures=samples)
         animal = {f"animal_{name}": value.numpy() for name, value in probe.fit()._asdict().items()}
         save_arrays(path, **fitted, **animal)
-    with np.load(path, allow_pickle=False) as stored:
+    return _mu(plan.out)
+
+
+def bank_of(out: Path, role: Role) -> Path:
+    """Return the folder of a run's feature bank."""
+    return out / HEAD_RUN / f"bank-{role}"
+
+
+def _practise(out: Path, recipe: HeadRecipe, say: Say) -> None:
+    """Meta-train the head of a run whose banks are there."""
+    banks = Bank.load(bank_of(out, "train")), Bank.load(bank_of(out, "tune"))
+    start = head_statistics(out / STATISTICS)
+    train_head(banks, out / HEAD_RUN, recipe, start, _mu(out), say=say)
+
+
+def _mu(out: Path) -> Tensor:
+    with np.load(out / STATISTICS, allow_pickle=False) as stored:
         return torch.from_numpy(stored["mu"])
 
 
@@ -108,10 +137,8 @@ def _head(plan: Plan, train_bank: Bank, tune_bank: Bank, mu: Tensor, say: Say) -
     path, m_tokens = plan.out / HEAD, class_tokens(train_bank)
     if path.exists():
         return
-    best = train_head(
-        (train_bank, tune_bank), plan.out / "head", plan.head, head_statistics(plan.out / STATISTICS), mu, say=say
-    )
-    head = load_head(best)
+    plan.workers.train(partial(_practise, plan.out, plan.head), plan.out / HEAD_RUN / CHECKPOINT, say)
+    head = load_head(plan.out / HEAD_RUN / meta_train.WEIGHTS)
     before, after = calibrate(head, tune_bank, mu, m_tokens, plan.head.seed)
     say(f"expected calibration error on tuning classes: {before:.3f}, calibrated {after:.3f}")
     counts = [len(train_bank.members[number]) for number in train_bank.taught]

@@ -29,6 +29,7 @@ from monitor.alerts.tables import SituationRow
 
 log = logging.getLogger(__name__)
 
+COPIED = 10_000  # delivered events that a copy begins with, 55 MB: those of a week would take too long
 MOST_REPLAYED = 10_000  # rows that one command may ask for
 RETURN_EVERY_S = 30.0  # how often a disk that could not be written is tried again
 
@@ -53,6 +54,7 @@ class Journal:
     Attributes:
         id: of the journal in use.
         problem: what an operator must know of it; empty while all is well.
+        in_memory: it goes on in memory now.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Journal:
         self._mark = HighWaterMark(state_dir / MARK)
         self._lock = threading.RLock()
         self._owner = -1
-        self._in_memory = False
+        self.in_memory = False
         self._retry_at_s = 0.0
         self._open: dict[str, SituationRow] = {}  # as committed: a disk that dies can't be asked
         self._etsi_sequence = 0
@@ -148,7 +150,7 @@ class Journal:
         for row in self._open.values():
             tables.put_situation(self._db, row)
         self._db.execute("UPDATE journal SET etsi_sequence = ?", (self._etsi_sequence,))
-        self._in_memory, self._retry_at_s = True, self._now() + RETURN_EVERY_S
+        self.in_memory, self._retry_at_s = True, self._now() + RETURN_EVERY_S
 
     def recover(self, now: datetime) -> list[Alert]:
         """Go back to the disk, once it can be written and all that was told from memory is with the broker.
@@ -159,16 +161,16 @@ class Journal:
             The ends of what an earlier run left open in a file that could not be opened until now.
         """
         with self._lock:
-            if not self._in_memory or self._now() < self._retry_at_s or self.counts()[0]:
+            if not self.in_memory or self._now() < self._retry_at_s or self.counts()[0]:
                 return []
             self._retry_at_s = self._now() + RETURN_EVERY_S
             memory, memory_id, known = self._db, self.id, tables.situations(self._db)
             try:
                 self._disk = self._disk or self._take_file()
-                self._db, self._in_memory = self._disk, False
+                self._db, self.in_memory = self._disk, False
                 ended = self._commit(lambda: self._carry_over(known, now))
             except (OSError, sqlite3.Error, StoreError) as error:
-                self._db, self.id, self._in_memory = memory, memory_id, True
+                self._db, self.id, self.in_memory = memory, memory_id, True
                 log.info("the journal can't be used yet: %s", error)
                 return []
             memory.close()
@@ -242,16 +244,16 @@ class Journal:
             )
 
     def copy(self) -> bytes:
-        """Return the file as it is, for a copy to begin with."""
+        """Return a file for a copy to begin with: all that was not delivered, and the newest that were."""
         with self._lock:
-            return self._db.serialize()
+            return tables.recent(self._db, COPIED)
 
     def _commit_somewhere(self, make: Callable[[], list[Alert]]) -> list[Alert]:
         """Commit to the disk, or, where it can't be written, to memory."""
         try:
             return self._commit(make)
         except StoreError as error:
-            if self._in_memory:
+            if self.in_memory:
                 raise
             return self._commit_after(error, make)
 
@@ -275,7 +277,7 @@ class Journal:
         self._etsi_sequence = etsi
         self._open |= {alert.data.situation.id: tables.row_of(alert) for alert in alerts}
         self._open = {name: row for name, row in self._open.items() if row.is_open}
-        if alerts and not self._in_memory:
+        if alerts and not self.in_memory:
             self._mark.write(self.id, alerts[-1].data.seq)
         return alerts
 
@@ -421,7 +423,7 @@ class Journal:
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                if self._in_memory:
+                if self.in_memory:
                     raise
                 self._fall_back(StoreError(f"{self._path}: {error}"), self._db)
                 return self._db.execute(query, values).fetchall()

@@ -111,16 +111,17 @@ class Receipts:
         self._write_what_waits()
 
     def _write_what_waits(self) -> None:
-        if not self._unwritten or self._now() < self._retry_at_s:
+        if not self._disk_problem or self._now() < self._retry_at_s:
             return
         self._retry_at_s = self._now() + RETRY_S
         try:
             for (journal, seq), why in list(self._unwritten.items()):
                 if self._write(journal, seq, why):  # else the journal lives in memory; this one's file comes back
                     del self._unwritten[journal, seq]
+            if self._unwritten:
+                return
+            self.recount()  # first: another thread that reads `problem` must not find it empty between the two
         except StoreError:
             return
-        if not self._unwritten:
-            self._disk_problem = ""
-            self.recount()
-            log.warning("the broker's receipts can be written again")
+        self._disk_problem = ""
+        log.warning("the broker's receipts can be written again")

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -158,6 +159,31 @@ def situations(db: sqlite3.Connection, where: str = "true") -> list[SituationRow
     """Return the situations for which a condition holds, oldest first."""
     query = f"SELECT id, zone, etsi_sequence, open, newest FROM situation WHERE {where} ORDER BY id"  # noqa: S608  # ours
     return [SituationRow(*row) for row in db.execute(query)]
+
+
+def recent(db: sqlite3.Connection, kept: int) -> bytes:
+    """Return a journal's file with what was not delivered, and the newest events whatever became of them.
+
+    Args:
+        db: the journal.
+        kept: how many of the newest.
+    """
+    ((over,),) = db.execute("SELECT max(pruned, seq - ?) FROM journal", (kept,))
+    rows = f"seq > {over:d} OR acked_at IS NULL"
+    parts = {"outbox": rows, "situation": f"open OR id IN (SELECT situation FROM outbox WHERE {rows})"}  # noqa: S608
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as part:
+        ((version,),) = db.execute("PRAGMA user_version")
+        part.execute(f"PRAGMA user_version = {version:d}")
+        for kind, table, made in db.execute(
+            "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+        ).fetchall():
+            part.execute(made)
+            if kind == "table":
+                wanted = db.execute(f"SELECT * FROM {table} WHERE {parts.get(table, 'true')}")  # noqa: S608  # ours
+                marks = ", ".join("?" * len(wanted.description))
+                part.executemany(f"INSERT INTO {table} VALUES ({marks})", wanted)  # noqa: S608  # ours
+        part.execute("UPDATE journal SET pruned = ?", (over,))
+        return part.serialize()
 
 
 def _mend_situations(db: sqlite3.Connection) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from monitor.cluster.keeper import UnreachableError
+
+K = TypeVar("K", bound=Hashable)
 
 CALL_S = 3.0
 
@@ -26,19 +29,19 @@ def call(actor: Any, method: str, *arguments: object, timeout_s: float = CALL_S)
         raise UnreachableError(f"{method}: {type(error).__name__}") from None
 
 
-def answers(asked: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+def answers(asked: Mapping[K, Any], timeout_s: float) -> dict[K, Any]:
     """Return the answers of many calls that came in time; an actor's error, or its death, is its answer.
 
     Args:
-        asked: name -> reference to an answer that is on its way.
+        asked: whom -> reference to an answer that is on its way.
         timeout_s: for all of them together.
     """
     ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=timeout_s) if asked else ([], [])
-    names = {reference: name for name, reference in asked.items()}
-    got: dict[str, Any] = {}
+    whom = {reference: who for who, reference in asked.items()}
+    got: dict[K, Any] = {}
     for reference in ready:
         try:
-            got[names[reference]] = ray.get(reference)
+            got[whom[reference]] = ray.get(reference)
         except RayError as error:
-            got[names[reference]] = error
+            got[whom[reference]] = error
     return got

@@ -9,22 +9,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
+from ray.exceptions import RayError
 
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
-from adapters.errors import ConfigError
+from adapters.errors import WildlaneError
+from adapters.site_knowledge import Background
 from monitor.assembly import classifier_of, facts_of, info_of, open_classes, zones_of
+from monitor.cameras.health import Health
 from monitor.cluster.calls import answers, call
-from monitor.cluster.groups import Group, groups_of
-from monitor.cluster.keeper import UnreachableError
-from monitor.cluster.nodes import BEGIN_S, MOST_BEGIN_S, Node, Nodes, Placed, alive_nodes, least_busy, place
+from monitor.cluster.groups import Group, groups_of, packed
+from monitor.cluster.journal_actor import Sending
+from monitor.cluster.moves import next_step
+from monitor.cluster.nodes import BEGIN_S, MOST_BEGIN_S, PINGS, Node, Nodes, Placed, Role, least_busy, place
+from monitor.cluster.overload import Overload
 from monitor.cluster.pair import Pair
 from monitor.cluster.watch_actor import ClassifierActor, Standing, Task, WatchActor
 from monitor.config import Config
@@ -32,9 +38,21 @@ from monitor.output import log_to_stderr
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.5
+TICK_S = 1.0
 PING_S = 1.0  # for all answers of one round
-OVERLOADED_S = 30.0  # for which frames may be left out before cameras move
+KEEPER_BEGIN_S, MOST_KEEPER_BEGIN_S = 10.0, 20.0  # for a keeper's: it loads no model, and somebody must lead
+STOP_S = 12.0  # for all watchers to end what is open, and for the journal to say goodbye
+
+
+def _asked(role: Role, placed: Placed) -> Any:  # noqa: ANN401  # a reference
+    """Ask how somebody does."""
+    watches = role.kind in ("watcher", "successor")
+    return placed.actor.ping.options(concurrency_group=PINGS).remote(*[_heard(placed)] if watches else ())
+
+
+def _heard(placed: Placed) -> int:
+    """Return the number of the newest alert that is known of a watcher."""
+    return placed.standing.newest if isinstance(placed.standing, Standing) else 0
 
 
 @dataclass
@@ -43,15 +61,21 @@ class News:
 
     alerts: list[str] = field(default_factory=list)
     finished: bool = False
-    watched: tuple[str, ...] = ()  # cameras that see
-    frames: int = 0
+    healths: dict[str, Health] = field(default_factory=dict)  # of cameras that somebody watches
+    frames: dict[str, int] = field(default_factory=dict)  # of each camera, analysed by its watcher so far
+    sending: Sending = field(default_factory=Sending)
+
+    @property
+    def watched(self) -> set[str]:
+        """The cameras that see."""
+        return {name for name, health in self.healths.items() if health.state != "blind"}
 
 
 class Coordinator:
     """The coordinator of one site."""
 
     def __init__(self, config: Config, config_path: Path, state_dir: Path, classifiers: str) -> None:
-        """Read what is taught; place nothing yet.
+        """Do nothing yet.
 
         Args:
             config: of the site.
@@ -63,21 +87,33 @@ class Coordinator:
         self._config, self._config_path, self._state_dir = config, config_path, state_dir
         self._classifiers_on = classifiers
         self._lock, self._ended = threading.RLock(), threading.Event()
-        self._classifier: Classifier = classifier_of(config, state_dir)
-        self._store: ClassSetStore = open_classes(self._classifier, state_dir)
-        self._version = self._store.active_version()
-        self._class_set: ClassSet = self._store.load(self._classifier)
-        self._groups = groups_of(zones_of(config, list(config.cameras)))
         self._nodes, self._number = Nodes(), 0
-        zones = frozenset(zone for group in self._groups for zone in group.zones)
-        self._pair = Pair(config, state_dir, zones, self._nodes)
+        cores = sum(node.cpus for node in self._nodes.alive())
+        self._groups = packed(groups_of(zones_of(config, list(config.cameras))), config.cameras, cores)
         self._watchers: dict[str, Placed] = {}
-        self._successors: dict[str, Placed] = {}  # of watchers that move; they take over once they see
-        self._overloaded_s: dict[str, float] = {}  # since when a group leaves frames out
-        self._classifiers: dict[str, Placed] = {}
-        self._patience_s: dict[str, float] = {}  # with whom never answered, by name
+        self._successors: dict[str, Placed] = {}  # of watchers that move
+        self._overload = Overload()
+        self._classifiers: dict[str, Placed] = {}  # by their node's id and a number
+        self._patience_s: dict[Role, float] = {}  # with whom never answered
         self._alerts: list[str] = []
         self._info_told_to: Any = None
+
+    def begin(self) -> None:
+        """Read what is taught, and begin; not when made, for Ray tells little of what goes wrong then.
+
+        Raises:
+            ModelError: the model can't be used.
+            StoreError: what is in the state folder can't be read.
+        """
+        self._classifier: Classifier = classifier_of(self._config, self._state_dir)
+        # knows what was learned of the site before, by `calibrate` or a daemon; here nothing is added but dismissals
+        self._background = Background(self._classifier, self._state_dir)
+        self._dismissed = list(self._background.dismissed())
+        self._store: ClassSetStore = open_classes(self._classifier, self._state_dir)
+        self._version = self._store.active_version()
+        self._class_set: ClassSet = self._store.load(self._classifier)
+        groups = {zone: group.name for group in self._groups for zone in group.zones}
+        self._pair = Pair(self._config, self._state_dir, groups, self._nodes)
         self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
         self._thread.start()
 
@@ -90,22 +126,37 @@ class Coordinator:
         """Tell a leader whether it may go on without its copy; see `Pair.allows_alone`."""
         return self._pair.allows_alone(term, copy)
 
+    def leads(self, term: int) -> bool:
+        """Tell a leader whether no other one was made since."""
+        return term == self._pair.term
+
+    def keep_dismissed(self, camera: str, box: tuple[float, ...], looks_like: NDArray[np.float32]) -> None:
+        """Keep a place that a person has dismissed, for watchers to come and for the next run.
+
+        Raises:
+            StoreError: it can't be kept.
+        """
+        with self._lock:
+            self._background.keep_dismissed(camera, box, looks_like)
+            place = camera, box, looks_like
+            self._dismissed.append(place)
+            for group in self._groups:
+                for placed in self._watching(group) if camera in group.cameras else ():
+                    placed.actor.know_dismissed.remote(place)
+
     def drain(self, disk: str) -> None:
         """Leave a node, before it is stopped for some time; what moves is watched without a gap.
 
         Raises:
-            ConfigError: there is no such node.
+            ConfigError: there is no such node, or none that could take over.
         """
         with self._lock:
-            known = {node.disk for node in alive_nodes()}
-            if disk not in known:
-                raise ConfigError(f"there is no node '{disk}'; there are: {', '.join(sorted(known))}")
-            self._nodes.drained.add(disk)
+            self._nodes.drain(disk)
 
     def is_left(self, disk: str) -> bool:
         """Tell whether nothing is on a node any more."""
         with self._lock:
-            nodes = {node.id for node in alive_nodes() if node.disk == disk}
+            nodes = {node for node, name in self._nodes.drained.items() if name == disk}
             return not nodes & {placed.node for placed in self._everybody().values()}
 
     def news(self) -> News:
@@ -113,13 +164,13 @@ class Coordinator:
         with self._lock:
             alerts, self._alerts = self._alerts, []
             standings = {name: placed.standing for name, placed in self._watchers.items() if placed.standing}
-            groups = {group.name: group for group in self._groups}
-            seeing = [name for name, standing in standings.items() if standing.sees == len(groups[name].cameras)]
+            leader = self._pair.leader
             return News(
                 alerts=alerts,
-                finished=bool(standings) and all(name in standings and standings[name].finished for name in groups),
-                watched=tuple(camera for name in seeing for camera in groups[name].cameras),
-                frames=sum(standing.frames for standing in standings.values()),
+                finished=all(g.name in standings and standings[g.name].finished for g in self._groups),
+                healths={name: health for one in standings.values() for name, health in one.healths.items()},
+                frames={name: count for one in standings.values() for name, count in one.frames.items()},
+                sending=(leader and leader.standing) or Sending(),
             )
 
     def stop(self) -> News:
@@ -127,17 +178,28 @@ class Coordinator:
         self._ended.set()
         self._thread.join(PING_S + TICK_S + 1.0)
         with self._lock:
-            for placed in self._watchers.values():
-                try:
-                    self._alerts += call(placed.actor, "stop", timeout_s=12.0)
-                except UnreachableError as error:
-                    log.warning("a watcher does not end: %s", error)
-            if self._pair.leader is not None:
-                left = call(self._pair.leader.actor, "stop", timeout_s=10.0)
-                if left:
-                    log.warning("%d messages are not with the broker yet; they stay in the journal", left)
+            for placed in self._successors.values():
+                ray.kill(placed.actor)
+            asked = {name: placed.actor.stop.remote(_heard(placed)) for name, placed in self._watchers.items()}
+            got = answers(asked, STOP_S)
+            for name in asked:
+                if isinstance(got.get(name), tuple):
+                    self._alerts += got[name]
+                else:
+                    log.warning("the watcher of %s does not end: %s", name, got.get(name, "no answer"))
+            self._stop_leader()
             self._store.close()
+            self._background.close()
         return self.news()
+
+    def _stop_leader(self) -> None:
+        try:
+            left = call(self._pair.leader.actor, "stop", timeout_s=STOP_S) if self._pair.leader is not None else 0
+        except WildlaneError as error:
+            log.warning("the journal's leader does not end: %s", error)
+            return
+        if left:
+            log.warning("%d messages are not with the broker yet; they stay in the journal", left)
 
     def _run(self) -> None:
         while not self._ended.wait(TICK_S):
@@ -151,43 +213,58 @@ class Coordinator:
     def _ping(self) -> None:
         """Ask everybody, and note who answered."""
         everybody = self._everybody()
-        got = answers({name: placed.actor.ping.remote() for name, placed in everybody.items()}, PING_S)
+        got = answers({role: _asked(role, placed) for role, placed in everybody.items()}, PING_S)
         now_s = time.monotonic()
-        for name, answer in got.items():
-            placed = everybody[name]
+        for role, answer in got.items():
+            placed = everybody[role]
             if isinstance(answer, Exception):
                 placed.give_up()
                 continue
-            if placed.heard_s is None and name.startswith("classifier"):
-                self._use(placed)
-            placed.heard_s = now_s
-            placed.standing = answer
+            begins, placed.heard_s, placed.standing = placed.heard_s is None, now_s, answer
+            if begins:
+                self._patience_s.pop(role, None)
+            if begins and role.kind == "classifier":
+                self._share_classifiers()
             if isinstance(answer, Standing):
                 self._alerts += answer.alerts
+                if answer.is_replaced and (role.kind == "successor" or role.which not in self._successors):
+                    placed.give_up()
 
-    def _use(self, classifier: Placed) -> None:
-        """Let the watchers of its node, and of nodes without one, encode at a classifier that has just begun."""
+    def _share_classifiers(self) -> None:
+        """Let watchers encode at the classifiers that work by now: those of their node, else whichever there are."""
         for watcher in (*self._watchers.values(), *self._successors.values()):
-            if watcher.node == classifier.node or watcher.node not in self._classifiers:
-                watcher.actor.use_classifier.remote(classifier.actor)
+            self._give_classifier(watcher)
 
-    def _everybody(self) -> dict[str, Placed]:
-        everybody = {f"watcher {name}": placed for name, placed in self._watchers.items()}
-        everybody |= {f"successor {name}": placed for name, placed in self._successors.items()}
-        everybody |= {f"classifier {node}": placed for node, placed in self._classifiers.items()}
+    def _give_classifier(self, watcher: Placed) -> None:
+        ready = [placed for _, placed in sorted(self._classifiers.items()) if placed.heard_s is not None]
+        near = [placed for placed in ready if placed.node == watcher.node] or ready
+        if near:
+            watcher.actor.use_classifier.remote(near[watcher.number % len(near)].actor)
+
+    def _watching(self, group: Group) -> list[Placed]:
+        """Return who watches a group, and who is about to."""
+        return [by_name[group.name] for by_name in (self._watchers, self._successors) if group.name in by_name]
+
+    def _everybody(self) -> dict[Role, Placed]:
+        everybody = {Role("watcher", name): placed for name, placed in self._watchers.items()}
+        everybody |= {Role("successor", name): placed for name, placed in self._successors.items()}
+        everybody |= {Role("classifier", name): placed for name, placed in self._classifiers.items()}
         return everybody | self._pair.everybody()
 
     def _mend(self) -> None:
         """Replace who is lost, and place what is not there yet."""
         now_s = time.monotonic()
-        for name, placed in self._everybody().items():
+        for role, placed in self._everybody().items():
+            first_s, most_s = (
+                (KEEPER_BEGIN_S, MOST_KEEPER_BEGIN_S) if role.kind == "keeper" else (BEGIN_S, MOST_BEGIN_S)
+            )
+            placed.patience_s = self._patience_s.get(role, first_s)
             if placed.is_lost(now_s):
-                log.warning("%s on node %s is lost", name, placed.node[:8])
-                again_s = BEGIN_S if placed.heard_s else min(MOST_BEGIN_S, 2 * placed.patience_s)
-                self._patience_s[name] = again_s
+                log.warning("%s on node %s is lost", role, placed.node[:8])
+                self._patience_s[role] = first_s if placed.heard_s else min(most_s, 2 * placed.patience_s)
                 self._nodes.suspect(placed.node)
                 ray.kill(placed.actor)
-                self._drop(name)
+                self._drop(role)
         nodes = self._nodes.usable()
         if not nodes:
             log.error("no node can be used")
@@ -198,64 +275,80 @@ class Coordinator:
         self._place_classifiers(nodes)
         for group in self._groups:
             if group.name not in self._watchers:
-                self._watchers[group.name] = placed = self._new_watcher(group, nodes)
-                placed.patience_s = self._patience_s.get(f"watcher {group.name}", BEGIN_S)
+                self._watchers[group.name] = self._follower(group.name) or self._new_watcher(group, nodes)
         self._move(nodes, now_s)
         self._take_up_classes()
+
+    def _follower(self, name: str) -> Placed | None:
+        """Return who was to follow a watcher that is lost, if anybody: it need not wait any more."""
+        if (follower := self._successors.pop(name, None)) is not None:
+            follower.actor.speak.remote()
+            if (patience_s := self._patience_s.pop(Role("successor", name), None)) is not None:
+                self._patience_s[Role("watcher", name)] = patience_s
+        return follower
 
     def _move(self, nodes: list[Node], now_s: float) -> None:
         """Let watchers leave nodes that are drained, and one after another those that have too much to do."""
         for name, successor in list(self._successors.items()):
-            if successor.standing is not None and successor.standing.sees:
-                log.info("cameras of %s: now watched on node %s", name, successor.node[:8])
-                ray.kill(self._watchers[name].actor)
-                self._watchers[name] = self._successors.pop(name)
-        usable = {node.id for node in nodes}
+            self._go_on(name, successor, self._watchers[name])
         for group in self._groups:
-            placed = self._watchers[group.name]
-            if placed.node not in usable and group.name not in self._successors and self._nodes.is_drained(placed.node):
-                self._successors[group.name] = self._new_watcher(group, nodes)
-        if not self._successors and (group_name := self._too_much(nodes, now_s)) is not None:
-            group = next(group for group in self._groups if group.name == group_name)
+            if self._watchers[group.name].node in self._nodes.drained and group.name not in self._successors:
+                self._let_follow(group, nodes)
+        if self._successors:
+            return
+        busy = self._overload.too_much(self._watchers, nodes, now_s)
+        for group in self._groups:
             others = [node for node in nodes if node.id != self._watchers[group.name].node]
-            if others:
-                log.warning("cameras of %s leave a node that leaves frames out", group.name)
-                self._successors[group.name] = self._new_watcher(group, others)
+            if group.name == busy and others:
+                log.warning("cameras of %s leave a node that leaves frames out", busy)
+                self._let_follow(group, others)
 
-    def _too_much(self, nodes: list[Node], now_s: float) -> str | None:
-        """Return a group that leaves frames out for long, where another node is idler; None where there is none."""
-        busy = Counter(placed.node for placed in self._watchers.values())
-        for name, placed in self._watchers.items():
-            if placed.standing is None or not placed.standing.overloaded:
-                self._overloaded_s.pop(name, None)
-                continue
-            idler = any(busy[node.id] < busy[placed.node] - 1 for node in nodes)
-            if now_s - self._overloaded_s.setdefault(name, now_s) > OVERLOADED_S and idler:
-                self._overloaded_s.pop(name)
-                return name
-        return None
+    def _let_follow(self, group: Group, nodes: list[Node]) -> None:
+        self._successors[group.name] = self._new_watcher(group, nodes, follows=True)
 
-    def _drop(self, name: str) -> None:
-        kind, _, which = name.partition(" ")
-        if kind == "watcher":
-            del self._watchers[which]
-        elif kind == "successor":
-            del self._successors[which]
-        elif kind == "classifier":
-            del self._classifiers[which]
+    def _go_on(self, name: str, successor: Placed, watcher: Placed) -> None:
+        """Do the next step of a move."""
+        step = next_step(successor.standing, watcher.standing, must_leave=watcher.node in self._nodes.drained)
+        if step == "speak":
+            successor.actor.speak.remote()
+        elif step == "replace":
+            log.info("cameras of %s: now watched on node %s", name, successor.node[:8])
+            self._end(name, watcher)
+            self._watchers[name] = self._successors.pop(name)
+        elif step == "give up":
+            log.warning("cameras of %s stay where they are: node %s sees less", name, successor.node[:8])
+            self._nodes.suspect(successor.node)
+            ray.kill(self._successors.pop(name).actor)
+
+    def _end(self, name: str, watcher: Placed) -> None:
+        """Kill a watcher that another one follows, once it has said what nobody has heard."""
+        try:
+            self._alerts += ray.get(_asked(Role("watcher", name), watcher), timeout=PING_S).alerts
+        except (WildlaneError, RayError) as error:
+            log.warning("the last alerts of a watcher that was followed are not told here: %s", error)
+        ray.kill(watcher.actor)
+
+    def _drop(self, role: Role) -> None:
+        if role.kind == "watcher":
+            del self._watchers[role.which]
+        elif role.kind == "successor":
+            del self._successors[role.which]
+        elif role.kind == "classifier":
+            del self._classifiers[role.which]
         else:
-            self._pair.drop(kind)
+            self._pair.drop(role)
 
     def _place_classifiers(self, nodes: list[Node]) -> None:
-        for node_id in [node_id for node_id in self._classifiers if self._nodes.is_drained(node_id)]:
-            ray.kill(self._classifiers.pop(node_id).actor)
+        for name in [name for name, placed in self._classifiers.items() if placed.node in self._nodes.drained]:
+            ray.kill(self._classifiers.pop(name).actor)
+        on_gpus = self._classifiers_on == "gpu"
         for node in nodes:
-            wanted = node.gpus if self._classifiers_on == "gpu" else 1
-            if wanted and node.id not in self._classifiers:
-                arguments, gpus = (self._config, self._state_dir), int(self._classifiers_on == "gpu")
-                self._classifiers[node.id] = place(ClassifierActor, node, *arguments, gpus=gpus)
+            for number in range(node.gpus if on_gpus else 1):
+                if (name := f"{node.id}/{number}") not in self._classifiers:
+                    arguments = self._config, self._state_dir
+                    self._classifiers[name] = place(ClassifierActor, node, *arguments, gpus=int(on_gpus))
 
-    def _new_watcher(self, group: Group, nodes: list[Node]) -> Placed:
+    def _new_watcher(self, group: Group, nodes: list[Node], *, follows: bool = False) -> Placed:
         self._number += 1
         pins = [self._config.cameras[camera].node for camera in group.cameras]
         wanted = {name: value for pin in pins for name, value in pin.items()}
@@ -267,13 +360,15 @@ class Coordinator:
             state_dir=self._state_dir,
             group=group,
             number=self._number,
+            follows=follows,
+            knowledge=self._classifier.knowledge,
+            dismissed=[place for place in self._dismissed if place[0] in group.cameras],
         )
         me = ray.get_runtime_context().current_actor
         log.info("cameras %s: watched on node %s", ", ".join(group.cameras), node.id[:8])
         placed = place(WatchActor, node, task, self._class_set, me)
-        ready = {at: classifier for at, classifier in self._classifiers.items() if classifier.heard_s is not None}
-        if (classifier := ready.get(node.id, next(iter(ready.values()), None))) is not None:
-            placed.actor.use_classifier.remote(classifier.actor)
+        placed.number = self._number
+        self._give_classifier(placed)
         return placed
 
     def _take_up_classes(self) -> None:
@@ -284,8 +379,9 @@ class Coordinator:
             self._class_set = self._store.load(self._classifier)
             log.info("class set %s is live", self._class_set.version)
             shared = ray.put(self._class_set)
-            for placed in self._watchers.values():
-                placed.actor.take_up.remote(shared)
+            for group in self._groups:
+                for placed in self._watching(group):
+                    placed.actor.take_up.remote(shared)
             self._info_told_to = None
         if leader is not None and self._info_told_to is not leader:
             self._info_told_to = leader

@@ -6,18 +6,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from adapters.errors import StoreError
 from monitor.alerts import schema
 from monitor.alerts.compose import Draft
 from monitor.alerts.consumers import Order
 from monitor.alerts.mqtt import Publisher
 from monitor.alerts.reports import publisher_of, status_of
 from monitor.assembly import address_of
+from monitor.clock import Clock
 from monitor.cluster.calls import call
-from monitor.cluster.keeper import FencedError, Keeper
+from monitor.cluster.keeper import FencedError, Keeper, UnreachableError
 from monitor.cluster.remote import Claim, Level, ReplacedError
 from monitor.cluster.voices import Voices
 from monitor.config import Config
@@ -26,8 +31,21 @@ from monitor.output import log_to_stderr
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+STUCK_S = 20.0  # a journal that has not moved for so long is held for lost; a commit waits for a copy for less
 FLUSH_S = 2.0
+BEGIN_S = 6.0  # for a copy to begin
+LEAVE_S = 10.0  # for which a leader without a copy goes on without the coordinator's word
+PRUNE_S = 3600.0
 WITHOUT_COPY = "the journal has no copy on another node"
+
+
+class Sending(NamedTuple):
+    """What waits at the journal's leader, whether it is connected with the broker, and whether it has a copy."""
+
+    unsent: int = 0
+    parked: int = 0
+    connected: bool = False
+    has_copy: bool = False
 
 
 class RemoteCopy:
@@ -39,7 +57,7 @@ class RemoteCopy:
 
     def begin(self, term: int, content: bytes) -> None:
         """Begin with the whole journal."""
-        call(self._actor, "begin", term, content)
+        call(self._actor, "begin", term, content, timeout_s=BEGIN_S)
 
     def receive(self, term: int, alerts: Sequence[str], delivered: int) -> None:
         """Take commits."""
@@ -49,21 +67,43 @@ class RemoteCopy:
 class JournalActor:
     """One end of the pair."""
 
-    def __init__(self, config: Config, state_dir: Path, zones: frozenset[str], coordinator: Any) -> None:  # noqa: ANN401
-        """Open the folder; lead or copy nothing yet."""
+    def __init__(self, config: Config, state_dir: Path, groups: Mapping[str, str], coordinator: Any) -> None:  # noqa: ANN401
+        """Open the folder; lead or copy nothing yet.
+
+        Args:
+            config: of the site.
+            state_dir: of this end.
+            groups: zone -> the group that watches it.
+            coordinator: its handle.
+        """
         log_to_stderr(config.log_format)
-        self._config, self._zones, self._coordinator = config, zones, coordinator
+        self._config, self._groups, self._coordinator = config, groups, coordinator
         self._keeper = Keeper(state_dir)
         self._publisher: Publisher | None = None
         self._claims: dict[str, Claim] = {}
+        # by group: what a younger watcher ends must be all that an older one has begun
+        self._claiming = {group: threading.Lock() for group in groups.values()}
         self._voices = Voices()
-        self._orders: dict[str, list[Order]] = {}
-        self._problem_told, self._copy_number = "", 0
+        self._orders: dict[str, dict[str, Order]] = {group: {} for group in (*groups.values(), "")}  # by their ids
+        self._turns: dict[str, tuple[int, int]] = {}  # of the newest exchange: the watcher's number, and its own
+        self._counts, self._ticked_s = (0, 0), 0.0
+        self._problem_told, self._copy_number, self._allowed_s = "", 0, 0.0
         self._ended = threading.Event()
+        threading.Thread(target=self._prune, name="prune", daemon=True).start()
 
-    def ping(self) -> bool:
-        """Answer."""
-        return True
+    def ping(self) -> Sending:
+        """Tell how the publishing goes; nothing is sent by a copy.
+
+        The counts are those of the last tick: a commit that waits for a copy holds the journal, and who answers lives.
+
+        Raises:
+            StoreError: the journal does not move any more, as on a disk that hangs.
+        """
+        if self._publisher is None:
+            return Sending()
+        if (still_s := time.monotonic() - self._ticked_s) > STUCK_S:
+            raise StoreError(f"the journal has not moved for {still_s:.0f} s")
+        return Sending(*self._counts, self._publisher.connected.is_set(), self._keeper.has_copy)
 
     def begin(self, term: int, content: bytes) -> None:
         """Become the copy; see `Keeper.begin`."""
@@ -73,13 +113,14 @@ class JournalActor:
         """Take the leader's commits; see `Keeper.receive`."""
         self._keeper.receive(term, alerts, delivered)
 
-    def lead(self, term: int, anew: bool) -> str:  # noqa: FBT001  # a call over the network has no names
-        """Lead from now on, without a copy yet; return the journal's id."""
-        journal = self._keeper.lead(term, None, self._may_go_on_alone, anew=anew)
+    def lead(self, term: int, journal_id: str | None) -> str:
+        """Lead from now on, without a copy yet; return the journal's id. See `Keeper.lead`."""
+        journal = self._keeper.lead(term, self._may_go_on_alone, journal=journal_id)
         address = address_of(self._config, self._config.broker.port)
-        self._publisher = publisher_of(self._config.site, address, journal, self._zones, self._problem())
+        self._publisher = publisher_of(self._config.site, address, journal, frozenset(self._groups), self._problem())
         self._publisher.start()
-        threading.Thread(target=self._tick, name="tick", daemon=True).start()
+        self._counts, self._ticked_s = journal.counts(), time.monotonic()
+        threading.Thread(target=self._tick, args=(term,), name="tick", daemon=True).start()
         log.info("the journal %s is led from here in term %d", journal.id, term)
         return str(journal.id)
 
@@ -90,35 +131,51 @@ class JournalActor:
 
     def append(self, claim: Claim, drafts: Sequence[Draft]) -> list[schema.Alert]:
         """Commit and publish situation versions of zones that the caller speaks for."""
-        self._check(claim)
-        alerts = self._keeper.append(drafts)
+        with self._claimed(claim):
+            alerts = self._keeper.append(drafts)
         if self._publisher is not None:
             self._publisher.event_committed()
         return alerts
 
     def end_left_open(self, claim: Claim) -> list[schema.Alert]:
         """End what is open in zones that the caller speaks for from now on."""
-        self._check(claim)
-        alerts = self._keeper.end_left_open(claim.zones)
+        with self._claimed(claim):
+            alerts = self._keeper.end_left_open(claim.zones)
         if self._publisher is not None:
             self._publisher.event_committed()
         return alerts
 
-    def exchange(self, claim: Claim, levels: Sequence[Level]) -> list[Order]:
-        """Take a watcher's levels, and give it what people have asked of it."""
-        self._check(claim)
-        if self._publisher is None:
+    def exchange(self, claim: Claim, turn: int, levels: Sequence[Level], taken: Collection[str]) -> dict[str, Order]:
+        """Take a watcher's levels, and give it what people have asked of it.
+
+        Args:
+            claim: the watcher's.
+            turn: larger than that of any exchange of this watcher before: one that comes late says nothing.
+            levels: what it says.
+            taken: ids of what it has heard of: an answer may get lost, and its orders must not.
+        """
+        if (publisher := self._publisher) is None:
             raise FencedError("this keeper does not lead")
-        if self._voices.hear(claim.group, levels, time.monotonic()):
-            self._tell_health(self._publisher)
+        with self._claimed(claim):
+            for order in publisher.orders():
+                self._orders[self._group_of(order)][uuid.uuid4().hex] = order
+            waiting = self._orders[claim.group]
+            for known in taken:
+                waiting.pop(known, None)
+            orders = dict(waiting)
+            if (claim.number, turn) > self._turns.get(claim.group, (0, 0)):
+                self._turns[claim.group] = claim.number, turn
+                self._say(publisher, claim.group, levels)
+        return orders
+
+    def _say(self, publisher: Publisher, group: str, levels: Sequence[Level]) -> None:
+        if self._voices.hear(group, levels, time.monotonic()):
+            self._tell_health(publisher)
         for level in levels:
             if level.is_mirror:
-                self._publisher.mirror(level.topic, level.payload, expires_s=level.expires_s)
+                publisher.mirror(level.topic, level.payload, expires_s=level.expires_s)
             elif level.topic != "health":
-                self._publisher.set_level(level.topic, level.payload, expires_s=level.expires_s, qos=level.qos)
-        for order in self._publisher.orders():
-            self._orders.setdefault(self._group_of(order), []).append(order)
-        return self._orders.pop(claim.group, [])
+                publisher.set_level(level.topic, level.payload, expires_s=level.expires_s, qos=level.qos)
 
     def set_level(self, topic: str, payload: str) -> None:
         """Publish a retained message of the whole site."""
@@ -129,26 +186,30 @@ class JournalActor:
         """Say goodbye; return how many events no broker has."""
         self._ended.set()
         left = self._publisher.stop(FLUSH_S) if self._publisher is not None else 0
+        try:
+            self._keeper.tell_delivered()  # or the copy would send it once more, where it leads next
+        except FencedError as error:
+            log.warning("%s", error)
         self._keeper.close()
         return left
 
-    def _check(self, claim: Claim) -> None:
-        """Refuse a watcher that was replaced.
+    @contextmanager
+    def _claimed(self, claim: Claim) -> Iterator[None]:
+        """Let nobody else speak for these zones meanwhile.
 
         Raises:
-            ReplacedError: a younger one speaks for its zones.
+            ReplacedError: a younger watcher speaks for them.
         """
-        known = self._claims.get(claim.group)
-        if known is not None and known.number > claim.number:
-            raise ReplacedError(f"watcher {claim.number} of {claim.group} was replaced by {known.number}")
-        self._claims[claim.group] = claim
+        with self._claiming[claim.group]:
+            known = self._claims.get(claim.group)
+            if known is not None and known.number > claim.number:
+                raise ReplacedError(f"watcher {claim.number} of {claim.group} was replaced by {known.number}")
+            self._claims[claim.group] = claim
+            yield
 
     def _group_of(self, order: Order) -> str:
-        zone = order.about if order.verb == "test-alert" else self._zone_of(order.about)
-        return next((claim.group for claim in self._claims.values() if zone in claim.zones), "")
-
-    def _zone_of(self, situation: str) -> str:
-        return self._keeper.journal.zone_of(situation) or ""
+        zone = order.about if order.verb == "test-alert" else self._keeper.journal.zone_of(order.about)
+        return self._groups.get(zone or "", "")
 
     def _may_go_on_alone(self, term: int) -> bool:
         try:
@@ -165,18 +226,46 @@ class JournalActor:
         if (health := self._voices.health(self._keeper.journal)) is not None:
             publisher.set_level("health", health.model_dump_json(by_alias=True), expires_s=None, qos=0)
 
-    def _tick(self) -> None:
+    def _ask_leave(self, term: int) -> None:
+        """Step down where another one leads: without a copy, nobody else would tell."""
+        try:
+            leads = call(self._coordinator, "leads", term)
+        except UnreachableError as error:
+            leads = time.monotonic() - self._allowed_s < LEAVE_S
+            log.warning("the coordinator does not answer (%s)", error)
+        else:
+            self._allowed_s = time.monotonic()
+        if not leads:
+            log.error("another keeper leads, or may")
+            self._keeper.step_down()
+
+    def _prune(self) -> None:
+        """Drop what is old, at either end."""
+        clock, kept = Clock(), timedelta(days=self._config.retention_days)
+        while not self._ended.wait(PRUNE_S):
+            try:
+                if clock.state().steady:  # a clock set ahead by mistake must not empty the journal
+                    self._keeper.forget_before(datetime.now(UTC) - kept)
+            except StoreError as error:
+                log.error("old rows stay in the journal: %s", error)  # noqa: TRY400  # one line
+
+    def _tick(self, term: int) -> None:
         """Tell the copy what the broker has; end a leader that was replaced, before it says anything."""
+        self._allowed_s = time.monotonic()
         while not self._ended.wait(TICK_S):
             if self._publisher is None:
                 continue
             try:
-                self._keeper.tell_delivered()
-            except FencedError as error:
+                if self._keeper.has_copy:
+                    self._keeper.tell_delivered()
+                else:
+                    self._ask_leave(term)
+            except (FencedError, StoreError) as error:
                 log.error("%s", error)  # noqa: TRY400  # one line
             if not self._keeper.leads:
                 time.sleep(TICK_S)  # who waits for an answer gets it
                 os._exit(1)  # a goodbye would overwrite what the new leader says
+            self._counts, self._ticked_s = self._keeper.journal.counts(), time.monotonic()
             if unknown := self._voices.newly_silent(time.monotonic()):
                 for state in unknown:
                     self._publisher.set_level(f"state/{state.zone}", state.model_dump_json(by_alias=True))

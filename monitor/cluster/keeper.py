@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -36,7 +37,11 @@ class FencedError(WildlaneError):
 
 
 class UnreachableError(WildlaneError):
-    """The copy does not answer."""
+    """Who was asked does not answer."""
+
+
+class MissingError(StoreError):
+    """The journal that is to be led is not here."""
 
 
 class Copy(Protocol):
@@ -99,10 +104,10 @@ class Keeper:
             self.leads = False
             if self._journal is not None:
                 self._journal.close()
-            self._state_dir.mkdir(parents=True, exist_ok=True)
-            for part in (FILE, f"{FILE}-wal", f"{FILE}-shm", MARK):
-                (self._state_dir / part).unlink(missing_ok=True)
-            write_whole(self._state_dir / FILE, content)
+            with self._writing():
+                for part in (FILE, f"{FILE}-wal", f"{FILE}-shm", MARK):
+                    (self._state_dir / part).unlink(missing_ok=True)
+                write_whole(self._state_dir / FILE, content)
             self._journal = self._opened()
 
     def receive(self, term: int, alerts: Sequence[str], delivered: int) -> None:
@@ -120,40 +125,63 @@ class Keeper:
                 self.journal.mark_delivered(delivered)
                 self._told_delivered = delivered
 
-    def lead(
-        self, term: int, copy: Copy | None, allowed_alone: Callable[[int], bool], *, anew: bool = False
-    ) -> Journal:
-        """Number events from now on, under a new term; return the journal.
+    def lead(self, term: int, allowed_alone: Callable[[int], bool], *, journal: str | None = None) -> Journal:
+        """Number events from now on, under a new term and without a copy yet; return the journal.
 
         Args:
             term: newer than any before.
-            copy: gets the journal as it is now, and every commit; None to go on alone.
             allowed_alone: asked with the term where the copy is lost: whether to go on without one.
-            anew: with a new journal; one that is there has not all that was numbered, and is set aside.
+            journal: the id of the one to go on with; None for a new one, before which one that is there is set aside,
+                for it has not all that was numbered.
 
         Raises:
             FencedError: it has heard of a newer term.
+            MissingError: that journal is not here.
+            StoreError: the folder can't be written.
         """
         with self._lock:
             self._enter(term)
             self._allowed_alone = allowed_alone
-            if anew and self._journal is None and (self._state_dir / FILE).exists():
-                set_aside(self._state_dir / FILE)
-                (self._state_dir / MARK).unlink(missing_ok=True)
-            if self._journal is None:
-                self._journal = self._opened()
-            self._name = self._journal.id
-            self.leads = True
-            self.follow_up(copy)
-            return self._journal
+            self._take_up(journal)
+            self._name = self.journal.id
+            self.leads, self._copy = True, None
+            return self.journal
 
-    def follow_up(self, copy: Copy | None) -> None:
-        """Go on with another copy, which gets the journal as it is now, or with none."""
+    def _take_up(self, journal: str | None) -> None:
+        file = self._state_dir / FILE
+        if self._journal is None and journal is None and file.exists():
+            with self._writing():
+                set_aside(file)
+                (self._state_dir / MARK).unlink(missing_ok=True)
+        if self._journal is None and journal is not None and not file.exists():
+            raise MissingError(f"{self._state_dir}: holds no journal; expected {journal}")
+        if self._journal is None:
+            self._journal = self._opened()
+        if self._journal.in_memory:  # there may be more on the disk than can be had now
+            problem = self._journal.problem
+            self._journal.close()
+            self._journal = None
+            raise StoreError(problem)
+        if journal not in (None, self._journal.id):  # another one; or it was damaged, and a new one was begun
+            raise MissingError(f"{self._state_dir}: holds journal {self._journal.id}; expected {journal}")
+
+    def step_down(self) -> None:
+        """Lead no more: another one does, or may."""
+        with self._lock:
+            self.leads = False
+
+    def forget_before(self, moment: datetime) -> None:
+        """Erase what was delivered before; see `Journal.forget_before`."""
+        with self._lock:
+            if self._journal is not None:
+                self._journal.forget_before(moment)
+
+    def follow_up(self, copy: Copy) -> None:
+        """Go on with another copy, which gets the journal as it is now, and every commit."""
         with self._lock:
             self._copy = None
-            if copy is not None:
-                copy.begin(self.term, self.journal.copy())
-                self._copy = copy
+            copy.begin(self.term, self.journal.copy())
+            self._copy = copy
 
     def append(self, drafts: Sequence[Draft]) -> list[Alert]:
         """Commit situation versions here and at the copy; see `Journal.append`.
@@ -222,9 +250,17 @@ class Keeper:
         if term < self.term:
             raise FencedError(f"term {term} is over; {self.term} began")
         if term > self.term:
-            self._state_dir.mkdir(parents=True, exist_ok=True)
-            write_whole(self._state_dir / TERM, f"{term}\n".encode())
+            with self._writing():
+                write_whole(self._state_dir / TERM, f"{term}\n".encode())
             self.term = term
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+            yield
+        except OSError as error:
+            raise StoreError(f"{self._state_dir}: can't be written ({error.strerror or error})") from None
 
     def _read_term(self) -> int:
         try:

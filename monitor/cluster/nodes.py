@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from adapters.errors import ConfigError
+
 LOST_S = 3.0  # without an answer, once it has answered
-BEGIN_S, MOST_BEGIN_S = 10.0, 80.0  # for a first answer: a process starts, a model is loaded; doubled where it failed
+BEGIN_S, MOST_BEGIN_S = 20.0, 80.0  # for a first answer: a process starts, a model is loaded; doubled where it failed
 SUSPECT_S = 15.0  # for which nothing is placed on a node that lost something
 CONCURRENCY = 16
+PINGS = "pings"  # answered on a thread of their own: who has all the others busy lives
 DISK = "disk"  # a Ray label, of nodes that share a host
 
 
 class Node(NamedTuple):
-    """A node of the cluster: its id, its labels, how many GPUs it has, and the name of its disk."""
+    """A node of the cluster: its id, its labels, how many CPUs and GPUs it has, and the name of its disk."""
 
     id: str
     labels: dict[str, str]
+    cpus: int
     gpus: int
     disk: str
 
     def has(self, wanted: Mapping[str, str]) -> bool:
         """Tell whether it has these labels."""
         return all(self.labels.get(name) == value for name, value in wanted.items())
+
+
+class Role(NamedTuple):
+    """What an actor is for: of a kind, and which of that kind."""
+
+    kind: Literal["watcher", "successor", "classifier", "leader", "copy", "keeper"]
+    which: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.which}".rstrip()
 
 
 @dataclass
@@ -39,7 +55,8 @@ class Placed:
         actor, node: its handle, and the node's id.
         begun_s, heard_s: when it was placed, and when it answered last; on the monotonic clock.
         standing: its newest answer.
-        number, disk: of a keeper: larger than that of any before, and where its journal is.
+        number: of a keeper or a watcher: larger than that of any before.
+        disk: of a keeper: where its journal is.
         patience_s: for its first answer.
     """
 
@@ -70,12 +87,13 @@ class Nodes:
     """Which nodes may be used.
 
     Attributes:
-        drained: those that are to be left, by their disks' names.
+        drained: those that are to be left, by their ids, with their disks' names. A node that was started again has
+            another id.
     """
 
     def __init__(self) -> None:
         """Trust all."""
-        self.drained: set[str] = set()
+        self.drained: dict[str, str] = {}
         self._suspected: dict[str, float] = {}
 
     def suspect(self, node: str) -> None:
@@ -84,14 +102,65 @@ class Nodes:
 
     def usable(self) -> list[Node]:
         """Return the nodes that are alive as far as Ray knows, are not drained, and lost nothing lately."""
-        alive = [node for node in alive_nodes() if node.disk not in self.drained]
+        alive = [node for node in self.alive() if node.id not in self.drained]
         since_s = time.monotonic() - SUSPECT_S
         trusted = [node for node in alive if self._suspected.get(node.id, float("-inf")) < since_s]
         return trusted or alive
 
-    def is_drained(self, node_id: str) -> bool:
-        """Tell whether a node is to be left."""
-        return any(node.id == node_id and node.disk in self.drained for node in alive_nodes())
+    def alive(self) -> list[Node]:
+        """Return the nodes that are alive as far as Ray knows, trusted or not."""
+        return alive_nodes()
+
+    def drain(self, disk: str) -> None:
+        """Leave a node.
+
+        Raises:
+            ConfigError: there is no such node, or none that could take over.
+        """
+        alive = self.alive()
+        known = {node.disk for node in alive}
+        if disk not in known:
+            raise ConfigError(f"there is no node '{disk}'; there are: {', '.join(sorted(known))}")
+        if all(node.disk == disk or node.id in self.drained for node in alive):
+            raise ConfigError(f"{disk}: is the last node; start another one before it is left")
+        self.drained |= {node.id: disk for node in alive if node.disk == disk}
+
+
+def connect(address: str, *, log_to_driver: bool, namespace: str | None = None) -> None:
+    """Connect this process with a cluster.
+
+    Args:
+        address: of its head, `host:port`; `auto` is the cluster that runs here, else one of this machine.
+        log_to_driver: whether what other processes print is printed here.
+        namespace: where actors are found by their names.
+
+    Raises:
+        ConfigError: it can't be reached.
+    """
+    where = None if address == "auto" else address
+    try:
+        ray.init(address=where, log_to_driver=log_to_driver, configure_logging=False, namespace=namespace)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        raise ConfigError(f"--cluster {address}: can't be reached ({error})") from None
+
+
+def disconnect() -> None:
+    """End this process's connection.
+
+    What is garbage goes first: Ray ends the whole process, without a word, where a thread collects an object of a
+    connection just as that is closed.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
+
+
+def here() -> NodeAffinitySchedulingStrategy:
+    """Return how to place an actor on the node of this process."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def alive_nodes() -> list[Node]:
@@ -101,6 +170,7 @@ def alive_nodes() -> list[Node]:
         Node(
             node["NodeID"],
             node["Labels"],
+            int(node["Resources"].get("CPU", 0)),
             int(node["Resources"].get("GPU", 0)),
             node["Labels"].get(DISK, node["NodeManagerHostname"]),
         )
@@ -121,7 +191,9 @@ def place(kind: type, node: Node, *arguments: object, gpus: int = 0) -> Placed:
         "num_cpus": 0,
         "num_gpus": gpus,
         "max_concurrency": CONCURRENCY,
+        "enable_task_events": False,  # of which each call makes some; nobody reads them
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False),
     }
-    actor: Any = ray.remote(kind).options(**options).remote(*arguments)
+    kind_with_pings: Any = ray.remote(concurrency_groups={PINGS: 1})(kind)  # type: ignore[call-overload]
+    actor = kind_with_pings.options(**options).remote(*arguments)
     return Placed(actor, node.id, time.monotonic())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,16 @@ from pydantic import BaseModel, ConfigDict
 from adapters.errors import WildlaneError
 from monitor.cluster.calls import call
 from monitor.cluster.journal_actor import JournalActor
-from monitor.cluster.nodes import Node, Nodes, Placed, least_busy, place
+from monitor.cluster.keeper import MissingError
+from monitor.cluster.nodes import Node, Nodes, Placed, Role, least_busy, place
 from monitor.config import Config
 from monitor.notes import read_note, write_note
 
 log = logging.getLogger(__name__)
 
 FORMER_S = 60.0  # for which the disks of an earlier run's journal are waited for
-AFTER_LOSS_S = 5.0  # for which those of a leader that was lost are
-COPY_S = 5.0  # for a journal to reach its copy
+AFTER_LOSS_S = 5.0  # the same, after a leader was lost in this run and no node with such a disk is alive
+LEAD_S, COPY_S = 8.0, 8.0  # for a journal to be opened, and to reach its copy
 NOTE, FOLDER = "cluster.json", "journals"
 
 
@@ -37,12 +38,14 @@ class Whole(BaseModel):
     Attributes:
         term: the newest that was given out.
         disks: those that have every event of the journal.
+        journal: its id.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     term: int = 0
     disks: tuple[str, ...] = ()
+    journal: str = ""
 
 
 class Pair:
@@ -53,18 +56,18 @@ class Pair:
         term: the newest that was given out.
     """
 
-    def __init__(self, config: Config, state_dir: Path, zones: frozenset[str], nodes: Nodes) -> None:
+    def __init__(self, config: Config, state_dir: Path, groups: Mapping[str, str], nodes: Nodes) -> None:
         """Read what an earlier run noted.
 
         Args:
             config: of the site.
             state_dir: the note is there on this node, and journals in a folder of each keeper's node.
-            zones: of the site.
+            groups: zone -> the group that watches it, of all zones of the site.
             nodes: what may be used.
         """
-        self._config, self._state_dir, self._zones, self._nodes = config, state_dir, zones, nodes
+        self._config, self._state_dir, self._groups, self._nodes = config, state_dir, groups, nodes
         former = read_note(state_dir / NOTE, Whole)
-        self.term, self._whole = former.term, set(former.disks)
+        self.term, self._whole, self._journal = former.term, set(former.disks), former.journal
         self.leader: Placed | None = None
         self.copy: Placed | None = None
         self._next: Placed | None = None  # a keeper that starts, and is then made what is needed
@@ -72,6 +75,7 @@ class Pair:
         self._behind = 0  # keepers up to this number are no copies: the leader went on without them
         self._number = 0
         self._lost_s, self._led = time.monotonic(), False  # since when nobody leads; whether anybody did
+        self._tried_s: dict[str, float] = {}  # disks that were to lead since, and when
 
     def allows_alone(self, term: int, copy: int) -> bool:
         """Tell a leader that lost its copy whether it may go on without: where nobody was made leader since."""
@@ -83,16 +87,16 @@ class Pair:
             self._note({leader.disk})
             return True
 
-    def everybody(self) -> dict[str, Placed]:
+    def everybody(self) -> dict[Role, Placed]:
         """Return the keepers by what they are."""
-        keepers = {"leader": self.leader, "copy": self.copy, "keeper": self._next}
-        return {name: placed for name, placed in keepers.items() if placed is not None}
+        keepers = {Role("leader"): self.leader, Role("copy"): self.copy, Role("keeper"): self._next}
+        return {role: placed for role, placed in keepers.items() if placed is not None}
 
-    def drop(self, name: str) -> None:
+    def drop(self, role: Role) -> None:
         """Forget a keeper that is lost."""
-        if name == "leader":
+        if role.kind == "leader":
             self.leader, self._lost_s = None, time.monotonic()
-        elif name == "copy":
+        elif role.kind == "copy":
             self.copy = None
         else:
             self._next = None
@@ -106,6 +110,7 @@ class Pair:
         """
         if self.leader is None:
             self._promote()
+            self._drop_what_lacks_something()
         self._leave_drained()
         if self.copy is not None and self.copy.number <= self._behind:
             ray.kill(self.copy.actor)
@@ -123,39 +128,53 @@ class Pair:
     def _start_next(self, nodes: Sequence[Node], others: Iterable[Placed]) -> None:
         able = [node for node in nodes if node.has(self._config.cluster.journal_nodes)] or list(nodes)
         if self.leader is None:
-            able = self._with_everything(able)
+            able = self._with_everything() if self._whole else able
         else:
             taken = self.leader.disk
             able = [node for node in able if node.disk != taken]
         if able:
             node = least_busy(able, others)
+            self._tried_s[node.disk] = time.monotonic()
             me: Any = ray.get_runtime_context().current_actor
             folder = self._state_dir / FOLDER / node.disk
-            self._next = place(JournalActor, node, self._config, folder, self._zones, me)
+            self._next = place(JournalActor, node, self._config, folder, self._groups, me)
             self._number += 1
             self._next.number, self._next.disk = self._number, node.disk
 
-    def _with_everything(self, nodes: list[Node]) -> list[Node]:
-        """Return the nodes whose disks have all that was numbered; all nodes where nothing was, or all is lost."""
-        if not self._whole:
-            return nodes
-        found = [node for node in nodes if node.disk in self._whole]
-        patience_s = AFTER_LOSS_S if self._led else FORMER_S
-        if not found and time.monotonic() - self._lost_s > patience_s:
+    def _with_everything(self) -> list[Node]:
+        """Return the nodes whose disks have all that was numbered, suspected and drained ones too.
+
+        One after another is tried. After a while they are given up, and a new journal begins.
+        """
+        found = [node for node in self._nodes.alive() if node.disk in self._whole]
+        patience_s = AFTER_LOSS_S if self._led and not found else FORMER_S
+        all_tried = all(node.disk in self._tried_s for node in found)
+        if all_tried and time.monotonic() - self._lost_s > patience_s:
             log.error("the journal is lost with %s: a new one begins", ", ".join(sorted(self._whole)))
             self._note(set())
-            return nodes
-        return found
+            return []
+        first = min((self._tried_s.get(node.disk, 0.0) for node in found), default=0.0)
+        return [node for node in found if self._tried_s.get(node.disk, 0.0) == first]
+
+    def _drop_what_lacks_something(self) -> None:
+        """Give up a keeper that was to be a copy, where nobody leads now: what is on its disk may be old."""
+        keeper = self._next
+        if keeper is not None and self.leader is None and self._whole and keeper.disk not in self._whole:
+            ray.kill(keeper.actor)
+            self._next = None
 
     def _leave_drained(self) -> None:
         """Take the ends off drained nodes: the copy at once, the leader once there is a copy elsewhere."""
         if self.copy is None:
             return
-        if self.copy.disk in self._nodes.drained:
+        if self.copy.node in self._nodes.drained:
             self._behind = max(self._behind, self.copy.number)
-        elif self.leader is not None and self.leader.disk in self._nodes.drained:
-            ray.kill(self.leader.actor)
-            self.drop("leader")
+        elif self.leader is not None and self.leader.node in self._nodes.drained:
+            with self._terms:  # or the leader might be let go on without the copy just now
+                if self.copy.number <= self._behind:
+                    return
+                ray.kill(self.leader.actor)
+                self.drop(Role("leader"))
             self._promote()
 
     def _promote(self) -> None:
@@ -164,32 +183,41 @@ class Pair:
             copy, self.copy = self.copy, None
             if copy is None or copy.number <= self._behind:
                 return
+            whole = self._whole
             self.term += 1
             self._note({copy.disk})
-        self._let_lead(copy, anew=False)
+        self._let_lead(copy, self._journal, whole)
 
     def _begin(self, keeper: Placed) -> None:
         """Let a keeper lead that was none: with what its disk has, or with a new journal."""
         with self._terms:
-            anew = not self._whole
+            whole = self._whole
             self.term += 1
-            self._note(set() if anew else {keeper.disk})
-        self._let_lead(keeper, anew=anew)
-        with self._terms:
-            if anew and self.leader is keeper:  # not before: what lies on its disk is set aside only now
-                self._note({keeper.disk})
+            self._note({keeper.disk} & whole)
+        self._let_lead(keeper, self._journal if whole else None, whole)
 
-    def _let_lead(self, keeper: Placed, *, anew: bool) -> None:
-        """Let a keeper lead, alone at first."""
+    def _let_lead(self, keeper: Placed, journal: str | None, whole: set[str]) -> None:
+        """Let a keeper lead, alone at first: with the journal of that id, or with a new one.
+
+        Args:
+            keeper: it.
+            journal: see `Keeper.lead`.
+            whole: the disks that have everything, and still have where it does not lead: nothing was numbered then.
+        """
         try:
-            journal = call(keeper.actor, "lead", self.term, anew)
+            self._journal = call(keeper.actor, "lead", self.term, journal, timeout_s=LEAD_S)
         except WildlaneError as error:
             log.error("the journal can't be led on node %s: %s", keeper.node[:8], error)  # noqa: TRY400  # one line
             self._nodes.suspect(keeper.node)
             ray.kill(keeper.actor)
+            with self._terms:
+                self._note(whole - {keeper.disk} if isinstance(error, MissingError) else whole)
             return
-        self.leader, self._led = keeper, True
-        log.info("the journal %s is led on node %s in term %d", journal, keeper.node[:8], self.term)
+        with self._terms:
+            self.leader, self._led = keeper, True
+            self._tried_s.clear()
+            self._note({keeper.disk})  # of a new one not before: what lies on its disk is set aside only now
+        log.info("the journal %s is led on node %s in term %d", self._journal, keeper.node[:8], self.term)
 
     def _let_follow(self, leader: Placed, keeper: Placed) -> None:
         """Make a keeper the copy of the leader's journal."""
@@ -197,6 +225,7 @@ class Pair:
             call(leader.actor, "follow_up", keeper.actor, keeper.number, timeout_s=COPY_S)
         except WildlaneError as error:
             log.warning("there is no copy of the journal yet: %s", error)
+            self._nodes.suspect(keeper.node)  # another one may do better
             ray.kill(keeper.actor)
             return
         with self._terms:
@@ -207,5 +236,5 @@ class Pair:
 
     def _note(self, disks: set[str]) -> None:
         """Note which disks have every event, before anything is numbered that others lack."""
-        write_note(self._state_dir / NOTE, Whole(term=self.term, disks=tuple(sorted(disks))))
+        write_note(self._state_dir / NOTE, Whole(term=self.term, disks=tuple(sorted(disks)), journal=self._journal))
         self._whole = disks

@@ -8,8 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adapters.encoder import Encoder, Features, Image, Preprocessing
-from adapters.errors import WildlaneError
+from adapters.errors import StoreError, WildlaneError
+from adapters.site_knowledge import Place
 from monitor.alerts.compose import Draft
 from monitor.alerts.mqtt import LEVEL_EXPIRES_S
 from monitor.alerts.schema import Alert
@@ -157,3 +161,26 @@ class RemoteEncoder:
             else:
                 return features
         return self._own(crops)
+
+
+class RemotePlaces:
+    """Places that people have dismissed, kept where the site's class sets are: a `monitor.scenery.Keeper`."""
+
+    def __init__(self, known: Sequence[Place], coordinator: Any) -> None:  # noqa: ANN401  # a handle
+        """Begin with what was known when this watcher was placed."""
+        self._known, self._coordinator = list(known), coordinator
+
+    def dismissed(self) -> list[Place]:
+        """Return them."""
+        return self._known
+
+    def keep_dismissed(self, camera: str, box: tuple[float, ...], looks_like: NDArray[np.float32]) -> None:
+        """Keep one more.
+
+        Raises:
+            StoreError: it can't be kept.
+        """
+        try:
+            call(self._coordinator, "keep_dismissed", camera, box, looks_like)
+        except UnreachableError as error:
+            raise StoreError(f"the coordinator does not keep it ({error})") from None

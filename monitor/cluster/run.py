@@ -7,15 +7,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from adapters.errors import ConfigError
+from adapters.workers import Say
 from monitor.cluster.calls import call
 from monitor.cluster.coordinator import Coordinator, News
-from monitor.cluster.nodes import CONCURRENCY
+from monitor.cluster.nodes import CONCURRENCY, connect, disconnect, here
+from monitor.cluster.overview import Overview
 from monitor.config import Config
 
 log = logging.getLogger(__name__)
@@ -48,29 +51,36 @@ def run_cluster(
         watch: called with all news.
 
     Raises:
-        ConfigError: the cluster can't be reached.
+        ConfigError: the cluster can't be reached, the site runs there already, or the port of the meters can't be had.
+        ModelError, StoreError: what the coordinator needs of the state folder can't be had.
     """
+    for section, wanted_there in (("console", config.console.port), ("fleet", config.fleet.url)):
+        if wanted_there is not None:
+            log.warning("[%s] is not served by a cluster", section)
     wanted = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        ray.init(address=None if address == "auto" else address, log_to_driver=True, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"--cluster {address}: can't be reached ({error})") from None
+    connect(address, log_to_driver=True)
     for number, handler in wanted.items():  # Ray ends the program at once, with all that is open
         signal.signal(number, handler)
+    named = {"name": NAME, "namespace": namespace_of(config)}
+    options = {"num_cpus": 0, "max_concurrency": CONCURRENCY, "enable_task_events": False} | named
+    arguments = (config, config_path.resolve(), state_dir.resolve(), config.cluster.classifiers)
     try:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options = {"num_cpus": 0, "max_concurrency": CONCURRENCY, "scheduling_strategy": here}
-        arguments = (config, config_path.resolve(), state_dir.resolve(), config.cluster.classifiers)
-        options |= {"name": NAME, "namespace": namespace_of(config)}
-        coordinator = ray.remote(Coordinator).options(**options).remote(*arguments)
-        news = call(coordinator, "news", timeout_s=BEGIN_S)
-        while not stop.wait(NEWS_EVERY_S) and not news.finished:
+        with closing(Overview(config)) as overview:
+            here_alone = {"scheduling_strategy": here()}
+            try:
+                coordinator = ray.remote(Coordinator).options(**options, **here_alone).remote(*arguments)
+            except ValueError:
+                raise ConfigError(f"--cluster {address}: the site '{config.site}' runs there already") from None
+            call(coordinator, "begin", timeout_s=BEGIN_S)
             news = call(coordinator, "news", timeout_s=BEGIN_S)
-            _tell(news, tell, watch)
-        _tell(call(coordinator, "stop", timeout_s=END_S), tell, watch)
-        log.info("stopped")
+            while not stop.wait(NEWS_EVERY_S) and not news.finished:
+                news = call(coordinator, "news", timeout_s=BEGIN_S)
+                overview.take(news)
+                _tell(news, tell, watch)
+            _tell(call(coordinator, "stop", timeout_s=END_S), tell, watch)
+            log.info("stopped")
     finally:
-        ray.shutdown()
+        disconnect()
 
 
 def namespace_of(config: Config) -> str:
@@ -78,7 +88,7 @@ def namespace_of(config: Config) -> str:
     return f"wildlane-{config.site}"
 
 
-def drain(config: Config, disk: str, *, address: str, say: Callable[[str], None]) -> None:
+def drain(config: Config, disk: str, *, address: str, say: Say) -> None:
     """Let a running site leave a node, and wait until it has.
 
     Args:
@@ -90,19 +100,23 @@ def drain(config: Config, disk: str, *, address: str, say: Callable[[str], None]
     Raises:
         ConfigError: the cluster can't be reached, the site does not run there, or there is no such node.
     """
+    connect(address, log_to_driver=False, namespace=namespace_of(config))
     try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False, namespace=namespace_of(config))
-        coordinator = ray.get_actor(NAME)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"--cluster {address}: the site does not run there ({error})") from None
-    try:
+        coordinator = _coordinator_of(config, address)
         call(coordinator, "drain", disk, timeout_s=BEGIN_S)
         say(f"{disk}: gets nothing new, and is being left")
         while not call(coordinator, "is_left", disk, timeout_s=BEGIN_S):
             time.sleep(NEWS_EVERY_S)
         say(f"{disk}: nothing is there any more")
     finally:
-        ray.shutdown()
+        disconnect()
+
+
+def _coordinator_of(config: Config, address: str) -> Any:  # noqa: ANN401  # a handle
+    try:
+        return ray.get_actor(NAME)
+    except ValueError:
+        raise ConfigError(f"--cluster {address}: the site '{config.site}' does not run there") from None
 
 
 def _tell(news: News, tell: Callable[[str], None], watch: Callable[[News], None]) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from adapters.classes import ClassSet
+from adapters.classifier import Classifier
 from adapters.encoder import Features, Image
+from adapters.knowledge import KnowledgeBase
+from adapters.site_knowledge import Place
 from monitor.alerts.consumers import Order
 from monitor.alerts.reports import Machine, Reports
 from monitor.assembly import (
@@ -25,18 +31,28 @@ from monitor.assembly import (
     zones_of,
 )
 from monitor.cameras.fleet import Fleet
+from monitor.cameras.health import Health
 from monitor.cameras.stream import CameraError
 from monitor.clock import Clock, Every
 from monitor.cluster.batcher import Batcher
 from monitor.cluster.calls import call
 from monitor.cluster.groups import Group
 from monitor.cluster.keeper import FencedError, UnreachableError
-from monitor.cluster.remote import Claim, RemoteEncoder, RemoteJournal, RemotePublisher, ReplacedError
+from monitor.cluster.remote import (
+    Claim,
+    Level,
+    RemoteEncoder,
+    RemoteJournal,
+    RemotePlaces,
+    RemotePublisher,
+    ReplacedError,
+)
 from monitor.config import Config
 from monitor.output import log_to_stderr
 from monitor.pipeline import Outcome, Pipeline
 from monitor.policy import Policy
-from monitor.values import Frame
+from monitor.scenery import Scenery, View
+from monitor.values import Box, Frame
 from monitor.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -59,6 +75,9 @@ class Task:
         state_dir: of the whole site, on the coordinator's node.
         group: its cameras.
         number: larger than that of any watcher of these cameras before.
+        follows: another one watches them, until this one is told to speak.
+        knowledge: the base, with what was learned of the site.
+        dismissed: what people have dismissed before its cameras.
     """
 
     config: Config
@@ -66,16 +85,50 @@ class Task:
     state_dir: Path
     group: Group
     number: int
+    follows: bool
+    knowledge: KnowledgeBase
+    dismissed: Sequence[Place] = ()
 
 
 class Standing(NamedTuple):
     """How a watcher does."""
 
     finished: bool  # all were recordings, and have ended
-    sees: int  # cameras that are not blind
+    healths: dict[str, Health]  # of its cameras
     overloaded: bool
-    frames: int  # analysed so far
-    alerts: tuple[str, ...]  # since it was asked last
+    frames: dict[str, int]  # of each camera, analysed so far
+    alerts: tuple[str, ...]  # that the coordinator has not heard of
+    newest: int  # the number of the last of them, counted from 1
+    up_s: float  # for how long its cameras have been open
+    speaks: bool  # for its zones, and nobody before it does any more
+    is_replaced: bool = False  # a younger one speaks for its zones
+
+    @property
+    def sees(self) -> frozenset[str]:
+        """The cameras that are not blind."""
+        return frozenset(name for name, health in self.healths.items() if health.state != "blind")
+
+
+class Told:
+    """Alerts in their order, until somebody has heard of them."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._waiting: list[str] = []
+        self._newest, self._lock = 0, threading.Lock()
+
+    def add(self, alert: str) -> None:
+        """Add one; the first has number 1."""
+        with self._lock:
+            self._waiting.append(alert)
+            self._newest += 1
+
+    def after(self, heard: int) -> tuple[tuple[str, ...], int]:
+        """Forget those up to a number; return the others, and the number of the last."""
+        with self._lock:
+            forgotten = self._newest - len(self._waiting)
+            del self._waiting[: max(0, heard - forgotten)]
+            return tuple(self._waiting), self._newest
 
 
 class WatchActor:
@@ -87,19 +140,23 @@ class WatchActor:
         log_to_stderr(config.log_format)
         self._task, self._coordinator = task, coordinator
         self._leader: Any = None
-        self._stop, self._orders, self._alerts = threading.Event(), SimpleQueue[Order](), SimpleQueue[str]()
+        self._stop, self._orders, self._told = threading.Event(), SimpleQueue[Order](), Told()
+        self._may_speak = threading.Event()
+        if not task.follows:
+            self.speak()
+        self._speaks = self._replaced = False
+        self._turns = itertools.count(1)
+        self._taken = frozenset[str]()  # ids of the orders that came with the last answer
         self._new_class_set: ClassSet | None = None
-        self._frames, self._moved_s = 0, time.monotonic()
+        self._frames, self._moved_s = Counter[str](), time.monotonic()
         claim = Claim(group.name, task.number, group.zones)
         self._claim, self._journal = claim, RemoteJournal(claim, self._find_leader, self._stop)
         self._publisher = RemotePublisher()
         sources = [source for source in sources_of(config, task.config_path) if source.name in group.cameras]
         self._fleet = Fleet(sources, time.monotonic, lost=self._lost)
         self._fleet.open()
-        # the GPU is the classifier's. One thread: others of the node have its other cores, and two for the same crops
-        # take a tenth more in all
-        device = config.device.model_copy(update={"provider": "cpu", "threads": 1})
-        self._classifier = classifier_of(config.model_copy(update={"device": device}), task.state_dir)
+        self._up_since_s = time.monotonic()
+        self._classifier = _classifier_of(task)
         self._own_encoder = self._classifier.encode
         zones = zones_of(config, group.cameras)
         facts = facts_of(config, self._classifier.encoder_hash)
@@ -111,12 +168,14 @@ class WatchActor:
             places=facts.places,
             time_of_day=lambda: site_clock() if clock.state().trusted else None,
         )
+        self._scenery = Scenery(RemotePlaces(task.dismissed, coordinator))
         self._pipeline = Pipeline(
             self._classifier,
             class_set,
             self._policy,
             budgets_of(config),
             crops_per_round=config.device.crops_per_round,
+            scenery=self._scenery,
         )
         self._reports = Reports(
             facts,
@@ -129,27 +188,33 @@ class WatchActor:
             lambda situation: None,
         )
         parts = (self._fleet, self._pipeline, self._policy, self._reports)
-        self._watcher = Watcher(*parts, looked=self._looked, told=lambda alert: self._alerts.put(alert.json_text()))
+        self._watcher = Watcher(*parts, looked=self._looked, told=lambda alert: self._told.add(alert.json_text()))
         self._loop = threading.Thread(target=self._run, name="watch", daemon=True)
         self._loop.start()
-        threading.Thread(target=self._exchange, name="exchange", daemon=True).start()
 
-    def ping(self) -> Standing:
+    def ping(self, heard: int) -> Standing:
         """Tell how it does.
+
+        Args:
+            heard: up to which number the coordinator has the alerts: an answer that came late is asked for again.
 
         Raises:
             CameraError: its loop has ended, or stands still.
         """
         still_s = time.monotonic() - self._moved_s
-        if not self._fleet.finished and (still_s > STUCK_S or not self._loop.is_alive()):
+        if not self._fleet.finished and not self._replaced and (still_s > STUCK_S or not self._loop.is_alive()):
             raise CameraError(f"the watcher of {self._task.group.name} has not moved for {still_s:.0f} s")
-        healths = self._fleet.healths.values()
+        healths, (alerts, newest) = self._fleet.healths, self._told.after(heard)
         return Standing(
             finished=self._fleet.finished,
-            sees=sum(health.health.state != "blind" for health in healths),
-            overloaded=any(health.overloaded for health in healths),
-            frames=self._frames,
-            alerts=tuple(_taken(self._alerts)),
+            healths={name: health.health for name, health in healths.items()},
+            overloaded=any(health.overloaded for health in healths.values()),
+            frames=dict(self._frames),
+            alerts=alerts,
+            newest=newest,
+            up_s=time.monotonic() - self._up_since_s,
+            speaks=self._speaks,
+            is_replaced=self._replaced,
         )
 
     def use_classifier(self, actor: Any) -> None:  # noqa: ANN401
@@ -160,11 +225,21 @@ class WatchActor:
         """Use another class set from the next frame on."""
         self._new_class_set = class_set
 
-    def stop(self) -> tuple[str, ...]:
-        """End what is open, and the watching; return the alerts that nobody was told of yet."""
+    def know_dismissed(self, place: Place) -> None:
+        """Know a place that was dismissed while this watcher was on its way."""
+        camera, box, looks_like = place
+        self._scenery.add(View(camera, Box(*box), looks_like))
+
+    def speak(self) -> None:
+        """Speak for the zones from now on: it sees as much as the watcher before it, or that one is gone."""
+        self._may_speak.set()
+
+    def stop(self, heard: int) -> tuple[str, ...]:
+        """End what is open, and the watching; return the alerts that the coordinator has not heard of."""
         self._stop.set()
         self._loop.join(10.0)
-        return tuple(_taken(self._alerts))
+        alerts, _ = self._told.after(heard)
+        return alerts
 
     def _find_leader(self) -> Any:  # noqa: ANN401
         self._moved_s = time.monotonic()  # who waits for the journal does not stand still
@@ -175,9 +250,12 @@ class WatchActor:
 
     def _run(self) -> None:
         try:
+            self._moved_s = time.monotonic()
             self._warm_up()
+            threading.Thread(target=self._exchange, name="exchange", daemon=True).start()  # from now on it speaks
             for alert in self._journal.end_left_open():
-                self._alerts.put(alert.json_text())
+                self._told.add(alert.json_text())
+            self._speaks = True
             health, told = Every(HEALTH_EVERY_S), None
             while not self._stop.is_set() and not self._fleet.finished:
                 self._watcher.step(self._stop, lambda: _taken(self._orders))
@@ -194,22 +272,27 @@ class WatchActor:
             self._watcher.end("shutdown")
             self._say_all()
         except ReplacedError as error:
-            log.error("%s", error)  # noqa: TRY400  # one line
+            log.info("%s", error)
+            self._replaced = True
             self._fleet.close()
+            self._fleet.lose()
         except Exception:
             log.exception("the watcher of %s ended", self._task.group.name)
             self._fleet.close()
             raise
 
     def _warm_up(self) -> None:
-        """Wait for a first picture: until then a watcher that this one follows may watch on."""
-        deadline_s = time.monotonic() + WARM_UP_S
-        while not self._stop.is_set() and not self._fleet.finished and time.monotonic() < deadline_s:
-            self._fleet.wait(self._stop, EXCHANGE_S)
-            if frames := self._fleet.frames():
-                for frame in frames:
-                    self._fleet.release(frame)
+        """Wait until it may speak, and then for a first picture: a watcher that this one follows watches on."""
+        has_picture, deadline_s = False, time.monotonic() + WARM_UP_S
+        while not self._stop.is_set() and not self._fleet.finished:
+            if self._may_speak.is_set() and (has_picture or time.monotonic() > deadline_s):
                 return
+            self._fleet.wait(self._stop, EXCHANGE_S)
+            self._fleet.check()
+            self._moved_s = time.monotonic()
+            for frame in self._fleet.frames():
+                has_picture = True
+                self._fleet.release(frame)
 
     def _exchange(self) -> None:
         """Bring what is to be said to whoever leads, and bring back what people ask; all anew to a new leader."""
@@ -221,8 +304,11 @@ class WatchActor:
                 if not levels and time.monotonic() - told_s < HEAR_S:
                     continue
                 try:
-                    for order in call(leader, "exchange", self._claim, levels):
-                        self._orders.put(order)
+                    orders = self._say(leader, levels)
+                    for name, order in orders.items():
+                        if name not in self._taken:
+                            self._orders.put(order)
+                    self._taken = frozenset(orders)
                 except (UnreachableError, FencedError):
                     self._publisher.give_back(levels)
                     raise
@@ -234,17 +320,33 @@ class WatchActor:
             except Exception:  # the supervised loop
                 log.exception("exchange: unexpected error")
 
+    def _say(self, leader: Any, levels: Sequence[Level]) -> dict[str, Order]:  # noqa: ANN401
+        """Say something; return what people ask."""
+        orders: dict[str, Order] = call(leader, "exchange", self._claim, next(self._turns), levels, self._taken)
+        return orders
+
     def _say_all(self) -> None:
         try:
-            call(self._find_leader(), "exchange", self._claim, self._publisher.take(everything=False))
+            self._say(self._find_leader(), self._publisher.take(everything=False))
         except (UnreachableError, FencedError) as error:
             log.warning("the last levels are not told: %s", error)
 
-    def _looked(self, _frame: Frame, _outcome: Outcome) -> None:
-        self._frames += 1
+    def _looked(self, frame: Frame, _outcome: Outcome) -> None:
+        self._frames[frame.camera] += 1
 
     def _lost(self, camera: str, _reason: str) -> None:
         self._pipeline.forget_camera(camera)
+
+
+def _classifier_of(task: Task) -> Classifier:
+    """Return a watcher's own: the GPU is the classifier actor's.
+
+    One thread: others of the node have its other cores, and two for the same crops take a tenth more in all.
+    """
+    device = task.config.device.model_copy(update={"provider": "cpu", "threads": 1})
+    classifier = classifier_of(task.config.model_copy(update={"device": device}), task.state_dir)
+    classifier.knowledge = task.knowledge
+    return classifier
 
 
 def _taken(waiting: SimpleQueue[T]) -> list[T]:

@@ -13,6 +13,7 @@ from statistics import fmean
 
 from pydantic import ValidationError
 
+from adapters.workers import Say
 from monitor.alerts.schema import Alert, ReleasePart, SiteRelease, SiteStatus
 from monitor.alerts.subscriber import Message, Subscriber
 from monitor.fleet.names import Kind
@@ -21,8 +22,6 @@ from monitor.fleet.releases import Releases
 TOPICS = ["+/release", "+/status", "+/event/#"]  # below wildlane/v1
 MOST_TIMES, MOST_MORE = 3.0, 5  # situations at a first site beside the mean of the others: more is a flood
 TICK_S = 1.0
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

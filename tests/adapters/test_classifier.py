@@ -224,3 +224,11 @@ def test_a_model_file_names_no_file_of_the_machine_that_made_it(path: Path) -> N
 
     assert b"site-packages" not in content
     assert b"/adapters/training" not in content
+
+
+def test_a_classifier_that_travels_refuses_another_model(classifier: Classifier) -> None:
+    state = classifier.__getstate__()
+
+    Classifier.__new__(Classifier).__setstate__(dict(state))
+    with pytest.raises(ModelError, match="holds another model on"):
+        Classifier.__new__(Classifier).__setstate__(state | {"hashes": ["sha256:of-another"]})

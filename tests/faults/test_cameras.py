@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from monitor.alerts.schema import SiteHealth
+from monitor.bench import read_proc
 from tests.conftest import Mosquitto, Program, RtspServer, wait_until, write_config
 from tests.faults.proxy import Proxy
 
@@ -43,7 +44,7 @@ SPOILT = {  # what the picture shows, and what is told of it
 def decoder_of(program: Program, camera: str) -> int:
     """The process that decodes a camera."""
     pids = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children").read_text().split()
-    return next(int(pid) for pid in pids if Path(f"/proc/{pid}/cmdline").read_text().endswith(f"{camera}\0"))
+    return next(int(pid) for pid in pids if read_proc(int(pid), "cmdline").endswith(f"{camera}\0".encode()))
 
 
 class Watcher:

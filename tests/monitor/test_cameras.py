@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import struct
@@ -222,7 +223,7 @@ def test_a_video_that_aborts_its_decoder_harms_only_its_decoder(data: Path) -> N
     events = collect(recording(data / "broken-inputs/aborts_the_decoder.avi"), "lossless")
 
     assert isinstance(events[-1], Ended)
-    assert "SIGABRT" in events[-1].reason or "SIGSEGV" in events[-1].reason
+    assert re.search("ended by SIG(ABRT|SEGV|BUS|ILL)", events[-1].reason)  # its heap is corrupted: any of these
 
 
 def test_pauses_between_attempts_grow_to_a_limit_and_start_again_after_a_frame() -> None:

@@ -118,3 +118,23 @@ def test_a_part_of_what_was_left_open_is_ended_where_one_watcher_of_several_was_
 
     assert [alert.data.situation.end_reason for alert in ended] == ["restart", "restart"]
     assert rows(pair.copy) == rows(pair.first)
+
+
+def test_a_copy_begins_with_what_was_not_delivered_and_the_newest_that_were(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.alerts.journal.COPIED", 4)
+    pair.first.append([draft(situation) for _ in range(10) for situation in one_life()])
+    for seq in range(2, 22):
+        pair.first.mark_acked(pair.first.id, seq)
+
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / FILE).write_bytes(pair.first.copy())
+    later = Journal(tmp_path / "later")
+
+    assert [alert.data.seq for alert in history(tmp_path / "later")] == [1, 18, 19, 20, 21]
+    assert rows(later) == rows(pair.first)
+    assert (later.problem, later.id, later.newest()) == ("", pair.first.id, 21)
+    (start, *_) = later.append([draft(one_life()[0])])
+    assert start.data.seq == 22
+    later.close()

@@ -36,6 +36,20 @@ def road() -> NDArray[np.uint8]:
     return image
 
 
+def test_a_view_that_another_watcher_learned_is_known_and_kept_once() -> None:
+    scenery, look = Scenery(), np.eye(4, dtype=np.float32)[0]
+    view = View("north", Box(10, 10, 50, 50), look)
+
+    scenery.dismiss(view, 0.0)
+    scenery.add(View("north", Box(10, 10, 50, 50), look.copy()))
+    scenery.add(View("north", Box(10, 10, 50, 50), np.eye(4, dtype=np.float32)[1]))
+
+    assert len(scenery._views) == 2
+    elsewhere = Scenery()
+    elsewhere.add(view)
+    assert elsewhere.knows(view, 100.0)
+
+
 def standing(road: NDArray[np.uint8], animal: NDArray[np.uint8]) -> NDArray[np.uint8]:
     scene = road.copy()
     scene[150:300, 250:400] = cv2.resize(animal, (150, 150))

@@ -21,16 +21,18 @@ from adapters.encoder import Encoder
 from adapters.errors import InputError, ModelError
 from adapters.runtime import MODELS, STARTER
 from adapters.starter import read_starter
-from adapters.training import robust
+from adapters.training import bank, robust
 from adapters.training.attention import Head, HeadStatistics
 from adapters.training.averaging import average
-from adapters.training.bank import Bank, build
+from adapters.training.bank import Bank, Source, build
 from adapters.training.evolve import N_GENES, Breeding, evolve, express
 from adapters.training.export import export_run
 from adapters.training.finetune import Tuning, finetune
 from adapters.training.meta_train import HeadRecipe, train_head
-from adapters.training.splits import class_folders
+from adapters.training.splits import Role, class_folders
 from adapters.training.train import Plan, train
+from adapters.workers import Here
+from tests.adapters.training.conftest import drawn, write_class
 
 ROOT = Path(__file__).parents[3]
 RECIPE = robust.Recipe(steps=3, round_steps=2, classes_a_batch=3, pictures_a_class=2, checkpoint_every=1)
@@ -140,9 +142,89 @@ def test_an_average_lies_between_its_ends_from_the_first_layer_to_the_last() -> 
 def banks(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bank, Bank]:
     folder, encode = tmp_path_factory.mktemp("banks"), Encoder(MODELS, device="cpu")
     return (
-        build(small_data, "train", folder / "train", encode, 1, silent),
-        build(small_data, "tune", folder / "tune", encode, 1, silent),
+        build(Source(data=small_data, role="train"), folder / "train", encode, 1, Here(), silent),
+        build(Source(data=small_data, role="tune"), folder / "tune", encode, 1, Here(), silent),
     )
+
+
+class KilledAfter(Here):
+    """Gives up after some batches; tells how many pictures were asked for."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.asked = most, 0
+
+    def map(self, work, items, **needs):
+        self.asked = sum(len(item) for item in items)
+        for number, result in super().map(work, items, **needs):
+            if number == self.most:
+                raise PowerCutError
+            yield number, result
+
+
+def test_a_feature_bank_that_was_killed_is_gone_on_with(
+    banks: tuple[Bank, Bank], small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bank, "KEPT_EVERY", 1)
+    source, encode = Source(data=small_data, role="tune"), Encoder(MODELS, device="cpu")
+    killed, again = KilledAfter(1), KilledAfter(1_000_000)
+    with pytest.raises(PowerCutError):
+        build(source, tmp_path, encode, 1, killed, silent)
+    with pytest.raises(InputError, match="no feature bank"):
+        Bank.load(tmp_path)
+
+    resumed = build(source, tmp_path, encode, 1, again, silent)
+
+    assert again.asked == killed.asked - bank.BATCH
+    assert resumed.classes == banks[1].classes
+    for name in bank.ARRAYS:
+        assert np.array_equal(getattr(resumed, name), getattr(banks[1], name))
+
+
+def test_a_feature_bank_of_other_pictures_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bank, "KEPT_EVERY", 1)
+    monkeypatch.setattr(bank, "BATCH", 2)
+    work, again = bank.EncodeViews(Encoder(MODELS, device="cpu"), 1), KilledAfter(1_000_000)
+
+    def material(count: int) -> bank.Material:
+        pictures = [drawn(number, np.random.default_rng(number)) for number in range(count)]
+        return bank.Material(list(pictures), np.zeros(count, np.int64), ["one"])
+
+    with pytest.raises(PowerCutError):
+        bank.fill(material(4), tmp_path, work, {}, KilledAfter(1), silent)
+    filled = bank.fill(material(5), tmp_path, work, {}, again, silent)
+
+    assert again.asked == len(filled.labels) == len(filled.tok) == 5
+
+
+def test_further_classes_are_practised_on(small_data: Path, class_folders_of_site: Path, tmp_path: Path) -> None:
+    source = Source(data=small_data, role="train", more=(class_folders_of_site,))
+
+    wider = build(source, tmp_path, Encoder(MODELS, device="cpu"), 1, Here(), silent)
+
+    assert [wider.classes[number] for number in wider.taught[-4:]] == [f"animal-{number}" for number in range(4)]
+    assert all(len(wider.members[number]) == 14 for number in wider.taught[-4:])
+
+
+@pytest.mark.parametrize(
+    ("role", "told"),
+    [
+        ("tune", "is held back"),
+        ("report", "is held back"),
+        ("train", "there is a class .* already"),
+        (None, "has 2 pictures, training needs 3"),
+    ],
+)
+def test_a_further_class_that_is_held_back_or_there_already_or_too_small_is_refused(
+    small_data: Path, tmp_path: Path, role: Role | None, told: str
+) -> None:
+    called = "new" if role is None else class_folders(small_data, "species", role)[0].name
+    write_class(tmp_path / "more" / called, 1, 2)
+    source = Source(data=small_data, role="train", more=(tmp_path / "more",))
+
+    with pytest.raises(InputError, match=told) as refused:
+        build(source, tmp_path / "bank", Encoder(MODELS, device="cpu"), 1, Here(), silent)
+    assert called in str(refused.value)
+    assert not (tmp_path / "bank").exists()
 
 
 def train_small_head(

@@ -13,22 +13,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from monitor.bench import below
 from tests.conftest import ROOT, free_port, wait_until
 
 NUMBERS = itertools.count()
 RAY = Path(sys.executable).with_name("ray")
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "PYTHONPATH": str(ROOT)}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_event_stats": "0", "RAY_DEDUP_LOGS": "0", "PYTHONPATH": str(ROOT)}
 
 
 class SimulatedNode:
     """A node: its own Ray processes, in a session of the operating system's own, so that all can be killed at once."""
 
-    def __init__(self, address: str, folder: Path, *, head: bool = False) -> None:
+    def __init__(self, address: str, folder: Path, *, head: bool = False, disk: str = "") -> None:
         port = address.rpartition(":")[2]
         where = ["--head", f"--port={port}", "--include-dashboard=false"] if head else [f"--address={address}"]
         options = ["--num-cpus=1", "--object-store-memory=100000000"]
         options += [f"--temp-dir={folder}"] if head else []
-        self.disk = f"disk-{next(NUMBERS)}"
+        self.disk = disk or f"disk-{next(NUMBERS)}"
         options.append(f"--labels=disk={self.disk}")
         self.log = (folder / f"node-{port}-{time.monotonic_ns()}.log").open("w+")
         self.process = subprocess.Popen(
@@ -52,14 +53,7 @@ class SimulatedNode:
 
 def tree(root: int) -> list[int]:
     """Return a process and all that it started, and those in turn."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, IndexError, ValueError):
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    found = [root]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
+    return [root, *below(root)]
 
 
 class SimulatedCluster:
@@ -70,17 +64,17 @@ class SimulatedCluster:
         self.head = self._started(head=True)
         self.others = [self._started() for _ in range(nodes - 1)]
 
-    def add(self) -> SimulatedNode:
-        """Start one more node."""
-        self.others.append(self._started())
+    def add(self, *, disk: str = "") -> SimulatedNode:
+        """Start one more node, or one again with the disk that it had."""
+        self.others.append(self._started(disk=disk))
         return self.others[-1]
 
     def stop(self) -> None:
         for node in [*self.others, self.head]:
             node.kill()
 
-    def _started(self, *, head: bool = False) -> SimulatedNode:
-        node = SimulatedNode(self.address, self._folder, head=head)
+    def _started(self, *, head: bool = False, disk: str = "") -> SimulatedNode:
+        node = SimulatedNode(self.address, self._folder, head=head, disk=disk)
         wait_until(lambda: "Ray runtime started" in log(node), seconds=60, what="a node is up")
         return node
 

@@ -11,7 +11,8 @@ import pytest
 
 from adapters.encoder import MAX_BATCH, Features, Image
 from monitor.cluster.batcher import Batcher
-from monitor.cluster.groups import Group, groups_of
+from monitor.cluster.groups import Group, groups_of, packed
+from monitor.config import CameraConfig
 from monitor.zones import Zone
 
 
@@ -25,6 +26,47 @@ def test_cameras_that_share_a_zone_stay_together_also_through_another() -> None:
     groups = groups_of(zones)
 
     assert groups == [Group("a", ("a",), frozenset("1")), Group("b", ("b", "c", "d"), frozenset("234"))]
+
+
+def alone(*names: str) -> list[Group]:
+    return [Group(name, (name,), frozenset(name)) for name in names]
+
+
+def cameras_of(groups: Sequence[Group]) -> list[str]:
+    return ["".join(group.cameras) for group in groups]
+
+
+def site(names: str, *, hz: float = 5.0, **racks: str) -> dict[str, CameraConfig]:
+    nodes = {name: {"rack": racks[name]} if name in racks else {} for name in names}
+    return {name: CameraConfig(source="a.mp4", analysis_rate_hz=hz, node=node) for name, node in nodes.items()}
+
+
+def test_there_are_no_more_watchers_than_cores_and_four_cameras_for_one_at_most() -> None:
+    four, ten = site("abcd"), site("abcdefghij")
+
+    assert packed(alone(*"abcd"), four, cores=9) == alone(*"abcd")
+    assert packed(alone(*"abcd"), four, cores=4) == alone(*"abcd")
+    assert cameras_of(packed(alone(*"abcd"), four, cores=3)) == ["ab", "cd"]
+    assert cameras_of(packed(alone(*"abcdefghij"), ten, cores=1)) == ["abcd", "efgh", "ij"]
+    assert packed(alone(*"ab"), site("ab"), cores=1) == [Group("a", ("a", "b"), frozenset("ab"))]
+    assert packed(alone(*"ab"), site("ab"), cores=0) == [Group("a", ("a", "b"), frozenset("ab"))]
+
+
+def test_what_a_core_could_not_analyse_is_not_joined() -> None:
+    assert cameras_of(packed(alone(*"abcd"), site("abcd", hz=10.0), cores=1)) == ["ab", "cd"]
+    assert packed(alone(*"ab"), site("ab", hz=30.0), cores=1) == alone(*"ab")
+
+
+def test_cameras_that_share_a_zone_are_together_however_many_and_others_fill_what_has_room() -> None:
+    five = Group("v", tuple("vwxyz"), frozenset("1"))
+
+    assert cameras_of(packed([*alone("a"), five, *alone("b")], site("abvwxyz"), cores=2)) == ["ab", "vwxyz"]
+
+
+def test_cameras_that_want_different_nodes_are_not_joined() -> None:
+    pinned = site("abcd", a="1", b="2", c="1")
+
+    assert cameras_of(packed(alone(*"abcd"), pinned, cores=1)) == ["ac", "b", "d"]
 
 
 def crops_of(numbers: Sequence[int]) -> list[Image]:

@@ -7,21 +7,23 @@ from typing import Any
 
 import pytest
 
+from adapters.errors import ConfigError
 from monitor.cluster import pair as module
-from monitor.cluster.keeper import UnreachableError
-from monitor.cluster.nodes import Node, Nodes, Placed
+from monitor.cluster.keeper import MissingError, UnreachableError
+from monitor.cluster.nodes import Node, Nodes, Placed, Role
 from monitor.cluster.pair import NOTE, Pair, Whole
 from monitor.config import Config
 
-A, B, C = (Node(id=f"node-{name}", labels={}, gpus=0, disk=name) for name in "abc")
+A, B, C = (Node(id=f"node-{name}", labels={}, cpus=1, gpus=0, disk=name) for name in "abc")
 
 
 class Cluster:
     """Keepers that do as they are told, but for those that are said to be dead."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.led: list[tuple[str, int, bool]] = []
+        self.led: list[tuple[str, int, str | None]] = []
         self.dead: set[str] = set()
+        self.empty: set[str] = set()
         monkeypatch.setattr(module, "place", self.place)
         monkeypatch.setattr(module, "call", self.call)
         monkeypatch.setattr(module.ray, "kill", lambda actor: None)
@@ -34,6 +36,8 @@ class Cluster:
     def call(self, actor: str, method: str, *arguments: Any, timeout_s: float = 0.0) -> str:
         if actor in self.dead:
             raise UnreachableError(method)
+        if method == "lead" and actor in self.empty and arguments[-1] is not None:
+            raise MissingError("holds no journal")
         if method == "lead":
             self.led.append((actor, *arguments))
         return "journal"
@@ -46,15 +50,25 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 def tended(pair: Pair, *nodes: Node, rounds: int = 4) -> Pair:
     """Let it see to itself, while whoever was placed answers."""
+    pair._nodes.known = nodes
     for _ in range(rounds):
-        pair.tend(nodes, pair.everybody().values())
+        pair.tend(pair._nodes.usable(), pair.everybody().values())
         for placed in pair.everybody().values():
             placed.heard_s = 1.0
     return pair
 
 
+class Known(Nodes):
+    """Nodes that a test says to be alive."""
+
+    known: tuple[Node, ...] = ()
+
+    def alive(self) -> list[Node]:
+        return list(self.known)
+
+
 def new_pair(folder: Path) -> Pair:
-    return Pair(Config(), folder, frozenset(), Nodes())
+    return Pair(Config(), folder, {}, Known())
 
 
 def noted(folder: Path) -> Whole:
@@ -64,34 +78,34 @@ def noted(folder: Path) -> Whole:
 def test_the_first_leader_begins_anew_and_gets_a_copy_on_another_disk(cluster: Cluster, tmp_path: Path) -> None:
     pair = tended(new_pair(tmp_path), A, B)
 
-    assert cluster.led == [("a", 1, True)]
+    assert cluster.led == [("a", 1, None)]
     assert (pair.leader.disk, pair.copy.disk) == ("a", "b")
-    assert noted(tmp_path) == Whole(term=1, disks=("a", "b"))
+    assert noted(tmp_path) == Whole(term=1, disks=("a", "b"), journal="journal")
 
 
 def test_a_copy_leads_after_its_leader_but_not_where_the_leader_went_on_without_it(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     pair = tended(new_pair(tmp_path), A, B, C)
-    pair.drop("leader")
+    pair.drop(Role("leader"))
     tended(pair, B, C)
-    assert cluster.led[-1] == ("b", 2, False)
+    assert cluster.led[-1] == ("b", 2, "journal")
     assert noted(tmp_path).disks == ("b", "c")
 
     assert pair.allows_alone(2, pair.copy.number)
-    assert noted(tmp_path) == Whole(term=2, disks=("b",))
-    pair.drop("leader")  # and is lost right after that
+    assert noted(tmp_path) == Whole(term=2, disks=("b",), journal="journal")
+    pair.drop(Role("leader"))  # and is lost right after that
     tended(pair, C, rounds=1)
 
-    assert cluster.led[-1] == ("b", 2, False)  # c lacks what b numbered alone
+    assert cluster.led[-1] == ("b", 2, "journal")  # c lacks what b numbered alone
     tended(pair, B, C)
-    assert cluster.led[-1] == ("b", 3, False)
+    assert cluster.led[-1] == ("b", 3, "journal")
 
 
 def test_who_was_replaced_is_not_allowed_to_go_on(cluster: Cluster, tmp_path: Path) -> None:
     pair = tended(new_pair(tmp_path), A, B)
     number = pair.copy.number
-    pair.drop("leader")
+    pair.drop(Role("leader"))
     assert not pair.allows_alone(1, number)  # nobody leads: it is held for lost
     tended(pair, B)
 
@@ -102,11 +116,11 @@ def test_who_was_replaced_is_not_allowed_to_go_on(cluster: Cluster, tmp_path: Pa
 def test_a_run_after_another_waits_for_a_disk_that_has_everything(cluster: Cluster, tmp_path: Path) -> None:
     tended(new_pair(tmp_path), A, B)
     pair = tended(new_pair(tmp_path), C)
-    assert cluster.led == [("a", 1, True)]
+    assert cluster.led == [("a", 1, None)]
 
     tended(pair, C, B)
 
-    assert cluster.led[-1] == ("b", 2, False)
+    assert cluster.led[-1] == ("b", 2, "journal")
     assert (pair.leader.disk, pair.copy.disk) == ("b", "c")
 
 
@@ -117,7 +131,7 @@ def test_where_both_ends_are_lost_a_new_journal_begins_and_what_lies_around_is_s
     monkeypatch.setattr(module, "FORMER_S", -1.0)
     tended(new_pair(tmp_path), C)
 
-    assert cluster.led[-1] == ("c", 2, True)
+    assert cluster.led[-1] == ("c", 2, None)
 
 
 def test_a_keeper_that_does_not_lead_when_it_should_is_replaced(cluster: Cluster, tmp_path: Path) -> None:
@@ -127,5 +141,83 @@ def test_a_keeper_that_does_not_lead_when_it_should_is_replaced(cluster: Cluster
     cluster.dead.clear()
     tended(pair, A, B)
 
-    assert [(actor, anew) for actor, _, anew in cluster.led] == [("a", True)]
-    assert pair.copy.disk == "b"
+    assert [(actor, journal) for actor, _, journal in cluster.led] == [("b", None)]
+    assert noted(tmp_path).disks == ("b",)
+
+
+def test_a_disk_that_has_everything_leads_though_its_node_is_suspected_or_drained(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AFTER_LOSS_S", -1.0)
+    for leave in (lambda nodes: nodes.suspect(A.id), lambda nodes: nodes.drain("a")):
+        pair = tended(new_pair(tmp_path / str(len(cluster.led))), A)
+        pair.drop(Role("leader"))
+        pair._nodes.known = (A, B, C)
+        leave(pair._nodes)
+
+        tended(pair, A, B, C)
+
+        assert cluster.led[-1] == ("a", 2, "journal")
+
+
+def test_a_disk_that_lost_the_journal_lets_the_other_one_lead(cluster: Cluster, tmp_path: Path) -> None:
+    tended(new_pair(tmp_path), A, B)
+    cluster.empty.add("a")
+
+    pair = tended(new_pair(tmp_path), A, B, C, rounds=6)
+
+    assert cluster.led[-1] == ("b", 3, "journal")
+    assert (pair.leader.disk, noted(tmp_path).disks) == ("b", ("b", pair.copy.disk))
+
+
+def test_a_leader_is_not_taken_off_its_node_while_its_copy_lacks_something(cluster: Cluster, tmp_path: Path) -> None:
+    pair = tended(new_pair(tmp_path), A, B)
+    assert pair.allows_alone(1, pair.copy.number)
+    pair._nodes.known = (A, B, C)
+    pair._nodes.drain("a")
+
+    pair._leave_drained()
+
+    assert pair.leader.disk == "a"
+    tended(pair, A, B, C)
+    assert (pair.leader.disk, noted(tmp_path).disks) == ("c", ("b", "c"))
+
+
+def test_a_node_that_was_left_and_started_again_is_used_again_and_the_last_one_is_not_left() -> None:
+    nodes = Known()
+    nodes.known = (A, B)
+    nodes.drain("a")
+
+    assert nodes.usable() == [B]
+    with pytest.raises(ConfigError, match="b: is the last node"):
+        nodes.drain("b")
+    nodes.known = (A._replace(id="node-a-again"), B)
+    assert [node.disk for node in nodes.usable()] == ["a", "b"]
+    nodes.drain("b")
+    with pytest.raises(ConfigError, match="there is no node 'c'; there are: a, b"):
+        nodes.drain("c")
+
+
+def test_a_keeper_that_was_to_be_a_copy_does_not_lead_with_what_it_had_before(cluster: Cluster, tmp_path: Path) -> None:
+    pair = tended(new_pair(tmp_path), A, B)
+    assert pair.allows_alone(1, pair.copy.number)
+    tended(pair, A, B, rounds=1)  # b is started again, to be the copy
+    assert pair.everybody()[Role("keeper")].disk == "b"
+    pair.drop(Role("leader"))
+
+    tended(pair, A, B)
+
+    assert [actor for actor, *_ in cluster.led] == ["a", "a"]
+
+
+def test_of_disks_that_have_everything_one_after_another_is_tried_before_they_are_given_up(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tended(new_pair(tmp_path), A, B)
+    monkeypatch.setattr(module, "FORMER_S", -1.0)
+    cluster.dead.add("a")
+
+    pair = tended(new_pair(tmp_path), A, B, rounds=6)
+
+    assert cluster.led[-1][::2] == ("b", "journal")
+    assert pair.leader.disk == "b"

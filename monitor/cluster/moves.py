@@ -1,0 +1,31 @@
+"""How far a move is: a watcher opens the cameras of another one, and speaks for them once it sees as much."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from monitor.cluster.watch_actor import Standing
+
+FOLLOW_S = 10.0  # for a follower to see as much
+
+
+def next_step(
+    follower: Standing | None, watcher: Standing | None, *, must_leave: bool
+) -> Literal["wait", "speak", "replace", "give up"]:
+    """Tell what is to be done of a follower: it is told to speak, and then replaces the watcher before it.
+
+    Args:
+        follower: how it does now; None where that is not known.
+        watcher: the same of the one before it.
+        must_leave: whether the watcher must not stay where it is, even if the follower sees less, as it does where
+            cameras serve one alone.
+    """
+    if follower is None:
+        return "wait"
+    if follower.speaks:
+        return "replace"
+    if watcher is None or watcher.sees <= follower.sees:
+        return "speak"
+    if follower.up_s < FOLLOW_S:
+        return "wait"
+    return "speak" if must_leave else "give up"
