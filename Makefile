@@ -17,8 +17,8 @@ demo: $(VENV)/.installed | packages
 	$(BIN)/wildlane demo --out out
 
 # What learns needs the cores; what watches mostly waits for its clock, and so do pages and commands: they are tested
-# beside each other, the first at the lowest priority, so that it takes no time from the others. Then nodes, of many
-# processes each, which are to be back in time.
+# beside each other, the first at the lowest priority, so that it takes no time from the others. Then nodes alone, of
+# many processes each, which are to be back in time.
 LEARNING := $(filter-out tests/adapters/test_c%,$(wildcard tests/adapters/test_*.py)) tests/adapters/evaluation tests/adapters/training \
 	tests/faults/test_fuzz.py tests/monitor/cluster/test_learning.py
 WAITING := tests/monitor/console tests/test_cli.py tests/faults/test_roll_out.py \
@@ -34,8 +34,9 @@ test: $(VENV)/.installed-dev | packages test-packages
 	$(PYTEST) $(WAITING) > out/test-waiting.log 2>&1 & waiting=$$!; \
 	$(PYTEST) $(WATCHING); watching=$$?; \
 	wait $$waiting; waiting=$$?; cat out/test-waiting.log; \
+	wait $$learning; learning=$$?; cat out/test-learning.log; \
 	$(PYTEST) $(NODES); nodes=$$?; \
-	wait $$learning; learning=$$?; cat out/test-learning.log; exit $$((watching || waiting || nodes || learning))
+	exit $$((watching || waiting || learning || nodes))
 
 drills: $(VENV)/.installed-dev | packages test-packages drill-packages
 	$(BIN)/python tools/drills.py

@@ -111,6 +111,8 @@ VARIANTS = {"fp32": ENCODE, "fp16": ENCODE_FP16, "int8": ENCODE_INT8}
 
 def _precision(wanted: Precision, device: Proved) -> Precision:
     if wanted != "auto":
+        if wanted == "int8" and device == "cpu" and not sums_bytes_exactly():
+            log.warning("precision = 'int8': this CPU has no VNNI, where names and p(animal) are others; set 'auto'")
         return wanted
     if device != "cpu":
         return "fp16"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -19,6 +20,7 @@ class Batcher:
         """Begin."""
         self._encode, self._waiting = encode, SimpleQueue[tuple[Sequence[Image], Future[Features]] | None]()
         self.runs = self.crops = 0
+        self._begun_s: float | None = None  # when the run that goes on began
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
 
@@ -27,6 +29,11 @@ class Batcher:
         answer: Future[Features] = Future()
         self._waiting.put((crops, answer))
         return answer.result()
+
+    @property
+    def running_s(self) -> float:
+        """For how long the run has gone on that goes on now."""
+        return 0.0 if (begun_s := self._begun_s) is None else time.monotonic() - begun_s
 
     def close(self) -> None:
         """Encode what waits, and end."""
@@ -54,12 +61,15 @@ class Batcher:
 
     def _answer(self, asked: Sequence[tuple[Sequence[Image], Future[Features]]]) -> None:
         crops = [crop for some, _ in asked for crop in some]
+        self._begun_s = time.monotonic()
         try:
             features = self._encode(crops)
         except Exception as error:  # noqa: BLE001  # whoever asked is told; the thread goes on
             for _, answer in asked:
                 answer.set_exception(error)
             return
+        finally:
+            self._begun_s = None
         self.runs, self.crops = self.runs + 1, self.crops + len(crops)
         done = 0
         for some, answer in asked:

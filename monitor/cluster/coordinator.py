@@ -21,16 +21,16 @@ from ray.exceptions import RayError
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
-from adapters.errors import WildlaneError
+from adapters.errors import StoreError, WildlaneError
 from adapters.site_knowledge import Background
 from monitor.assembly import classifier_of, facts_of, info_of, open_classes, zones_of
 from monitor.cameras.health import Health
+from monitor.cluster.balance import Balance
 from monitor.cluster.calls import answers, call
 from monitor.cluster.groups import Group, groups_of, packed
 from monitor.cluster.journal_actor import Sending
 from monitor.cluster.moves import next_step
 from monitor.cluster.nodes import BEGIN_S, MOST_BEGIN_S, PINGS, Node, Nodes, Placed, Role, least_busy, place
-from monitor.cluster.overload import Overload
 from monitor.cluster.pair import Pair
 from monitor.cluster.watch_actor import ClassifierActor, Standing, Task, WatchActor
 from monitor.config import Config
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 PING_S = 1.0  # for all answers of one round
-KEEPER_BEGIN_S, MOST_KEEPER_BEGIN_S = 10.0, 20.0  # for a keeper's: it loads no model, and somebody must lead
+PATIENCE_S = {"keeper": (10.0, 20.0)}  # for a first answer, as BEGIN_S: it loads no model, and somebody must lead
 STOP_S = 12.0  # for all watchers to end what is open, and for the journal to say goodbye
 
 
@@ -92,7 +92,8 @@ class Coordinator:
         self._groups = packed(groups_of(zones_of(config, list(config.cameras))), config.cameras, cores)
         self._watchers: dict[str, Placed] = {}
         self._successors: dict[str, Placed] = {}  # of watchers that move
-        self._overload = Overload()
+        self._speaks: dict[str, int] = {}  # the number of the watcher that speaks for a group, or was to
+        self._balance = Balance()
         self._classifiers: dict[str, Placed] = {}  # by their node's id and a number
         self._patience_s: dict[Role, float] = {}  # with whom never answered
         self._alerts: list[str] = []
@@ -129,6 +130,13 @@ class Coordinator:
     def leads(self, term: int) -> bool:
         """Tell a leader whether no other one was made since."""
         return term == self._pair.term
+
+    def speaks(self, group: str) -> int:
+        """Tell a leader that was not there before the number of the youngest watcher that may speak for a group.
+
+        It waits for nobody: who asks is waited for.
+        """
+        return self._speaks.get(group, 0)
 
     def keep_dismissed(self, camera: str, box: tuple[float, ...], looks_like: NDArray[np.float32]) -> None:
         """Keep a place that a person has dismissed, for watchers to come and for the next run.
@@ -213,12 +221,16 @@ class Coordinator:
     def _ping(self) -> None:
         """Ask everybody, and note who answered."""
         everybody = self._everybody()
-        got = answers({role: _asked(role, placed) for role, placed in everybody.items()}, PING_S)
+        for role, placed in everybody.items():
+            if placed.question is None:
+                placed.question, placed.asked_s = _asked(role, placed), time.monotonic()
+        got = answers({role: placed.question for role, placed in everybody.items()}, PING_S)
         now_s = time.monotonic()
         for role, answer in got.items():
             placed = everybody[role]
+            placed.question = None
             if isinstance(answer, Exception):
-                placed.give_up()
+                placed.is_gone = True
                 continue
             begins, placed.heard_s, placed.standing = placed.heard_s is None, now_s, answer
             if begins:
@@ -228,7 +240,7 @@ class Coordinator:
             if isinstance(answer, Standing):
                 self._alerts += answer.alerts
                 if answer.is_replaced and (role.kind == "successor" or role.which not in self._successors):
-                    placed.give_up()
+                    placed.is_gone = True
 
     def _share_classifiers(self) -> None:
         """Let watchers encode at the classifiers that work by now: those of their node, else whichever there are."""
@@ -255,9 +267,7 @@ class Coordinator:
         """Replace who is lost, and place what is not there yet."""
         now_s = time.monotonic()
         for role, placed in self._everybody().items():
-            first_s, most_s = (
-                (KEEPER_BEGIN_S, MOST_KEEPER_BEGIN_S) if role.kind == "keeper" else (BEGIN_S, MOST_BEGIN_S)
-            )
+            first_s, most_s = PATIENCE_S.get(role.kind, (BEGIN_S, MOST_BEGIN_S))
             placed.patience_s = self._patience_s.get(role, first_s)
             if placed.is_lost(now_s):
                 log.warning("%s on node %s is lost", role, placed.node[:8])
@@ -269,15 +279,21 @@ class Coordinator:
         if not nodes:
             log.error("no node can be used")
             return
-        self._pair.tend(nodes, self._everybody().values())
+        try:
+            self._pair.tend(nodes, self._everybody().values())
+        except StoreError as error:  # watchers are replaced all the same
+            log.error("%s", error)  # noqa: TRY400  # one line
         if self._pair.leader is None:
             return
         self._place_classifiers(nodes)
         for group in self._groups:
             if group.name not in self._watchers:
-                self._watchers[group.name] = self._follower(group.name) or self._new_watcher(group, nodes)
+                self._let_watch(group.name, self._follower(group.name) or self._new_watcher(group, nodes))
         self._move(nodes, now_s)
         self._take_up_classes()
+
+    def _let_watch(self, name: str, placed: Placed) -> None:
+        self._watchers[name], self._speaks[name] = placed, placed.number
 
     def _follower(self, name: str) -> Placed | None:
         """Return who was to follow a watcher that is lost, if anybody: it need not wait any more."""
@@ -288,20 +304,17 @@ class Coordinator:
         return follower
 
     def _move(self, nodes: list[Node], now_s: float) -> None:
-        """Let watchers leave nodes that are drained, and one after another those that have too much to do."""
+        """Let watchers leave nodes that are drained, and one after another those that have more to do than others."""
         for name, successor in list(self._successors.items()):
             self._go_on(name, successor, self._watchers[name])
         for group in self._groups:
             if self._watchers[group.name].node in self._nodes.drained and group.name not in self._successors:
                 self._let_follow(group, nodes)
-        if self._successors:
-            return
-        busy = self._overload.too_much(self._watchers, nodes, now_s)
-        for group in self._groups:
-            others = [node for node in nodes if node.id != self._watchers[group.name].node]
-            if group.name == busy and others:
-                log.warning("cameras of %s leave a node that leaves frames out", busy)
-                self._let_follow(group, others)
+        able = {group.name: self._able(group, nodes) for group in self._groups}
+        if not self._successors and (move := self._balance.next_move(self._watchers, able, now_s)) is not None:
+            why = "frames are left out" if move.is_overloaded else "it has more room"
+            log.warning("cameras of %s move to node %s: %s", move.group, move.node.id[:8], why)
+            self._let_follow(next(group for group in self._groups if group.name == move.group), [move.node])
 
     def _let_follow(self, group: Group, nodes: list[Node]) -> None:
         self._successors[group.name] = self._new_watcher(group, nodes, follows=True)
@@ -314,7 +327,7 @@ class Coordinator:
         elif step == "replace":
             log.info("cameras of %s: now watched on node %s", name, successor.node[:8])
             self._end(name, watcher)
-            self._watchers[name] = self._successors.pop(name)
+            self._let_watch(name, self._successors.pop(name))
         elif step == "give up":
             log.warning("cameras of %s stay where they are: node %s sees less", name, successor.node[:8])
             self._nodes.suspect(successor.node)
@@ -348,12 +361,15 @@ class Coordinator:
                     arguments = self._config, self._state_dir
                     self._classifiers[name] = place(ClassifierActor, node, *arguments, gpus=int(on_gpus))
 
-    def _new_watcher(self, group: Group, nodes: list[Node], *, follows: bool = False) -> Placed:
-        self._number += 1
+    def _able(self, group: Group, nodes: list[Node]) -> list[Node]:
+        """Return the nodes that its cameras want; where there is none, any: they are watched all the same."""
         pins = [self._config.cameras[camera].node for camera in group.cameras]
         wanted = {name: value for pin in pins for name, value in pin.items()}
-        able = [node for node in nodes if node.has(wanted)]
-        node = least_busy(able or nodes, self._everybody().values())
+        return [node for node in nodes if node.has(wanted)] or nodes
+
+    def _new_watcher(self, group: Group, nodes: list[Node], *, follows: bool = False) -> Placed:
+        self._number += 1
+        node = least_busy(self._able(group, nodes), self._everybody().values())
         task = Task(
             config=self._config,
             config_path=self._config_path,

@@ -83,12 +83,12 @@ class JournalActor:
         self._claims: dict[str, Claim] = {}
         # by group: what a younger watcher ends must be all that an older one has begun
         self._claiming = {group: threading.Lock() for group in groups.values()}
-        self._voices = Voices()
+        self._voices = Voices(config, groups)
         self._orders: dict[str, dict[str, Order]] = {group: {} for group in (*groups.values(), "")}  # by their ids
         self._turns: dict[str, tuple[int, int]] = {}  # of the newest exchange: the watcher's number, and its own
         self._counts, self._ticked_s = (0, 0), 0.0
         self._problem_told, self._copy_number, self._allowed_s = "", 0, 0.0
-        self._ended = threading.Event()
+        self._ended, self._following = threading.Event(), threading.Lock()
         threading.Thread(target=self._prune, name="prune", daemon=True).start()
 
     def ping(self) -> Sending:
@@ -119,15 +119,27 @@ class JournalActor:
         address = address_of(self._config, self._config.broker.port)
         self._publisher = publisher_of(self._config.site, address, journal, frozenset(self._groups), self._problem())
         self._publisher.start()
+        self._voices.expect(time.monotonic())
         self._counts, self._ticked_s = journal.counts(), time.monotonic()
         threading.Thread(target=self._tick, args=(term,), name="tick", daemon=True).start()
         log.info("the journal %s is led from here in term %d", journal.id, term)
         return str(journal.id)
 
     def follow_up(self, copy: Any, number: int) -> None:  # noqa: ANN401
-        """Go on with another copy; the coordinator knows it by its number."""
-        self._copy_number = number
-        self._keeper.follow_up(RemoteCopy(copy))
+        """Go on with another copy; the coordinator knows it by its number.
+
+        Raises:
+            FencedError: a younger one has begun: this call comes late.
+        """
+        with self._following:
+            if number < self._copy_number:
+                raise FencedError(f"copy {self._copy_number} has begun after copy {number}")
+            before, self._copy_number = self._copy_number, number  # a commit right after may lose this copy
+            try:
+                self._keeper.follow_up(RemoteCopy(copy))
+            except BaseException:
+                self._copy_number = before
+                raise
 
     def append(self, claim: Claim, drafts: Sequence[Draft]) -> list[schema.Alert]:
         """Commit and publish situation versions of zones that the caller speaks for."""
@@ -199,11 +211,13 @@ class JournalActor:
 
         Raises:
             ReplacedError: a younger watcher speaks for them.
+            UnreachableError: the coordinator, who would know, does not answer.
         """
         with self._claiming[claim.group]:
-            known = self._claims.get(claim.group)
-            if known is not None and known.number > claim.number:
-                raise ReplacedError(f"watcher {claim.number} of {claim.group} was replaced by {known.number}")
+            known = self._claims.get(claim.group)  # where this leader has not heard of any, the coordinator has
+            newest = known.number if known is not None else call(self._coordinator, "speaks", claim.group)
+            if newest > claim.number:
+                raise ReplacedError(f"watcher {claim.number} of {claim.group} was replaced by {newest}")
             self._claims[claim.group] = claim
             yield
 
@@ -256,21 +270,33 @@ class JournalActor:
             if self._publisher is None:
                 continue
             try:
-                if self._keeper.has_copy:
-                    self._keeper.tell_delivered()
-                else:
-                    self._ask_leave(term)
+                self._stay_leader(term)
+                self._say_what_changed(self._publisher)
+                self._ticked_s = time.monotonic()
             except (FencedError, StoreError) as error:
                 log.error("%s", error)  # noqa: TRY400  # one line
+            except Exception:  # the supervised loop: where it goes wrong for long, this leader is held for lost
+                log.exception("the journal's leader: unexpected error")
             if not self._keeper.leads:
                 time.sleep(TICK_S)  # who waits for an answer gets it
                 os._exit(1)  # a goodbye would overwrite what the new leader says
-            self._counts, self._ticked_s = self._keeper.journal.counts(), time.monotonic()
-            if unknown := self._voices.newly_silent(time.monotonic()):
-                for state in unknown:
-                    self._publisher.set_level(f"state/{state.zone}", state.model_dump_json(by_alias=True))
-                self._tell_health(self._publisher)
-            if (problem := self._problem()) != self._problem_told:
-                self._problem_told = problem
-                status = status_of(self._config.site, "online", self._keeper.journal.id, problem)
-                self._publisher.announce(status)
+
+    def _stay_leader(self, term: int) -> None:
+        """Tell the copy what the broker has, or ask for leave; step down where the disk can't be had any more."""
+        if self._keeper.has_copy:
+            self._keeper.tell_delivered()
+        else:
+            self._ask_leave(term)
+        self._counts = self._keeper.journal.counts()
+        if self._keeper.journal.in_memory:  # what waits to be sent is on the disk, and at the copy
+            log.error("the journal's disk can't be used: %s", self._keeper.journal.problem)
+            self._keeper.step_down()
+
+    def _say_what_changed(self, publisher: Publisher) -> None:
+        if unknown := self._voices.newly_silent(time.monotonic()):
+            for state in unknown:
+                publisher.set_level(f"state/{state.zone}", state.model_dump_json(by_alias=True))
+            self._tell_health(publisher)
+        if (problem := self._problem()) != self._problem_told:
+            self._problem_told = problem
+            publisher.announce(status_of(self._config.site, "online", self._keeper.journal.id, problem))

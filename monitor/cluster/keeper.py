@@ -177,9 +177,11 @@ class Keeper:
                 self._journal.forget_before(moment)
 
     def follow_up(self, copy: Copy) -> None:
-        """Go on with another copy, which gets the journal as it is now, and every commit."""
+        """Go on with another copy, which gets the journal as it is now, and every commit.
+
+        Where it can't begin, the one before it stays, and with it what needs the coordinator's word once that is lost.
+        """
         with self._lock:
-            self._copy = None
             copy.begin(self.term, self.journal.copy())
             self._copy = copy
 

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from adapters.errors import ConfigError
 
-LOST_S = 3.0  # without an answer, once it has answered
+LOST_S = 2.5  # without an answer, once it has answered: two rounds of the coordinator
 BEGIN_S, MOST_BEGIN_S = 20.0, 80.0  # for a first answer: a process starts, a model is loaded; doubled where it failed
 SUSPECT_S = 15.0  # for which nothing is placed on a node that lost something
 CONCURRENCY = 16
@@ -54,6 +54,7 @@ class Placed:
     Attributes:
         actor, node: its handle, and the node's id.
         begun_s, heard_s: when it was placed, and when it answered last; on the monotonic clock.
+        question, asked_s: what it has not answered yet, and since when; an answer that comes late counts.
         standing: its newest answer.
         number: of a keeper or a watcher: larger than that of any before.
         disk: of a keeper: where its journal is.
@@ -64,23 +65,21 @@ class Placed:
     node: str
     begun_s: float
     heard_s: float | None = None
+    question: Any = None
+    asked_s: float = 0.0
+    is_gone: bool = False
     standing: Any = None
     number: int = 0
     disk: str = ""
     patience_s: float = BEGIN_S
 
-    def give_up(self) -> None:
-        """Wait for no answer any more: it is gone."""
-        if self.heard_s is None:
-            self.begun_s = float("-inf")
-        else:
-            self.heard_s = float("-inf")
-
     def is_lost(self, now_s: float) -> bool:
         """Whether it does not answer any more, or never did."""
+        if self.is_gone:
+            return True
         if self.heard_s is None:
             return now_s - self.begun_s > self.patience_s
-        return now_s - self.heard_s > LOST_S
+        return self.question is not None and now_s - self.asked_s > LOST_S
 
 
 class Nodes:
@@ -180,9 +179,9 @@ def alive_nodes() -> list[Node]:
 
 
 def least_busy(nodes: Sequence[Node], placed: Iterable[Placed]) -> Node:
-    """Return the node with the fewest actors."""
+    """Return the node with the fewest actors for its cores."""
     busy = Counter(one.node for one in placed)
-    return min(nodes, key=lambda node: (busy[node.id], node.id))
+    return min(nodes, key=lambda node: (busy[node.id] / max(1, node.cpus), node.id))
 
 
 def place(kind: type, node: Node, *arguments: object, gpus: int = 0) -> Placed:

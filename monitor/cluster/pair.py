@@ -48,6 +48,11 @@ class Whole(BaseModel):
     journal: str = ""
 
 
+def newer_than_any() -> int:
+    """Return a term that none before it reached, where the note of them is lost: no second had more than one."""
+    return int(time.time())
+
+
 class Pair:
     """The two ends of a site's journal.
 
@@ -67,7 +72,7 @@ class Pair:
         """
         self._config, self._state_dir, self._groups, self._nodes = config, state_dir, groups, nodes
         former = read_note(state_dir / NOTE, Whole)
-        self.term, self._whole, self._journal = former.term, set(former.disks), former.journal
+        self.term, self._whole, self._journal = former.term or newer_than_any(), set(former.disks), former.journal
         self.leader: Placed | None = None
         self.copy: Placed | None = None
         self._next: Placed | None = None  # a keeper that starts, and is then made what is needed
@@ -107,6 +112,9 @@ class Pair:
         Args:
             nodes: that may be used.
             others: actors that are placed already.
+
+        Raises:
+            StoreError: the note can't be written; what needs it is tried again in the next round.
         """
         if self.leader is None:
             self._promote()
@@ -114,10 +122,10 @@ class Pair:
         self._leave_drained()
         if self.copy is not None and self.copy.number <= self._behind:
             ray.kill(self.copy.actor)
+            self._nodes.suspect(self.copy.node)  # it was left behind; where the node is drained, that says no more
             self.copy = None
         keeper = self._next
         if keeper is not None and keeper.heard_s is not None and (self.leader is None or self.copy is None):
-            self._next = None
             if self.leader is None:
                 self._begin(keeper)
             else:
@@ -180,20 +188,23 @@ class Pair:
     def _promote(self) -> None:
         """Let the copy lead, where it has everything."""
         with self._terms:
-            copy, self.copy = self.copy, None
-            if copy is None or copy.number <= self._behind:
+            if (copy := self.copy) is None:
                 return
-            whole = self._whole
-            self.term += 1
-            self._note({copy.disk})
-        self._let_lead(copy, self._journal, whole)
+            whole, lacks_something = self._whole, copy.number <= self._behind
+            if not lacks_something:
+                self._begin_term({copy.disk})
+            self.copy = None
+        if lacks_something:
+            ray.kill(copy.actor)
+        else:
+            self._let_lead(copy, self._journal, whole)
 
     def _begin(self, keeper: Placed) -> None:
         """Let a keeper lead that was none: with what its disk has, or with a new journal."""
         with self._terms:
             whole = self._whole
-            self.term += 1
-            self._note({keeper.disk} & whole)
+            self._begin_term({keeper.disk} & whole)
+        self._next = None
         self._let_lead(keeper, self._journal if whole else None, whole)
 
     def _let_lead(self, keeper: Placed, journal: str | None, whole: set[str]) -> None:
@@ -221,6 +232,7 @@ class Pair:
 
     def _let_follow(self, leader: Placed, keeper: Placed) -> None:
         """Make a keeper the copy of the leader's journal."""
+        self._next = None
         try:
             call(leader.actor, "follow_up", keeper.actor, keeper.number, timeout_s=COPY_S)
         except WildlaneError as error:
@@ -228,13 +240,22 @@ class Pair:
             self._nodes.suspect(keeper.node)  # another one may do better
             ray.kill(keeper.actor)
             return
+        self.copy = keeper
+        log.info("its copy is on node %s", keeper.node[:8])
         with self._terms:
             if keeper.number > self._behind:
                 self._note({leader.disk, keeper.disk})
-        self.copy = keeper
-        log.info("its copy is on node %s", keeper.node[:8])
 
-    def _note(self, disks: set[str]) -> None:
-        """Note which disks have every event, before anything is numbered that others lack."""
-        write_note(self._state_dir / NOTE, Whole(term=self.term, disks=tuple(sorted(disks)), journal=self._journal))
-        self._whole = disks
+    def _begin_term(self, disks: set[str]) -> None:
+        """Note a new term, and the disk that is to lead in it; where that can't be noted, it has not begun."""
+        self._note(disks, term=self.term + 1)
+
+    def _note(self, disks: set[str], *, term: int | None = None) -> None:
+        """Note which disks have every event, before anything is numbered that others lack.
+
+        Raises:
+            StoreError: it can't be noted, and nothing has changed.
+        """
+        term = self.term if term is None else term
+        write_note(self._state_dir / NOTE, Whole(term=term, disks=tuple(sorted(disks)), journal=self._journal))
+        self.term, self._whole = term, disks

@@ -23,6 +23,7 @@ from monitor.cluster.keeper import FencedError, UnreachableError
 log = logging.getLogger(__name__)
 
 AGAIN_S = 0.2
+DISTRUST_S = 30.0  # for which a classifier is not asked that did not answer
 
 
 class Level(NamedTuple):
@@ -137,30 +138,33 @@ class RemotePublisher:
 
 
 class RemoteEncoder:
-    """The encoder of another actor; where that is lost, this watcher's own."""
+    """The encoder of another actor; while that does not answer, this watcher's own."""
 
     def __init__(self, own: Encoder, actor: Any) -> None:  # noqa: ANN401  # a handle
         """Use the actor's."""
-        self._own, self.actor = own, actor
+        self._own, self._actor, self._trusted_s = own, actor, 0.0
         self.hash, self.lost_device = own.hash, False
         self.prepare: Preprocessing = own.prepare
 
     @property
     def provider(self) -> str:
         """Where it runs now."""
-        return self._own.provider if self.actor is None else "remote"
+        return "remote" if self._is_trusted() else self._own.provider
 
     def __call__(self, crops: Sequence[Image]) -> Features:
         """Return the features of n crops of any size and shape."""
-        if self.actor is not None:
+        if self._is_trusted():
             try:
-                features: Features = call(self.actor, "encode", self.prepare.squares(crops))
-            except UnreachableError as error:
+                features: Features = call(self._actor, "encode", self.prepare.squares(crops))
+            except Exception as error:  # noqa: BLE001  # whatever is wrong there, cameras are watched
                 log.warning("the classifier is lost (%s): this watcher encodes by itself", error)
-                self.actor = None
+                self._trusted_s = time.monotonic() + DISTRUST_S
             else:
                 return features
         return self._own(crops)
+
+    def _is_trusted(self) -> bool:
+        return time.monotonic() >= self._trusted_s
 
 
 class RemotePlaces:

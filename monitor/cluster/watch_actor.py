@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.encoder import Features, Image
+from adapters.errors import DeviceError
 from adapters.knowledge import KnowledgeBase
 from adapters.site_knowledge import Place
 from monitor.alerts.consumers import Order
@@ -309,7 +310,7 @@ class WatchActor:
                         if name not in self._taken:
                             self._orders.put(order)
                     self._taken = frozenset(orders)
-                except (UnreachableError, FencedError):
+                except BaseException:
                     self._publisher.give_back(levels)
                     raise
                 told_to, told_s = leader, time.monotonic()
@@ -369,5 +370,11 @@ class ClassifierActor:
         return self._batcher(crops)
 
     def ping(self) -> tuple[int, int]:
-        """Return how many runs there were, and of how many crops."""
+        """Return how many runs there were, and of how many crops.
+
+        Raises:
+            DeviceError: a run does not end, as on a GPU that hangs.
+        """
+        if (running_s := self._batcher.running_s) > STUCK_S:
+            raise DeviceError(f"crops have been encoded for {running_s:.0f} s")
         return self._batcher.runs, self._batcher.crops

@@ -16,7 +16,7 @@ import pytest
 from adapters import encoder, runtime
 from adapters.encoder import Encoder
 from adapters.errors import DeviceError
-from adapters.runtime import MODELS, PROVIDERS
+from adapters.runtime import MODELS, PROVIDERS, sums_bytes_exactly
 
 CROP = np.random.default_rng(1).integers(0, 255, (80, 60, 3), np.uint8)
 
@@ -167,7 +167,10 @@ def test_threads_that_share_a_gpu_get_each_their_own_answer(monkeypatch: pytest.
     assert all(np.allclose(glob, expected[i % 8], atol=1e-4) for i, glob in enumerate(found))
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+WITHOUT_VNNI = pytest.mark.skipif(not sums_bytes_exactly(), reason="this CPU has no VNNI: products of 8 bits saturate")
+
+
+@pytest.mark.parametrize("precision", ["fp16", pytest.param("int8", marks=WITHOUT_VNNI)])
 def test_a_variant_takes_the_pixels_and_answers_as_full_precision_does(precision: Literal["fp16", "int8"]) -> None:
     full, variant = Encoder(MODELS, device="cpu"), Encoder(MODELS, device="cpu", precision=precision)
     crops = [np.ascontiguousarray(np.roll(CROP, shift, axis=1)[: 80 - shift]) for shift in range(0, 40, 8)]
@@ -176,6 +179,16 @@ def test_a_variant_takes_the_pixels_and_answers_as_full_precision_does(precision
     expected, found = full(crops).glob, variant(crops).glob
     cosines = (expected * found).sum(1) / np.linalg.norm(expected, axis=1) / np.linalg.norm(found, axis=1)
     assert cosines.min() > {"fp16": 0.9999, "int8": 0.98}[precision]
+
+
+def test_int8_that_is_asked_for_where_it_computes_something_else_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for has_vnni, warnings in ((True, 0), (False, 1)):
+        monkeypatch.setattr(encoder, "sums_bytes_exactly", lambda has_vnni=has_vnni: has_vnni)
+        caplog.clear()
+        Encoder(MODELS, device="cpu", precision="int8")
+        assert caplog.text.count("precision = 'int8': this CPU has no VNNI") == warnings
 
 
 def test_engines_are_kept_by_model_where_the_service_may_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_the_same_clips_lead_to_the_same_situations_on_one_machine_and_on_a_clus
     listener.stop()
 
     assert site.process.returncode == 0, site.log()
-    got = [Alert.model_validate_json(payload) for payload in listener.got("/event/")]
+    got = alerts_of(listener)
     assert told(got) == told(expected)
     assert max(abs(here - there) for here, there in zip(seconds(got), seconds(expected), strict=True)) < 1.0
     assert all(verdict.complete for verdict in verify(got))
@@ -158,7 +158,7 @@ def test_a_run_after_another_goes_on_with_its_journal(
         wait_until(lambda wanted=wanted: len(listener.got("/event/")) >= wanted, seconds=60, what="events")
         site.stop()
     listener.stop()
-    got = [Alert.model_validate_json(payload) for payload in listener.got("/event/")]
+    got = alerts_of(listener)
 
     (verdict,) = verify(got)
     assert verdict.complete
@@ -185,11 +185,11 @@ def test_a_node_is_left_without_a_gap_before_it_is_stopped(
         site = run_site(config, state, cluster.address)
         Zones(listener, names).wait(120)
         wait_until(lambda: '"online"' in listener.got("/status")[-1], seconds=60, what="the journal has a copy")
-        wait_until(lambda: open_situation(listener), seconds=60, what="a situation")
-        word = json.dumps({"situation": open_situation(listener), "by": "operator 4"})
+        situation = wait_for_situation(listener)
+        word = json.dumps({"situation": situation, "by": "operator 4"})
         dismissed = request(mosquitto.port, "dismiss", word)
         keep_dismissed(cluster.address)
-        wait_until(lambda: asked(port, "/readyz") == '{"ok": true, "problems": []}\n', seconds=10, what="it is ready")
+        wait_until(lambda: asked(port, "/readyz") == '{"ok": true, "problems": []}\n', seconds=60, what="it is ready")
         meters = asked(port, "/metrics")
         told = {name: len(listener.got(f"/state/{name}")) for name in names}
         left = []
@@ -206,7 +206,7 @@ def test_a_node_is_left_without_a_gap_before_it_is_stopped(
     listener.stop()
 
     assert dismissed["accepted"], dismissed
-    assert dismissed_places(state) == [("north", 1280)]
+    assert ("north", 1280) in dismissed_places(state)
     for name in names:
         assert f'wildlane_camera_state{{camera="{name}",state="ok"}} 1.0' in meters
         assert f'wildlane_frames_analysed_total{{camera="{name}"}}' in meters
@@ -217,7 +217,7 @@ def test_a_node_is_left_without_a_gap_before_it_is_stopped(
     assert not any('"level":"unknown"' in level for level in levels)
     assert (wrong.returncode, "there is no node 'elsewhere'" in wrong.stderr) == (2, True)
     assert (twice.returncode, "the site 'test' runs there already" in twice.stderr) == (2, True)
-    got = [Alert.model_validate_json(payload) for payload in listener.got("/event/")]
+    got = alerts_of(listener)
     assert all(verdict.complete and not verdict.without_end for verdict in verify(got))
 
 
@@ -234,11 +234,19 @@ def test_a_model_that_is_missing_is_told_as_on_one_machine(
     assert "Traceback" not in done.stderr
 
 
-def open_situation(listener: Listener) -> str:
-    """The newest situation that has begun and not ended; empty where there is none."""
-    alerts = [Alert.model_validate_json(payload) for payload in listener.got("/event/")]
-    newest = {alert.data.situation.id: alert.data.situation.phase for alert in alerts}
-    return next((situation for situation, phase in reversed(newest.items()) if phase != "end"), "")
+def wait_for_situation(listener: Listener) -> str:
+    """The first situation that begins from now on: an older one may be about to end."""
+    known = {alert.data.situation.id for alert in alerts_of(listener)}
+
+    def new() -> list[str]:
+        return [one for alert in alerts_of(listener) if (one := alert.data.situation.id) not in known]
+
+    wait_until(new, seconds=60, what="a situation")
+    return new()[0]
+
+
+def alerts_of(listener: Listener) -> list[Alert]:
+    return [Alert.model_validate_json(payload) for payload in listener.got("/event/")]
 
 
 def keep_dismissed(address: str) -> None:
@@ -303,7 +311,7 @@ def test_a_node_that_dies_with_its_disk_takes_no_alert_with_it(
         site.stop()
         wait_until(lambda: "offline" in listener.got("/status")[-1], seconds=20, what="goodbye")
     listener.stop(checked=False)
-    got = [Alert.model_validate_json(payload) for payload in listener.got("/event/")]
+    got = alerts_of(listener)
     verdicts = verify(got)
 
     print([verdict.answer() for verdict in verdicts], f"longest gap {max(gaps):.1f} s")

@@ -14,6 +14,7 @@ from monitor.cluster.batcher import Batcher
 from monitor.cluster.groups import Group, groups_of, packed
 from monitor.config import CameraConfig
 from monitor.zones import Zone
+from tests.conftest import wait_until
 
 
 def zone(name: str) -> Zone:
@@ -83,7 +84,7 @@ def test_everybody_gets_the_answer_to_his_own_crops_and_runs_are_shared() -> Non
     begun = threading.Event()
 
     def slow(crops: Sequence[Image]) -> Features:
-        begun.wait(5)
+        begun.wait(20)
         sizes.append(len(crops))
         return read(crops)
 
@@ -91,9 +92,11 @@ def test_everybody_gets_the_answer_to_his_own_crops_and_runs_are_shared() -> Non
     with ThreadPoolExecutor(12) as pool:
         asked = [list(range(first, first + 3)) for first in range(0, 36, 3)]
         answers = [pool.submit(batcher, crops_of(numbers)) for numbers in asked]
+        wait_until(lambda: batcher._waiting.qsize() == 11, seconds=10, what="all but the first wait")
         begun.set()
         for numbers, answer in zip(asked, answers, strict=True):
             assert answer.result().glob.ravel().tolist() == numbers
+        assert batcher.running_s == 0.0
     batcher.close()
 
     assert sum(sizes) == 36

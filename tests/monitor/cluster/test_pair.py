@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapters.errors import ConfigError
+from adapters.errors import ConfigError, StoreError
 from monitor.cluster import pair as module
 from monitor.cluster.keeper import MissingError, UnreachableError
 from monitor.cluster.nodes import Node, Nodes, Placed, Role
@@ -24,9 +24,11 @@ class Cluster:
         self.led: list[tuple[str, int, str | None]] = []
         self.dead: set[str] = set()
         self.empty: set[str] = set()
+        self.killed: list[str] = []
         monkeypatch.setattr(module, "place", self.place)
         monkeypatch.setattr(module, "call", self.call)
-        monkeypatch.setattr(module.ray, "kill", lambda actor: None)
+        monkeypatch.setattr(module.ray, "kill", self.killed.append)
+        monkeypatch.setattr(module, "newer_than_any", lambda: 0)
         monkeypatch.setattr(module.ray, "get_runtime_context", lambda: self)
         self.current_actor = None
 
@@ -180,7 +182,47 @@ def test_a_leader_is_not_taken_off_its_node_while_its_copy_lacks_something(clust
 
     assert pair.leader.disk == "a"
     tended(pair, A, B, C)
+    pair._nodes._suspected.clear()  # b was left behind: for a while it is no copy
+    tended(pair, A, B, C)
     assert (pair.leader.disk, noted(tmp_path).disks) == ("c", ("b", "c"))
+
+
+def test_a_copy_is_kept_until_its_promotion_can_be_noted(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = tended(new_pair(tmp_path), A, B)
+    pair.drop(Role("leader"))
+
+    def full(file: Path, note: Whole) -> None:
+        raise StoreError("no space left")
+
+    with monkeypatch.context() as while_full:
+        while_full.setattr(module, "write_note", full)
+        with pytest.raises(StoreError, match="no space left"):
+            tended(pair, B)
+    assert (pair.copy.disk, pair.term, cluster.killed) == ("b", 1, [])
+
+    tended(pair, B)
+    assert cluster.led[-1] == ("b", 2, "journal")
+
+
+def test_a_copy_that_lacks_something_is_ended_when_its_leader_is_lost(cluster: Cluster, tmp_path: Path) -> None:
+    pair = tended(new_pair(tmp_path), A, B)
+    assert pair.allows_alone(1, pair.copy.number)
+    pair.drop(Role("leader"))
+
+    tended(pair, B, rounds=1)
+
+    assert cluster.killed == ["b"]
+
+
+def test_a_term_after_a_lost_note_is_newer_than_those_before(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "newer_than_any", lambda: 1_800_000_000)
+
+    assert tended(new_pair(tmp_path), A).term == 1_800_000_001
+    assert tended(new_pair(tmp_path), A).term == 1_800_000_002
 
 
 def test_a_node_that_was_left_and_started_again_is_used_again_and_the_last_one_is_not_left() -> None:
