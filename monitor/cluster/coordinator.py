@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import RayError
 
 from adapters.class_set import ClassSetStore
 from adapters.classes import ClassSet
@@ -32,6 +31,7 @@ from monitor.cluster.journal_actor import Sending
 from monitor.cluster.moves import next_step
 from monitor.cluster.nodes import BEGIN_S, MOST_BEGIN_S, PINGS, Node, Nodes, Placed, Role, least_busy, place
 from monitor.cluster.pair import Pair
+from monitor.cluster.told import Heard
 from monitor.cluster.watch_actor import ClassifierActor, Standing, Task, WatchActor
 from monitor.config import Config
 from monitor.output import log_to_stderr
@@ -42,17 +42,6 @@ TICK_S = 1.0
 PING_S = 1.0  # for all answers of one round
 PATIENCE_S = {"keeper": (10.0, 20.0)}  # for a first answer, as BEGIN_S: it loads no model, and somebody must lead
 STOP_S = 12.0  # for all watchers to end what is open, and for the journal to say goodbye
-
-
-def _asked(role: Role, placed: Placed) -> Any:  # noqa: ANN401  # a reference
-    """Ask how somebody does."""
-    watches = role.kind in ("watcher", "successor")
-    return placed.actor.ping.options(concurrency_group=PINGS).remote(*[_heard(placed)] if watches else ())
-
-
-def _heard(placed: Placed) -> int:
-    """Return the number of the newest alert that is known of a watcher."""
-    return placed.standing.newest if isinstance(placed.standing, Standing) else 0
 
 
 @dataclass
@@ -96,7 +85,8 @@ class Coordinator:
         self._balance = Balance()
         self._classifiers: dict[str, Placed] = {}  # by their node's id and a number
         self._patience_s: dict[Role, float] = {}  # with whom never answered
-        self._alerts: list[str] = []
+        self._alerts: list[str] = []  # that the driver has not asked for yet
+        self._heard = Heard()
         self._info_told_to: Any = None
 
     def begin(self) -> None:
@@ -188,12 +178,10 @@ class Coordinator:
         with self._lock:
             for placed in self._successors.values():
                 ray.kill(placed.actor)
-            asked = {name: placed.actor.stop.remote(_heard(placed)) for name, placed in self._watchers.items()}
+            asked = {name: placed.actor.stop.remote() for name, placed in self._watchers.items()}
             got = answers(asked, STOP_S)
             for name in asked:
-                if isinstance(got.get(name), tuple):
-                    self._alerts += got[name]
-                else:
+                if name not in got or isinstance(got[name], Exception):
                     log.warning("the watcher of %s does not end: %s", name, got.get(name, "no answer"))
             self._stop_leader()
             self._store.close()
@@ -201,13 +189,16 @@ class Coordinator:
         return self.news()
 
     def _stop_leader(self) -> None:
+        if self._pair.leader is None:
+            return
         try:
-            left = call(self._pair.leader.actor, "stop", timeout_s=STOP_S) if self._pair.leader is not None else 0
+            last: Sending = call(self._pair.leader.actor, "stop", self._heard, timeout_s=STOP_S)
         except WildlaneError as error:
             log.warning("the journal's leader does not end: %s", error)
             return
-        if left:
-            log.warning("%d messages are not with the broker yet; they stay in the journal", left)
+        self._hear(last)
+        if last.unsent:
+            log.warning("%d messages are not with the broker yet; they stay in the journal", last.unsent)
 
     def _run(self) -> None:
         while not self._ended.wait(TICK_S):
@@ -223,7 +214,10 @@ class Coordinator:
         everybody = self._everybody()
         for role, placed in everybody.items():
             if placed.question is None:
-                placed.question, placed.asked_s = _asked(role, placed), time.monotonic()
+                ping = placed.actor.ping.options(concurrency_group=PINGS)
+                keeps_journal = role.kind in ("leader", "copy", "keeper")
+                placed.question = ping.remote(self._heard) if keeps_journal else ping.remote()
+                placed.asked_s = time.monotonic()
         got = answers({role: placed.question for role, placed in everybody.items()}, PING_S)
         now_s = time.monotonic()
         for role, answer in got.items():
@@ -237,10 +231,15 @@ class Coordinator:
                 self._patience_s.pop(role, None)
             if begins and role.kind == "classifier":
                 self._share_classifiers()
-            if isinstance(answer, Standing):
-                self._alerts += answer.alerts
-                if answer.is_replaced and (role.kind == "successor" or role.which not in self._successors):
-                    placed.is_gone = True
+            if role.kind == "leader":
+                self._hear(answer)
+            if isinstance(answer, Standing) and answer.is_replaced:
+                placed.is_gone = role.kind == "successor" or role.which not in self._successors
+
+    def _hear(self, sending: Sending) -> None:
+        if sending.alerts:  # a leader that has told nothing knows no number
+            self._alerts += sending.alerts
+            self._heard = sending.newest
 
     def _share_classifiers(self) -> None:
         """Let watchers encode at the classifiers that work by now: those of their node, else whichever there are."""
@@ -326,20 +325,12 @@ class Coordinator:
             successor.actor.speak.remote()
         elif step == "replace":
             log.info("cameras of %s: now watched on node %s", name, successor.node[:8])
-            self._end(name, watcher)
+            ray.kill(watcher.actor)
             self._let_watch(name, self._successors.pop(name))
         elif step == "give up":
             log.warning("cameras of %s stay where they are: node %s sees less", name, successor.node[:8])
             self._nodes.suspect(successor.node)
             ray.kill(self._successors.pop(name).actor)
-
-    def _end(self, name: str, watcher: Placed) -> None:
-        """Kill a watcher that another one follows, once it has said what nobody has heard."""
-        try:
-            self._alerts += ray.get(_asked(Role("watcher", name), watcher), timeout=PING_S).alerts
-        except (WildlaneError, RayError) as error:
-            log.warning("the last alerts of a watcher that was followed are not told here: %s", error)
-        ray.kill(watcher.actor)
 
     def _drop(self, role: Role) -> None:
         if role.kind == "watcher":

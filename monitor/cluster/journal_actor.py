@@ -24,6 +24,7 @@ from monitor.clock import Clock
 from monitor.cluster.calls import call
 from monitor.cluster.keeper import FencedError, Keeper, UnreachableError
 from monitor.cluster.remote import Claim, Level, ReplacedError
+from monitor.cluster.told import Heard, Told
 from monitor.cluster.voices import Voices
 from monitor.config import Config
 from monitor.output import log_to_stderr
@@ -40,12 +41,22 @@ WITHOUT_COPY = "the journal has no copy on another node"
 
 
 class Sending(NamedTuple):
-    """What waits at the journal's leader, whether it is connected with the broker, and whether it has a copy."""
+    """How the journal's leader does.
+
+    Attributes:
+        unsent, parked: what waits there.
+        connected: with the broker.
+        has_copy: on another node.
+        alerts: as JSON, that the coordinator has not heard of.
+        newest: up to where they go.
+    """
 
     unsent: int = 0
     parked: int = 0
     connected: bool = False
     has_copy: bool = False
+    alerts: tuple[str, ...] = ()
+    newest: Heard = Heard()
 
 
 class RemoteCopy:
@@ -89,21 +100,23 @@ class JournalActor:
         self._counts, self._ticked_s = (0, 0), 0.0
         self._problem_told, self._copy_number, self._allowed_s = "", 0, 0.0
         self._ended, self._following = threading.Event(), threading.Lock()
+        self._told, self._telling = Told(), threading.Lock()  # held from a commit until it is told: in their order
         threading.Thread(target=self._prune, name="prune", daemon=True).start()
 
-    def ping(self) -> Sending:
-        """Tell how the publishing goes; nothing is sent by a copy.
+    def ping(self, heard: Heard) -> Sending:
+        """Tell how the publishing goes; nothing is sent by a copy, which forgets what was heard.
 
         The counts are those of the last tick: a commit that waits for a copy holds the journal, and who answers lives.
 
         Raises:
             StoreError: the journal does not move any more, as on a disk that hangs.
         """
+        alerts, newest = self._told.after(heard)
         if self._publisher is None:
             return Sending()
         if (still_s := time.monotonic() - self._ticked_s) > STUCK_S:
             raise StoreError(f"the journal has not moved for {still_s:.0f} s")
-        return Sending(*self._counts, self._publisher.connected.is_set(), self._keeper.has_copy)
+        return Sending(*self._counts, self._publisher.connected.is_set(), self._keeper.has_copy, alerts, newest)
 
     def begin(self, term: int, content: bytes) -> None:
         """Become the copy; see `Keeper.begin`."""
@@ -111,7 +124,8 @@ class JournalActor:
 
     def receive(self, term: int, alerts: Sequence[str], delivered: int) -> None:
         """Take the leader's commits; see `Keeper.receive`."""
-        self._keeper.receive(term, alerts, delivered)
+        with self._telling:
+            self._told.add(self._keeper.receive(term, alerts, delivered))
 
     def lead(self, term: int, journal_id: str | None) -> str:
         """Lead from now on, without a copy yet; return the journal's id. See `Keeper.lead`."""
@@ -143,16 +157,18 @@ class JournalActor:
 
     def append(self, claim: Claim, drafts: Sequence[Draft]) -> list[schema.Alert]:
         """Commit and publish situation versions of zones that the caller speaks for."""
-        with self._claimed(claim):
+        with self._claimed(claim), self._telling:
             alerts = self._keeper.append(drafts)
+            self._told.add(alerts)
         if self._publisher is not None:
             self._publisher.event_committed()
         return alerts
 
     def end_left_open(self, claim: Claim) -> list[schema.Alert]:
         """End what is open in zones that the caller speaks for from now on."""
-        with self._claimed(claim):
+        with self._claimed(claim), self._telling:
             alerts = self._keeper.end_left_open(claim.zones)
+            self._told.add(alerts)
         if self._publisher is not None:
             self._publisher.event_committed()
         return alerts
@@ -194,8 +210,8 @@ class JournalActor:
         if self._publisher is not None:
             self._publisher.set_level(topic, payload, expires_s=None)
 
-    def stop(self) -> int:
-        """Say goodbye; return how many events no broker has."""
+    def stop(self, heard: Heard) -> Sending:
+        """Say goodbye; return what is left: alerts that the coordinator has not heard of, events that no broker has."""
         self._ended.set()
         left = self._publisher.stop(FLUSH_S) if self._publisher is not None else 0
         try:
@@ -203,7 +219,8 @@ class JournalActor:
         except FencedError as error:
             log.warning("%s", error)
         self._keeper.close()
-        return left
+        alerts, newest = self._told.after(heard)
+        return Sending(unsent=left, alerts=alerts, newest=newest)
 
     @contextmanager
     def _claimed(self, claim: Claim) -> Iterator[None]:

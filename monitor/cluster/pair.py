@@ -215,6 +215,7 @@ class Pair:
             journal: see `Keeper.lead`.
             whole: the disks that have everything, and still have where it does not lead: nothing was numbered then.
         """
+        keeper.question = None  # asked of it before it led
         try:
             self._journal = call(keeper.actor, "lead", self.term, journal, timeout_s=LEAD_S)
         except WildlaneError as error:

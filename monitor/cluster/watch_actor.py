@@ -98,9 +98,8 @@ class Standing(NamedTuple):
     healths: dict[str, Health]  # of its cameras
     overloaded: bool
     frames: dict[str, int]  # of each camera, analysed so far
-    alerts: tuple[str, ...]  # that the coordinator has not heard of
-    newest: int  # the number of the last of them, counted from 1
     up_s: float  # for how long its cameras have been open
+    has_open: bool  # situations that have begun and not ended
     speaks: bool  # for its zones, and nobody before it does any more
     is_replaced: bool = False  # a younger one speaks for its zones
 
@@ -108,28 +107,6 @@ class Standing(NamedTuple):
     def sees(self) -> frozenset[str]:
         """The cameras that are not blind."""
         return frozenset(name for name, health in self.healths.items() if health.state != "blind")
-
-
-class Told:
-    """Alerts in their order, until somebody has heard of them."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._waiting: list[str] = []
-        self._newest, self._lock = 0, threading.Lock()
-
-    def add(self, alert: str) -> None:
-        """Add one; the first has number 1."""
-        with self._lock:
-            self._waiting.append(alert)
-            self._newest += 1
-
-    def after(self, heard: int) -> tuple[tuple[str, ...], int]:
-        """Forget those up to a number; return the others, and the number of the last."""
-        with self._lock:
-            forgotten = self._newest - len(self._waiting)
-            del self._waiting[: max(0, heard - forgotten)]
-            return tuple(self._waiting), self._newest
 
 
 class WatchActor:
@@ -141,7 +118,7 @@ class WatchActor:
         log_to_stderr(config.log_format)
         self._task, self._coordinator = task, coordinator
         self._leader: Any = None
-        self._stop, self._orders, self._told = threading.Event(), SimpleQueue[Order](), Told()
+        self._stop, self._orders = threading.Event(), SimpleQueue[Order]()
         self._may_speak = threading.Event()
         if not task.follows:
             self.speak()
@@ -189,15 +166,12 @@ class WatchActor:
             lambda situation: None,
         )
         parts = (self._fleet, self._pipeline, self._policy, self._reports)
-        self._watcher = Watcher(*parts, looked=self._looked, told=lambda alert: self._told.add(alert.json_text()))
+        self._watcher = Watcher(*parts, looked=self._looked, told=lambda alert: None)
         self._loop = threading.Thread(target=self._run, name="watch", daemon=True)
         self._loop.start()
 
-    def ping(self, heard: int) -> Standing:
+    def ping(self) -> Standing:
         """Tell how it does.
-
-        Args:
-            heard: up to which number the coordinator has the alerts: an answer that came late is asked for again.
 
         Raises:
             CameraError: its loop has ended, or stands still.
@@ -205,15 +179,14 @@ class WatchActor:
         still_s = time.monotonic() - self._moved_s
         if not self._fleet.finished and not self._replaced and (still_s > STUCK_S or not self._loop.is_alive()):
             raise CameraError(f"the watcher of {self._task.group.name} has not moved for {still_s:.0f} s")
-        healths, (alerts, newest) = self._fleet.healths, self._told.after(heard)
+        healths = self._fleet.healths
         return Standing(
             finished=self._fleet.finished,
             healths={name: health.health for name, health in healths.items()},
             overloaded=any(health.overloaded for health in healths.values()),
             frames=dict(self._frames),
-            alerts=alerts,
-            newest=newest,
             up_s=time.monotonic() - self._up_since_s,
+            has_open=bool(self._policy.open),
             speaks=self._speaks,
             is_replaced=self._replaced,
         )
@@ -235,12 +208,10 @@ class WatchActor:
         """Speak for the zones from now on: it sees as much as the watcher before it, or that one is gone."""
         self._may_speak.set()
 
-    def stop(self, heard: int) -> tuple[str, ...]:
-        """End what is open, and the watching; return the alerts that the coordinator has not heard of."""
+    def stop(self) -> None:
+        """End what is open, and the watching."""
         self._stop.set()
         self._loop.join(10.0)
-        alerts, _ = self._told.after(heard)
-        return alerts
 
     def _find_leader(self) -> Any:  # noqa: ANN401
         self._moved_s = time.monotonic()  # who waits for the journal does not stand still
@@ -254,8 +225,7 @@ class WatchActor:
             self._moved_s = time.monotonic()
             self._warm_up()
             threading.Thread(target=self._exchange, name="exchange", daemon=True).start()  # from now on it speaks
-            for alert in self._journal.end_left_open():
-                self._told.add(alert.json_text())
+            self._journal.end_left_open()
             self._speaks = True
             health, told = Every(HEALTH_EVERY_S), None
             while not self._stop.is_set() and not self._fleet.finished:

@@ -14,7 +14,7 @@ ABLE = dict.fromkeys("abc", (FULL, IDLE))
 
 def watcher(node: Node, *, overloaded: bool = False) -> Placed:
     standing = Standing(
-        finished=False, healths={}, overloaded=overloaded, frames={}, alerts=(), newest=0, up_s=1.0, speaks=True
+        finished=False, healths={}, overloaded=overloaded, frames={}, up_s=1.0, has_open=False, speaks=True
     )
     return Placed(actor=None, node=node.id, begun_s=0.0, standing=standing)
 

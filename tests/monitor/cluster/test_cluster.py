@@ -312,11 +312,12 @@ def test_a_node_that_dies_with_its_disk_takes_no_alert_with_it(
         wait_until(lambda: "offline" in listener.got("/status")[-1], seconds=20, what="goodbye")
     listener.stop(checked=False)
     got = alerts_of(listener)
-    verdicts = verify(got)
+    verdicts, printed = verify(got), [alert.id for alert in site.alerts()]
 
     print([verdict.answer() for verdict in verdicts], f"longest gap {max(gaps):.1f} s")
     assert len({alert.data.journal for alert in got}) == 1
     assert all(verdict.complete for verdict in verdicts)
+    assert sorted(printed) == sorted({alert.id for alert in got})
     assert max(gaps) <= AGAIN_S
 
 

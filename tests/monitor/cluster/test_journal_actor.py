@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from adapters.errors import StoreError
-from monitor.alerts.schema import ZoneState
+from monitor.alerts.schema import Alert, ZoneState
 from monitor.cluster import journal_actor
 from monitor.cluster.journal_actor import JournalActor, Sending
 from monitor.cluster.keeper import FencedError, UnreachableError
 from monitor.cluster.remote import Claim, ReplacedError
+from monitor.cluster.told import Heard
 from monitor.config import load_config
 from tests.conftest import Mosquitto, wait_until, write_config
 from tests.monitor.cluster.test_voices import said
 from tests.monitor.console.test_sites import level
+from tests.monitor.test_alerts import draft, one_life
 
 CLAIM = Claim("north", 3, frozenset({"ns"}))
 
@@ -30,7 +32,7 @@ def leader(mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     actor = JournalActor(config, tmp_path / "journal", {"ns": "north"}, None)
     actor.lead(1, None)
     yield actor
-    actor.stop()
+    actor.stop(Heard())
 
 
 def test_of_two_exchanges_the_later_one_counts_in_whatever_order_they_come(
@@ -54,6 +56,16 @@ def test_a_leader_that_is_new_does_not_hear_a_watcher_that_was_replaced_before_i
         leader.append(CLAIM._replace(number=1), [])
 
     assert leader.append(CLAIM, []) == []
+
+
+def test_the_coordinator_hears_what_was_committed_and_what_it_has_not_heard_at_the_end(leader: JournalActor) -> None:
+    first, *others = one_life()
+    leader.append(CLAIM, [draft(first)])
+    alerts, newest = leader.ping(Heard())[-2:]
+    leader.append(CLAIM, [draft(version) for version in others])
+
+    assert [Alert.model_validate_json(alert).data.seq for alert in alerts] == [1]
+    assert [Alert.model_validate_json(alert).data.seq for alert in leader.stop(newest).alerts] == [2]
 
 
 class DeadCopy:
@@ -83,7 +95,7 @@ def test_a_copy_that_does_not_begin_or_comes_late_takes_the_place_of_none(
 
     with pytest.raises(UnreachableError):
         leader.follow_up(None, 3)
-    assert (leader.ping().has_copy, leader._copy_number) == (True, 2)
+    assert (leader.ping(Heard()).has_copy, leader._copy_number) == (True, 2)
     with pytest.raises(FencedError, match="copy 2 has begun after copy 1"):
         leader.follow_up(None, 1)
 
@@ -99,7 +111,7 @@ def test_a_leader_whose_disk_can_not_be_read_any_more_steps_down(leader: Journal
 def test_a_leader_answers_while_a_commit_waits_for_its_copy(leader: JournalActor) -> None:
     answers: list[Sending] = []
     with leader._keeper._lock, leader._keeper.journal._lock:  # as an append holds them
-        asking = threading.Thread(target=lambda: answers.append(leader.ping()))
+        asking = threading.Thread(target=lambda: answers.append(leader.ping(Heard())))
         asking.start()
         asking.join(5)
 
@@ -110,4 +122,4 @@ def test_a_leader_whose_journal_stands_still_is_held_for_lost(leader: JournalAct
     leader._ticked_s -= journal_actor.STUCK_S + 1
 
     with pytest.raises(StoreError, match="the journal has not moved for 21 s"):
-        leader.ping()
+        leader.ping(Heard())

@@ -5,15 +5,22 @@ from __future__ import annotations
 from functools import partial
 
 from monitor.cameras.health import Health
-from monitor.cluster.moves import FOLLOW_S, next_step
+from monitor.cluster.moves import FOLLOW_S, QUIET_S, next_step
 from monitor.cluster.watch_actor import Standing
 
 
-def standing(sees: str, *, up_s: float = 1.0, speaks: bool = False) -> Standing:
+def standing(sees: str, *, up_s: float = 1.0, has_open: bool = False, speaks: bool = False) -> Standing:
     healths = {name: Health("ok" if name in sees else "blind", None, 0.0) for name in "abcd"}
-    return Standing(
-        finished=False, healths=healths, overloaded=False, frames={}, alerts=(), newest=0, up_s=up_s, speaks=speaks
-    )
+    how = {"up_s": up_s, "has_open": has_open, "speaks": speaks}
+    return Standing(finished=False, healths=healths, overloaded=False, frames={}, **how)
+
+
+def test_it_waits_a_while_for_a_moment_without_an_animal() -> None:
+    step = partial(next_step, must_leave=False)
+
+    assert step(standing("a"), standing("a", has_open=True)) == "wait"
+    assert step(standing("a", has_open=True), standing("a")) == "speak"
+    assert step(standing("a", up_s=QUIET_S), standing("a", has_open=True)) == "speak"
 
 
 def test_a_follower_speaks_once_it_sees_as_much_and_then_replaces_who_was_before_it() -> None:
