@@ -385,6 +385,10 @@ class Journal:
         """Return the zone of a situation; None where it is not known."""
         return next((zone for (zone,) in self._rows("SELECT zone FROM situation WHERE id = ?", situation)), None)
 
+    def after(self, seq: int) -> list[tuple[int, str]]:
+        """Return numbers and JSON of the events beyond a number that are still here, in order."""
+        return [(row[0], row[1]) for row in self._rows("SELECT seq, event FROM outbox WHERE seq > ? ORDER BY seq", seq)]
+
     def newest(self) -> int:
         """Return the number of the newest event, 0 before the first."""
         ((seq,),) = self._rows("SELECT seq FROM journal")

@@ -10,6 +10,7 @@ from monitor.cluster.nodes import Node, Placed
 
 OVERLOADED_S = 30.0  # for which frames may be left out before cameras move
 UNEVEN_S = 60.0  # for which another node may have less to do, or they may be on one that they were not to be on
+STAYS_S = 600.0  # for which a group is left where it is whose move came to nothing, as where a camera serves one alone
 
 
 class Move(NamedTuple):
@@ -26,6 +27,11 @@ class Balance:
     def __init__(self) -> None:
         """Begin with all well."""
         self._since_s: dict[tuple[str, bool], float] = {}
+        self._failed_s: dict[str, float] = {}
+
+    def has_failed(self, group: str, now_s: float) -> None:
+        """Leave a group where it is for a while."""
+        self._failed_s[group] = now_s
 
     def next_move(
         self, watchers: Mapping[str, Placed], able: Mapping[str, Sequence[Node]], now_s: float
@@ -34,9 +40,10 @@ class Balance:
 
         Args:
             watchers: by their groups, with their newest standing.
-            able: group -> nodes that it may be on.
+            able: group -> nodes that it may be on, of those that may move.
             now_s: on the monotonic clock.
         """
+        self._failed_s = {group: at_s for group, at_s in self._failed_s.items() if now_s - at_s < STAYS_S}
         wanted = self._wanted(watchers, able)
         self._since_s = {key: self._since_s.get(key, now_s) for key in wanted}
         for key, since_s in sorted(self._since_s.items(), key=lambda item: (not item[0][1], item[1])):
@@ -53,14 +60,16 @@ class Balance:
         busy = Counter(placed.node for placed in watchers.values())
         wanted: dict[tuple[str, bool], Node] = {}
         for group, placed in watchers.items():
-            nodes = {node.id: node for node in able[group]}
+            nodes = {} if group in self._failed_s else {node.id: node for node in able.get(group, ())}
             here = nodes.get(placed.node)
             others = [node for node in nodes.values() if node is not here]
             if placed.standing is None or not others:
                 continue
             best = min(others, key=lambda node: (_load(busy[node.id] + 1, node), node.id))
             if here is None or _load(busy[best.id] + 1, best) < _load(busy[here.id], here):
-                wanted[group, placed.standing.overloaded] = best
+                wanted[group, False] = best
+                if placed.standing.overloaded:
+                    wanted[group, True] = best
         return wanted
 
 

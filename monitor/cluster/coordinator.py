@@ -22,7 +22,7 @@ from adapters.classes import ClassSet
 from adapters.classifier import Classifier
 from adapters.errors import StoreError, WildlaneError
 from adapters.site_knowledge import Background
-from monitor.assembly import classifier_of, facts_of, info_of, open_classes, zones_of
+from monitor.assembly import classifier_of, facts_of, info_of, open_classes, sources_of, zones_of
 from monitor.cameras.health import Health
 from monitor.cluster.balance import Balance
 from monitor.cluster.calls import answers, call
@@ -31,7 +31,6 @@ from monitor.cluster.journal_actor import Sending
 from monitor.cluster.moves import next_step
 from monitor.cluster.nodes import BEGIN_S, MOST_BEGIN_S, PINGS, Node, Nodes, Placed, Role, least_busy, place
 from monitor.cluster.pair import Pair
-from monitor.cluster.told import Heard
 from monitor.cluster.watch_actor import ClassifierActor, Standing, Task, WatchActor
 from monitor.config import Config
 from monitor.output import log_to_stderr
@@ -77,6 +76,7 @@ class Coordinator:
         self._classifiers_on = classifiers
         self._lock, self._ended = threading.RLock(), threading.Event()
         self._nodes, self._number = Nodes(), 0
+        self._recordings = {source.name for source in sources_of(config, config_path) if source.is_recording}
         cores = sum(node.cpus for node in self._nodes.alive())
         self._groups = packed(groups_of(zones_of(config, list(config.cameras))), config.cameras, cores)
         self._watchers: dict[str, Placed] = {}
@@ -86,7 +86,6 @@ class Coordinator:
         self._classifiers: dict[str, Placed] = {}  # by their node's id and a number
         self._patience_s: dict[Role, float] = {}  # with whom never answered
         self._alerts: list[str] = []  # that the driver has not asked for yet
-        self._heard = Heard()
         self._info_told_to: Any = None
 
     def begin(self) -> None:
@@ -192,7 +191,7 @@ class Coordinator:
         if self._pair.leader is None:
             return
         try:
-            last: Sending = call(self._pair.leader.actor, "stop", self._heard, timeout_s=STOP_S)
+            last: Sending = call(self._pair.leader.actor, "stop", self._pair.heard, timeout_s=STOP_S)
         except WildlaneError as error:
             log.warning("the journal's leader does not end: %s", error)
             return
@@ -216,7 +215,7 @@ class Coordinator:
             if placed.question is None:
                 ping = placed.actor.ping.options(concurrency_group=PINGS)
                 keeps_journal = role.kind in ("leader", "copy", "keeper")
-                placed.question = ping.remote(self._heard) if keeps_journal else ping.remote()
+                placed.question = ping.remote(self._pair.heard) if keeps_journal else ping.remote()
                 placed.asked_s = time.monotonic()
         got = answers({role: placed.question for role, placed in everybody.items()}, PING_S)
         now_s = time.monotonic()
@@ -237,9 +236,8 @@ class Coordinator:
                 placed.is_gone = role.kind == "successor" or role.which not in self._successors
 
     def _hear(self, sending: Sending) -> None:
-        if sending.alerts:  # a leader that has told nothing knows no number
-            self._alerts += sending.alerts
-            self._heard = sending.newest
+        self._alerts += sending.alerts
+        self._pair.heard = sending.newest
 
     def _share_classifiers(self) -> None:
         """Let watchers encode at the classifiers that work by now: those of their node, else whichever there are."""
@@ -305,15 +303,22 @@ class Coordinator:
     def _move(self, nodes: list[Node], now_s: float) -> None:
         """Let watchers leave nodes that are drained, and one after another those that have more to do than others."""
         for name, successor in list(self._successors.items()):
-            self._go_on(name, successor, self._watchers[name])
+            if successor.node in self._nodes.drained:
+                ray.kill(self._successors.pop(name).actor)
+            else:
+                self._go_on(name, successor, self._watchers[name])
         for group in self._groups:
             if self._watchers[group.name].node in self._nodes.drained and group.name not in self._successors:
                 self._let_follow(group, nodes)
-        able = {group.name: self._able(group, nodes) for group in self._groups}
-        if not self._successors and (move := self._balance.next_move(self._watchers, able, now_s)) is not None:
+        able = {group.name: self._able(group, nodes) for group in self._groups if self._may_move(group)}
+        if (move := self._balance.next_move(self._watchers, able, now_s)) is not None:
             why = "frames are left out" if move.is_overloaded else "it has more room"
             log.warning("cameras of %s move to node %s: %s", move.group, move.node.id[:8], why)
             self._let_follow(next(group for group in self._groups if group.name == move.group), [move.node])
+
+    def _may_move(self, group: Group) -> bool:
+        """Tell whether another watcher could go on in its place: a recording would begin anew. One moves at a time."""
+        return not self._successors and not self._recordings.intersection(group.cameras)
 
     def _let_follow(self, group: Group, nodes: list[Node]) -> None:
         self._successors[group.name] = self._new_watcher(group, nodes, follows=True)
@@ -322,6 +327,7 @@ class Coordinator:
         """Do the next step of a move."""
         step = next_step(successor.standing, watcher.standing, must_leave=watcher.node in self._nodes.drained)
         if step == "speak":
+            self._speaks[name] = successor.number
             successor.actor.speak.remote()
         elif step == "replace":
             log.info("cameras of %s: now watched on node %s", name, successor.node[:8])
@@ -329,14 +335,15 @@ class Coordinator:
             self._let_watch(name, self._successors.pop(name))
         elif step == "give up":
             log.warning("cameras of %s stay where they are: node %s sees less", name, successor.node[:8])
-            self._nodes.suspect(successor.node)
             ray.kill(self._successors.pop(name).actor)
+            self._balance.has_failed(name, time.monotonic())
 
     def _drop(self, role: Role) -> None:
         if role.kind == "watcher":
             del self._watchers[role.which]
         elif role.kind == "successor":
             del self._successors[role.which]
+            self._balance.has_failed(role.which, time.monotonic())
         elif role.kind == "classifier":
             del self._classifiers[role.which]
         else:
@@ -360,7 +367,8 @@ class Coordinator:
 
     def _new_watcher(self, group: Group, nodes: list[Node], *, follows: bool = False) -> Placed:
         self._number += 1
-        node = least_busy(self._able(group, nodes), self._everybody().values())
+        watchers = (*self._watchers.values(), *self._successors.values())  # the journal's ends have little to do
+        node = least_busy(self._able(group, nodes), watchers)
         task = Task(
             config=self._config,
             config_path=self._config_path,

@@ -104,19 +104,19 @@ class JournalActor:
         threading.Thread(target=self._prune, name="prune", daemon=True).start()
 
     def ping(self, heard: Heard) -> Sending:
-        """Tell how the publishing goes; nothing is sent by a copy, which forgets what was heard.
+        """Tell a leader's coordinator, which has heard so far, how the publishing goes; nothing is sent by a copy.
 
         The counts are those of the last tick: a commit that waits for a copy holds the journal, and who answers lives.
 
         Raises:
             StoreError: the journal does not move any more, as on a disk that hangs.
         """
-        alerts, newest = self._told.after(heard)
         if self._publisher is None:
             return Sending()
         if (still_s := time.monotonic() - self._ticked_s) > STUCK_S:
             raise StoreError(f"the journal has not moved for {still_s:.0f} s")
-        return Sending(*self._counts, self._publisher.connected.is_set(), self._keeper.has_copy, alerts, newest)
+        connected, has_copy = self._publisher.connected.is_set(), self._keeper.has_copy
+        return Sending(*self._counts, connected, has_copy, *self._told.after(heard))
 
     def begin(self, term: int, content: bytes) -> None:
         """Become the copy; see `Keeper.begin`."""
@@ -124,12 +124,19 @@ class JournalActor:
 
     def receive(self, term: int, alerts: Sequence[str], delivered: int) -> None:
         """Take the leader's commits; see `Keeper.receive`."""
-        with self._telling:
-            self._told.add(self._keeper.receive(term, alerts, delivered))
+        self._keeper.receive(term, alerts, delivered)
 
-    def lead(self, term: int, journal_id: str | None) -> str:
-        """Lead from now on, without a copy yet; return the journal's id. See `Keeper.lead`."""
-        journal = self._keeper.lead(term, self._may_go_on_alone, journal=journal_id)
+    def lead(self, term: int, journal_id: str | None, heard: Heard) -> str:
+        """Lead from now on, without a copy yet; return the journal's id. See `Keeper.lead`.
+
+        Args:
+            term: newer than any before.
+            journal_id: of the journal to go on with; None for a new one.
+            heard: up to where the coordinator has heard of alerts.
+        """
+        with self._telling:
+            journal = self._keeper.lead(term, self._may_go_on_alone, journal=journal_id)
+            self._told.begin(journal, heard)
         address = address_of(self._config, self._config.broker.port)
         self._publisher = publisher_of(self._config.site, address, journal, frozenset(self._groups), self._problem())
         self._publisher.start()

@@ -110,8 +110,8 @@ class Keeper:
                 write_whole(self._state_dir / FILE, content)
             self._journal = self._opened()
 
-    def receive(self, term: int, alerts: Sequence[str], delivered: int) -> list[Alert]:
-        """Commit what the leader is about to commit; return it.
+    def receive(self, term: int, alerts: Sequence[str], delivered: int) -> None:
+        """Commit what the leader is about to commit.
 
         Raises:
             FencedError: it has heard of a newer term.
@@ -119,13 +119,11 @@ class Keeper:
         """
         with self._lock:
             self._enter(term)
-            received = [Alert.model_validate_json(alert) for alert in alerts]
-            if received:
-                self.journal.receive(received)
+            if alerts:
+                self.journal.receive([Alert.model_validate_json(alert) for alert in alerts])
             if delivered > self._told_delivered:
                 self.journal.mark_delivered(delivered)
                 self._told_delivered = delivered
-            return received
 
     def lead(self, term: int, allowed_alone: Callable[[int], bool], *, journal: str | None = None) -> Journal:
         """Number events from now on, under a new term and without a copy yet; return the journal.

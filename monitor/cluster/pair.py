@@ -21,6 +21,7 @@ from monitor.cluster.calls import call
 from monitor.cluster.journal_actor import JournalActor
 from monitor.cluster.keeper import MissingError
 from monitor.cluster.nodes import Node, Nodes, Placed, Role, least_busy, place
+from monitor.cluster.told import Heard
 from monitor.config import Config
 from monitor.notes import read_note, write_note
 
@@ -59,6 +60,7 @@ class Pair:
     Attributes:
         leader, copy: who they are; None while there is none.
         term: the newest that was given out.
+        heard: up to which alert the coordinator has heard.
     """
 
     def __init__(self, config: Config, state_dir: Path, groups: Mapping[str, str], nodes: Nodes) -> None:
@@ -81,6 +83,7 @@ class Pair:
         self._number = 0
         self._lost_s, self._led = time.monotonic(), False  # since when nobody leads; whether anybody did
         self._tried_s: dict[str, float] = {}  # disks that were to lead since, and when
+        self.heard = Heard()
 
     def allows_alone(self, term: int, copy: int) -> bool:
         """Tell a leader that lost its copy whether it may go on without: where nobody was made leader since."""
@@ -88,8 +91,8 @@ class Pair:
             leader = self.leader
             if term != self.term or leader is None:
                 return False
-            self._behind = max(self._behind, copy)
             self._note({leader.disk})
+            self._behind = max(self._behind, copy)
             return True
 
     def everybody(self) -> dict[Role, Placed]:
@@ -132,6 +135,7 @@ class Pair:
                 self._let_follow(self.leader, keeper)
         elif keeper is None and (self.leader is None or self.copy is None):
             self._start_next(nodes, others)
+        self._note_who_has_everything()
 
     def _start_next(self, nodes: Sequence[Node], others: Iterable[Placed]) -> None:
         able = [node for node in nodes if node.has(self._config.cluster.journal_nodes)] or list(nodes)
@@ -178,26 +182,20 @@ class Pair:
         if self.copy.node in self._nodes.drained:
             self._behind = max(self._behind, self.copy.number)
         elif self.leader is not None and self.leader.node in self._nodes.drained:
-            with self._terms:  # or the leader might be let go on without the copy just now
-                if self.copy.number <= self._behind:
-                    return
-                ray.kill(self.leader.actor)
-                self.drop(Role("leader"))
             self._promote()
 
     def _promote(self) -> None:
-        """Let the copy lead, where it has everything."""
-        with self._terms:
-            if (copy := self.copy) is None:
+        """Let the copy lead, where it has everything; a leader that is still there ends."""
+        with self._terms:  # or the leader might be let go on without the copy just now
+            copy, whole = self.copy, self._whole
+            if copy is None or copy.number <= self._behind:
                 return
-            whole, lacks_something = self._whole, copy.number <= self._behind
-            if not lacks_something:
-                self._begin_term({copy.disk})
+            self._begin_term({copy.disk})
             self.copy = None
-        if lacks_something:
-            ray.kill(copy.actor)
-        else:
-            self._let_lead(copy, self._journal, whole)
+            if self.leader is not None:
+                ray.kill(self.leader.actor)
+                self.drop(Role("leader"))
+        self._let_lead(copy, self._journal, whole)
 
     def _begin(self, keeper: Placed) -> None:
         """Let a keeper lead that was none: with what its disk has, or with a new journal."""
@@ -217,7 +215,7 @@ class Pair:
         """
         keeper.question = None  # asked of it before it led
         try:
-            self._journal = call(keeper.actor, "lead", self.term, journal, timeout_s=LEAD_S)
+            self._journal = call(keeper.actor, "lead", self.term, journal, self.heard, timeout_s=LEAD_S)
         except WildlaneError as error:
             log.error("the journal can't be led on node %s: %s", keeper.node[:8], error)  # noqa: TRY400  # one line
             self._nodes.suspect(keeper.node)
@@ -228,7 +226,6 @@ class Pair:
         with self._terms:
             self.leader, self._led = keeper, True
             self._tried_s.clear()
-            self._note({keeper.disk})  # of a new one not before: what lies on its disk is set aside only now
         log.info("the journal %s is led on node %s in term %d", self._journal, keeper.node[:8], self.term)
 
     def _let_follow(self, leader: Placed, keeper: Placed) -> None:
@@ -243,9 +240,17 @@ class Pair:
             return
         self.copy = keeper
         log.info("its copy is on node %s", keeper.node[:8])
+
+    def _note_who_has_everything(self) -> None:
+        """Note the disks of both ends; of a new journal's not before: what lies there is set aside when it is led."""
         with self._terms:
-            if keeper.number > self._behind:
-                self._note({leader.disk, keeper.disk})
+            if self.leader is None:
+                return
+            disks = {self.leader.disk}
+            if self.copy is not None and self.copy.number > self._behind:
+                disks.add(self.copy.disk)
+            if disks != self._whole:
+                self._note(disks)
 
     def _begin_term(self, disks: set[str]) -> None:
         """Note a new term, and the disk that is to lead in it; where that can't be noted, it has not begun."""

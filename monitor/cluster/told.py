@@ -1,4 +1,4 @@
-"""Alerts that the driver has not heard of, at whoever leads the journal, and at its copy, which may lead next."""
+"""Alerts that the driver has not heard of, at whoever leads the journal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from monitor.alerts.journal import Journal
 from monitor.alerts.schema import Alert
 
 
@@ -17,24 +18,27 @@ class Heard(NamedTuple):
 
 
 class Told:
-    """Alerts in the order of their numbers, until somebody has heard of them."""
+    """Alerts in the order of their numbers, until somebody has heard of them; who asks waits for no journal."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._waiting: list[tuple[int, str]] = []
         self._newest, self._lock = Heard(), threading.Lock()
 
+    def begin(self, journal: Journal, heard: Heard) -> None:
+        """Begin with what a journal has beyond what was heard; nothing where nobody has heard of it."""
+        newest = journal.newest()
+        with self._lock:
+            self._waiting = journal.after(heard.seq) if heard.journal == journal.id else []
+            self._newest = Heard(journal.id, newest)
+
     def add(self, alerts: Iterable[Alert]) -> None:
         """Add what was committed, in its order; what is asked for again is here already."""
         with self._lock:
             for alert in alerts:
-                journal, seq = alert.data.journal, alert.data.seq
-                if journal != self._newest.journal:
-                    self._waiting.clear()
-                elif seq <= self._newest.seq:
-                    continue
-                self._waiting.append((seq, alert.json_text()))
-                self._newest = Heard(journal, seq)
+                if alert.data.seq > self._newest.seq:
+                    self._waiting.append((alert.data.seq, alert.json_text()))
+                    self._newest = self._newest._replace(seq=alert.data.seq)
 
     def after(self, heard: Heard) -> tuple[tuple[str, ...], Heard]:
         """Forget what was heard; return the others as JSON, and up to where they go."""

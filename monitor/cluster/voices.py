@@ -85,13 +85,14 @@ class Voices:
         )
 
     def health(self, journal: Journal) -> SiteHealth | None:
-        """Return the health of all cameras as one, None before anybody spoke.
+        """Return the health of all cameras as one; those of a watcher that is silent are lost.
 
-        Cameras of a watcher that is silent, or never spoke, are lost.
+        None until everybody has spoken, or was silent for too long, and before anybody has.
         """
         with self._lock:
-            told = [replace(voice) for voice in self._voices.values() if voice.health is not None]
-        if not told:
+            voices = [replace(voice) for voice in self._voices.values()]
+        told = [voice for voice in voices if voice.health is not None]
+        if not told or any(voice.health is None and not voice.is_silent for voice in voices):
             return None
         newest = max(told, key=lambda voice: voice.heard_s).health
         assert newest is not None  # by the choice of `told`

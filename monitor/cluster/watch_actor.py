@@ -133,7 +133,6 @@ class WatchActor:
         sources = [source for source in sources_of(config, task.config_path) if source.name in group.cameras]
         self._fleet = Fleet(sources, time.monotonic, lost=self._lost)
         self._fleet.open()
-        self._up_since_s = time.monotonic()
         self._classifier = _classifier_of(task)
         self._own_encoder = self._classifier.encode
         zones = zones_of(config, group.cameras)
@@ -167,6 +166,7 @@ class WatchActor:
         )
         parts = (self._fleet, self._pipeline, self._policy, self._reports)
         self._watcher = Watcher(*parts, looked=self._looked, told=lambda alert: None)
+        self._up_since_s = time.monotonic()
         self._loop = threading.Thread(target=self._run, name="watch", daemon=True)
         self._loop.start()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from monitor.cluster.balance import OVERLOADED_S, UNEVEN_S, Balance
+from monitor.cluster.balance import OVERLOADED_S, STAYS_S, UNEVEN_S, Balance
 from monitor.cluster.nodes import Node, Placed
 from monitor.cluster.watch_actor import Standing
 
@@ -33,7 +33,7 @@ def test_a_moment_without_overload_counts_anew() -> None:
     busy, calm = ({name: watcher(FULL, overloaded=over) for name in "ab"} for over in (True, False))
 
     assert balance.next_move(busy, ABLE, 0.0) is None
-    assert balance.next_move(calm, ABLE, OVERLOADED_S) is None
+    assert balance.next_move(calm, ABLE, OVERLOADED_S - 1) is None
     assert balance.next_move(busy, ABLE, OVERLOADED_S + 1) is None
 
 
@@ -47,6 +47,30 @@ def test_a_node_that_came_later_gets_its_share_one_after_another() -> None:
             watchers[move.group] = watcher(move.node)
 
     assert Counter(placed.node for placed in watchers.values()) == {"full": 1, "idle": 1, "large": 4}
+
+
+def test_overload_that_comes_and_goes_counts_as_unevenness_and_a_pause_counts_anew() -> None:
+    balance = Balance()
+    for now_s in range(0, int(UNEVEN_S) + 1, 20):
+        watchers = {name: watcher(FULL, overloaded=now_s % 40 == 0) for name in "ab"}
+        assert balance.next_move(watchers, ABLE, now_s) is None
+    assert balance.next_move(watchers, ABLE, UNEVEN_S + 1) == ("a", IDLE, False)
+
+    assert balance.next_move(watchers, ABLE, 200.0) is None
+    assert balance.next_move(watchers, {}, 201.0) is None  # another one moves
+    assert balance.next_move(watchers, ABLE, 300.0) is None
+
+
+def test_where_a_move_came_to_nothing_the_others_have_their_turn() -> None:
+    balance, watchers = Balance(), {name: watcher(FULL) for name in "abc"}
+    balance.next_move(watchers, ABLE, 0.0)
+    assert balance.next_move(watchers, ABLE, UNEVEN_S + 1) == ("a", IDLE, False)
+    balance.has_failed("a", UNEVEN_S + 2)
+
+    balance.next_move(watchers, ABLE, 100.0)
+    assert balance.next_move(watchers, ABLE, 101.0 + UNEVEN_S) == ("b", IDLE, False)
+    balance.next_move(watchers, {"a": ABLE["a"]}, STAYS_S + 100.0)
+    assert balance.next_move(watchers, {"a": ABLE["a"]}, STAYS_S + 101.0 + UNEVEN_S) == ("a", IDLE, False)
 
 
 def test_nothing_moves_where_all_nodes_have_as_much_to_do() -> None:

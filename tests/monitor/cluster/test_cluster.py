@@ -166,6 +166,7 @@ def test_a_run_after_another_goes_on_with_its_journal(
     assert (verdict.first, verdict.last, verdict.without_end) == (1, len(got), [])
 
 
+@pytest.mark.timeout(300)
 def test_a_node_is_left_without_a_gap_before_it_is_stopped(
     run_site: RunSite,
     mosquitto: Mosquitto,

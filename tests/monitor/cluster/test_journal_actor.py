@@ -30,7 +30,7 @@ def leader(mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(journal_actor, "call", lambda coordinator, method, group: 2)  # the youngest it knows of
     config = load_config(write_config(tmp_path / "c.toml", {"north": "a.mp4"}, mosquitto.port))
     actor = JournalActor(config, tmp_path / "journal", {"ns": "north"}, None)
-    actor.lead(1, None)
+    actor.lead(1, None, Heard())
     yield actor
     actor.stop(Heard())
 

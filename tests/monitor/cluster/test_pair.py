@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,10 @@ class Cluster:
     def call(self, actor: str, method: str, *arguments: Any, timeout_s: float = 0.0) -> str:
         if actor in self.dead:
             raise UnreachableError(method)
-        if method == "lead" and actor in self.empty and arguments[-1] is not None:
+        if method == "lead" and actor in self.empty and arguments[1] is not None:
             raise MissingError("holds no journal")
         if method == "lead":
-            self.led.append((actor, *arguments))
+            self.led.append((actor, *arguments[:2]))
         return "journal"
 
 
@@ -187,23 +189,68 @@ def test_a_leader_is_not_taken_off_its_node_while_its_copy_lacks_something(clust
     assert (pair.leader.disk, noted(tmp_path).disks) == ("c", ("b", "c"))
 
 
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """The coordinator's disk, full for a while."""
+
+    def refuse(file: Path, note: Whole) -> None:
+        raise StoreError("no space left")
+
+    @contextmanager
+    def while_full() -> Iterator[None]:
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "write_note", refuse)
+            yield
+
+    return while_full
+
+
 def test_a_copy_is_kept_until_its_promotion_can_be_noted(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, full: Callable[[], AbstractContextManager[None]], tmp_path: Path
 ) -> None:
     pair = tended(new_pair(tmp_path), A, B)
     pair.drop(Role("leader"))
 
-    def full(file: Path, note: Whole) -> None:
-        raise StoreError("no space left")
-
-    with monkeypatch.context() as while_full:
-        while_full.setattr(module, "write_note", full)
-        with pytest.raises(StoreError, match="no space left"):
-            tended(pair, B)
+    with full(), pytest.raises(StoreError, match="no space left"):
+        tended(pair, B)
     assert (pair.copy.disk, pair.term, cluster.killed) == ("b", 1, [])
 
     tended(pair, B)
     assert cluster.led[-1] == ("b", 2, "journal")
+
+
+def test_a_leader_stays_on_a_node_that_is_left_until_its_end_can_be_noted(
+    cluster: Cluster, full: Callable[[], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    pair = tended(new_pair(tmp_path), A, B)
+    pair._nodes.drain("a")
+
+    with full():
+        assert not allows(pair, 1, pair.copy.number)
+        with pytest.raises(StoreError, match="no space left"):
+            tended(pair, A, B)
+    assert (pair.leader.disk, pair.copy.disk, cluster.killed) == ("a", "b", [])
+
+    tended(pair, A, B)
+    assert (pair.leader.disk, cluster.killed) == ("b", ["a"])
+
+
+def allows(pair: Pair, term: int, copy: int) -> bool:
+    with suppress(StoreError):
+        return pair.allows_alone(term, copy)
+    return False
+
+
+def test_a_copy_that_could_not_be_noted_is_noted_later(
+    cluster: Cluster, full: Callable[[], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    pair = tended(new_pair(tmp_path), A)
+    with full(), pytest.raises(StoreError, match="no space left"):
+        tended(pair, A, B)
+    assert (pair.copy.disk, noted(tmp_path).disks) == ("b", ("a",))
+
+    tended(pair, A, B)
+    assert noted(tmp_path).disks == ("a", "b")
 
 
 def test_a_copy_that_lacks_something_is_ended_when_its_leader_is_lost(cluster: Cluster, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def test_cameras_of_all_watchers_are_one_health_with_the_journals_numbers(journa
     assert voices.hear("north", [said(health("a", north="ok")), said(level("a", "ns", "active"))], 1.0)
     assert not voices.hear("north", [], 2.0)
     assert voices.hear("south", [said(health("a", south="degraded"))], 2.0)
+    assert voices.health(journal) is None, "the third may yet speak"
+    voices.newly_silent(SILENT_S + 0.1)
     whole = voices.health(journal)
 
     states = {name: camera.state for name, camera in whole.cameras.items()}
@@ -46,6 +48,7 @@ def test_cameras_of_all_watchers_are_one_health_with_the_journals_numbers(journa
 def test_where_a_watcher_is_silent_its_zones_are_not_known_and_its_cameras_are_lost(journal: Journal) -> None:
     voices = Voices(SITE, GROUPS)
     voices.expect(SILENT_S)
+    voices.hear("west", [said(health("a", west="ok"))], SILENT_S)
     voices.hear("north", [said(health("a", north="ok")), said(level("a", "ns", "active"))], 0.0)
     voices.hear("south", [said(health("a", south="ok")), said(level("a", "ew", "clear"))], SILENT_S)
     assert voices.newly_silent(SILENT_S) == []
