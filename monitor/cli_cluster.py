@@ -6,9 +6,11 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +19,7 @@ import typer
 from adapters.errors import ConfigError
 from adapters.workers import Here
 from monitor.context import ConfigOption, Context
-from monitor.output import print_line, say
+from monitor.output import say
 
 if TYPE_CHECKING:
     from adapters.workers import Workers
@@ -53,7 +55,9 @@ def run_on_cluster(context: Context, address: str, stop: threading.Event) -> Non
     with needs_ray():
         from monitor.cluster.run import run_cluster
     signal.signal(signal.SIGHUP, lambda number, frame: log.warning("a cluster reads its configuration when it starts"))
-    run_cluster(context.config, context.path, context.state_dir, address=address, stop=stop, tell=print_line)
+    tell = partial(print, file=sys.stdout, flush=True)
+    with redirect_stdout(sys.stderr):  # where Ray prints what its processes say, between the alerts
+        run_cluster(context.config, context.path, context.state_dir, address=address, stop=stop, tell=tell)
 
 
 @contextmanager
