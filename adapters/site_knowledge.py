@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from adapters.classifier import NONE, Classification, Classifier
 from adapters.database import closed_if_unusable, transaction
@@ -82,6 +81,8 @@ def cluster(sample: Sample, base: KnowledgeBase) -> list[Row]:
     Reference:
         Dhillon and Modha 2001, https://doi.org/10.1023/A:1007612920971
     """
+    from sklearn.cluster import KMeans  # takes two seconds of a start, and is needed now and then
+
     tokens, pooled = sample.vectors()
     vectors = unit(pooled - base.mu)
     count = min(CLUSTERS, len(sample) // 8)

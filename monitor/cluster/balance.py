@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -34,17 +33,18 @@ class Balance:
         self._failed_s[group] = now_s
 
     def next_move(
-        self, watchers: Mapping[str, Placed], able: Mapping[str, Sequence[Node]], now_s: float
+        self, watchers: Mapping[str, Placed], able: Mapping[str, Sequence[Node]], busy: Mapping[str, int], now_s: float
     ) -> Move | None:
         """Return the move that is due, None where there is none: the one of a group that leaves frames out first.
 
         Args:
             watchers: by their groups, with their newest standing.
             able: group -> nodes that it may be on, of those that may move.
+            busy: node -> how many work there.
             now_s: on the monotonic clock.
         """
         self._failed_s = {group: at_s for group, at_s in self._failed_s.items() if now_s - at_s < STAYS_S}
-        wanted = self._wanted(watchers, able)
+        wanted = self._wanted(watchers, able, busy)
         self._since_s = {key: self._since_s.get(key, now_s) for key in wanted}
         for key, since_s in sorted(self._since_s.items(), key=lambda item: (not item[0][1], item[1])):
             group, is_overloaded = key
@@ -54,10 +54,9 @@ class Balance:
         return None
 
     def _wanted(
-        self, watchers: Mapping[str, Placed], able: Mapping[str, Sequence[Node]]
+        self, watchers: Mapping[str, Placed], able: Mapping[str, Sequence[Node]], busy: Mapping[str, int]
     ) -> dict[tuple[str, bool], Node]:
         """Return the groups that had better be elsewhere, and whether they leave frames out; and where to."""
-        busy = Counter(placed.node for placed in watchers.values())
         wanted: dict[tuple[str, bool], Node] = {}
         for group, placed in watchers.items():
             nodes = {} if group in self._failed_s else {node.id: node for node in able.get(group, ())}
@@ -65,13 +64,13 @@ class Balance:
             others = [node for node in nodes.values() if node is not here]
             if placed.standing is None or not others:
                 continue
-            best = min(others, key=lambda node: (_load(busy[node.id] + 1, node), node.id))
-            if here is None or _load(busy[best.id] + 1, best) < _load(busy[here.id], here):
+            best = min(others, key=lambda node: (_load(busy.get(node.id, 0) + 1, node), node.id))
+            if here is None or _load(busy.get(best.id, 0) + 1, best) < _load(busy[here.id], here):
                 wanted[group, False] = best
                 if placed.standing.overloaded:
                     wanted[group, True] = best
         return wanted
 
 
-def _load(watchers: int, node: Node) -> float:
-    return watchers / max(1, node.cpus)
+def _load(workers: int, node: Node) -> float:
+    return workers / max(1, node.cpus)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,10 @@ class Coordinator:
         everybody |= {Role("classifier", name): placed for name, placed in self._classifiers.items()}
         return everybody | self._pair.everybody()
 
+    def _workers(self) -> list[Placed]:
+        """Return whom nodes differ by: each has its classifiers."""
+        return [placed for role, placed in self._everybody().items() if role.kind != "classifier"]
+
     def _mend(self) -> None:
         """Replace who is lost, and place what is not there yet."""
         now_s = time.monotonic()
@@ -277,15 +282,16 @@ class Coordinator:
             log.error("no node can be used")
             return
         try:
-            self._pair.tend(nodes, self._everybody().values())
+            self._pair.tend(nodes, self._workers())
         except StoreError as error:  # watchers are replaced all the same
             log.error("%s", error)  # noqa: TRY400  # one line
         if self._pair.leader is None:
             return
-        self._place_classifiers(nodes)
         for group in self._groups:
             if group.name not in self._watchers:
                 self._let_watch(group.name, self._follower(group.name) or self._new_watcher(group, nodes))
+        if all(placed.heard_s is not None for placed in self._watchers.values()):  # first of all, cameras are watched
+            self._place_classifiers(nodes)
         self._move(nodes, now_s)
         self._take_up_classes()
 
@@ -311,7 +317,8 @@ class Coordinator:
             if self._watchers[group.name].node in self._nodes.drained and group.name not in self._successors:
                 self._let_follow(group, nodes)
         able = {group.name: self._able(group, nodes) for group in self._groups if self._may_move(group)}
-        if (move := self._balance.next_move(self._watchers, able, now_s)) is not None:
+        busy = Counter(placed.node for placed in self._workers())
+        if (move := self._balance.next_move(self._watchers, able, busy, now_s)) is not None:
             why = "frames are left out" if move.is_overloaded else "it has more room"
             log.warning("cameras of %s move to node %s: %s", move.group, move.node.id[:8], why)
             self._let_follow(next(group for group in self._groups if group.name == move.group), [move.node])
@@ -367,8 +374,7 @@ class Coordinator:
 
     def _new_watcher(self, group: Group, nodes: list[Node], *, follows: bool = False) -> Placed:
         self._number += 1
-        watchers = (*self._watchers.values(), *self._successors.values())  # the journal's ends have little to do
-        node = least_busy(self._able(group, nodes), watchers)
+        node = least_busy(self._able(group, nodes), self._workers())
         task = Task(
             config=self._config,
             config_path=self._config_path,
