@@ -290,8 +290,8 @@ class Coordinator:
         for group in self._groups:
             if group.name not in self._watchers:
                 self._let_watch(group.name, self._follower(group.name) or self._new_watcher(group, nodes))
-        if all(placed.heard_s is not None for placed in self._watchers.values()):  # first of all, cameras are watched
-            self._place_classifiers(nodes)
+        if not any(placed.heard_s is None and placed.patience_s <= BEGIN_S for placed in self._watchers.values()):
+            self._place_classifiers(nodes)  # after the watchers, but for those that have failed to begin
         self._move(nodes, now_s)
         self._take_up_classes()
 

@@ -220,7 +220,10 @@ class JournalActor:
     def stop(self, heard: Heard) -> Sending:
         """Say goodbye; return what is left: alerts that the coordinator has not heard of, events that no broker has."""
         self._ended.set()
-        left = self._publisher.stop(FLUSH_S) if self._publisher is not None else 0
+        left = 0
+        if self._publisher is not None:
+            self._tell_health(self._publisher)  # with the number of the last event
+            left = self._publisher.stop(FLUSH_S)
         try:
             self._keeper.tell_delivered()  # or the copy would send it once more, where it leads next
         except FencedError as error:

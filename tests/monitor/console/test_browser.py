@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from monitor.alerts.schema import Alert
 from monitor.config import load_config
@@ -165,9 +166,12 @@ def confirm_the_first(browser: Browser) -> bool:
     browser.open("/situations")
     page.locator(".situation").first.wait_for(timeout=60_000)
     page.locator(".situation").first.focus(timeout=60_000)  # there may be another one: keys judge the marked one
-    with page.expect_navigation():
-        page.keyboard.press("c")
-    return page.get_by_text("Confirmed by anna").count() > 0
+    page.keyboard.press("c")  # which loads the page anew, as it does by itself now and then
+    try:
+        page.get_by_text("Confirmed by anna").first.wait_for(timeout=5_000)
+    except PlaywrightTimeout:
+        return False
+    return True
 
 
 def say_it_is_no_animal(browser: Browser) -> None:
