@@ -81,9 +81,10 @@ def read(crops: Sequence[Image]) -> Features:
 
 def test_everybody_gets_the_answer_to_his_own_crops_and_runs_are_shared() -> None:
     sizes: list[int] = []
-    begun = threading.Event()
+    running, begun = threading.Event(), threading.Event()
 
     def slow(crops: Sequence[Image]) -> Features:
+        running.set()
         begun.wait(20)
         sizes.append(len(crops))
         return read(crops)
@@ -91,7 +92,9 @@ def test_everybody_gets_the_answer_to_his_own_crops_and_runs_are_shared() -> Non
     batcher = Batcher(slow)
     with ThreadPoolExecutor(12) as pool:
         asked = [list(range(first, first + 3)) for first in range(0, 36, 3)]
-        answers = [pool.submit(batcher, crops_of(numbers)) for numbers in asked]
+        answers = [pool.submit(batcher, crops_of(asked[0]))]
+        running.wait(20)
+        answers += [pool.submit(batcher, crops_of(numbers)) for numbers in asked[1:]]
         wait_until(lambda: batcher._waiting.qsize() == 11, seconds=10, what="all but the first wait")
         begun.set()
         for numbers, answer in zip(asked, answers, strict=True):
