@@ -219,14 +219,13 @@ class Coordinator:
                 placed.question = ping.remote(self._pair.heard) if keeps_journal else ping.remote()
                 placed.asked_s = time.monotonic()
         got = answers({role: placed.question for role, placed in everybody.items()}, PING_S)
-        now_s = time.monotonic()
         for role, answer in got.items():
             placed = everybody[role]
             placed.question = None
             if isinstance(answer, Exception):
                 placed.is_gone = True
                 continue
-            begins, placed.heard_s, placed.standing = placed.heard_s is None, now_s, answer
+            begins, placed.has_answered, placed.standing = not placed.has_answered, True, answer
             if begins:
                 self._patience_s.pop(role, None)
             if begins and role.kind == "classifier":
@@ -246,7 +245,7 @@ class Coordinator:
             self._give_classifier(watcher)
 
     def _give_classifier(self, watcher: Placed) -> None:
-        ready = [placed for _, placed in sorted(self._classifiers.items()) if placed.heard_s is not None]
+        ready = [placed for _, placed in sorted(self._classifiers.items()) if placed.has_answered]
         near = [placed for placed in ready if placed.node == watcher.node] or ready
         if near:
             watcher.actor.use_classifier.remote(near[watcher.number % len(near)].actor)
@@ -273,7 +272,7 @@ class Coordinator:
             placed.patience_s = self._patience_s.get(role, first_s)
             if placed.is_lost(now_s):
                 log.warning("%s on node %s is lost", role, placed.node[:8])
-                self._patience_s[role] = first_s if placed.heard_s else min(most_s, 2 * placed.patience_s)
+                self._patience_s[role] = first_s if placed.has_answered else min(most_s, 2 * placed.patience_s)
                 self._nodes.suspect(placed.node)
                 ray.kill(placed.actor)
                 self._drop(role)
@@ -290,7 +289,7 @@ class Coordinator:
         for group in self._groups:
             if group.name not in self._watchers:
                 self._let_watch(group.name, self._follower(group.name) or self._new_watcher(group, nodes))
-        if not any(placed.heard_s is None and placed.patience_s <= BEGIN_S for placed in self._watchers.values()):
+        if not any(not placed.has_answered and placed.patience_s <= BEGIN_S for placed in self._watchers.values()):
             self._place_classifiers(nodes)  # after the watchers, but for those that have failed to begin
         self._move(nodes, now_s)
         self._take_up_classes()

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,7 +91,7 @@ class JournalActor:
         self._config, self._groups, self._coordinator = config, groups, coordinator
         self._keeper = Keeper(state_dir)
         self._publisher: Publisher | None = None
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[str, int] = {}  # by group: the number of the youngest watcher that spoke
         # by group: what a younger watcher ends must be all that an older one has begun
         self._claiming = {group: threading.Lock() for group in groups.values()}
         self._voices = Voices(config, groups)
@@ -164,17 +164,15 @@ class JournalActor:
 
     def append(self, claim: Claim, drafts: Sequence[Draft]) -> list[schema.Alert]:
         """Commit and publish situation versions of zones that the caller speaks for."""
-        with self._claimed(claim), self._telling:
-            alerts = self._keeper.append(drafts)
-            self._told.add(alerts)
-        if self._publisher is not None:
-            self._publisher.event_committed()
-        return alerts
+        return self._commit(claim, lambda: self._keeper.append(drafts))
 
     def end_left_open(self, claim: Claim) -> list[schema.Alert]:
         """End what is open in zones that the caller speaks for from now on."""
+        return self._commit(claim, lambda: self._keeper.end_left_open(claim.zones))
+
+    def _commit(self, claim: Claim, commit: Callable[[], list[schema.Alert]]) -> list[schema.Alert]:
         with self._claimed(claim), self._telling:
-            alerts = self._keeper.end_left_open(claim.zones)
+            alerts = commit()
             self._told.add(alerts)
         if self._publisher is not None:
             self._publisher.event_committed()
@@ -241,11 +239,12 @@ class JournalActor:
             UnreachableError: the coordinator, who would know, does not answer.
         """
         with self._claiming[claim.group]:
-            known = self._claims.get(claim.group)  # where this leader has not heard of any, the coordinator has
-            newest = known.number if known is not None else call(self._coordinator, "speaks", claim.group)
+            newest = self._claims.get(claim.group)
+            if newest is None:  # this leader has not heard of any; the coordinator has
+                newest = call(self._coordinator, "speaks", claim.group)
             if newest > claim.number:
                 raise ReplacedError(f"watcher {claim.number} of {claim.group} was replaced by {newest}")
-            self._claims[claim.group] = claim
+            self._claims[claim.group] = claim.number
             yield
 
     def _group_of(self, order: Order) -> str:

@@ -53,7 +53,8 @@ class Placed:
 
     Attributes:
         actor, node: its handle, and the node's id.
-        begun_s, heard_s: when it was placed, and when it answered last; on the monotonic clock.
+        begun_s: when it was placed; on the monotonic clock, as `asked_s`.
+        has_answered: to any question so far.
         question, asked_s: what it has not answered yet, and since when; an answer that comes late counts.
         standing: its newest answer.
         number: of a keeper or a watcher: larger than that of any before.
@@ -64,7 +65,7 @@ class Placed:
     actor: Any
     node: str
     begun_s: float
-    heard_s: float | None = None
+    has_answered: bool = False
     question: Any = None
     asked_s: float = 0.0
     is_gone: bool = False
@@ -77,7 +78,7 @@ class Placed:
         """Whether it does not answer any more, or never did."""
         if self.is_gone:
             return True
-        if self.heard_s is None:
+        if not self.has_answered:
             return now_s - self.begun_s > self.patience_s
         return self.question is not None and now_s - self.asked_s > LOST_S
 

@@ -128,7 +128,7 @@ class Pair:
             self._nodes.suspect(self.copy.node)  # it was left behind; where the node is drained, that says no more
             self.copy = None
         keeper = self._next
-        if keeper is not None and keeper.heard_s is not None and (self.leader is None or self.copy is None):
+        if keeper is not None and keeper.has_answered and (self.leader is None or self.copy is None):
             if self.leader is None:
                 self._begin(keeper)
             else:

@@ -58,7 +58,7 @@ def tended(pair: Pair, *nodes: Node, rounds: int = 4) -> Pair:
     for _ in range(rounds):
         pair.tend(pair._nodes.usable(), pair.everybody().values())
         for placed in pair.everybody().values():
-            placed.heard_s = 1.0
+            placed.has_answered = True
     return pair
 
 
